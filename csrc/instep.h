@@ -1,0 +1,166 @@
+/* instep: optimizer steps in place, on CPU buffers.
+ *
+ * The contract, as a loop.  One call of
+ *
+ *     instep_step(&optimizer, arrays, count)
+ *
+ * checks everything first, and then does what this does, for the plain rule:
+ *
+ *     for (size_t k = 0; k < count; k++) {
+ *         instep_array *a = &arrays[k];
+ *         if (a->grad == NULL)
+ *             continue;
+ *         a->step_count++;
+ *         for (size_t i = 0; i < a->size; i++) {
+ *             square_avg[i] = rho * square_avg[i] + (1 - rho) * (grad[i] * grad[i]);
+ *             param[i] -= lr * (grad[i] / (sqrt(square_avg[i]) + eps));
+ *         }
+ *     }
+ *     optimizer.step_count++;
+ *
+ * Written:       param, the states, both step counts.  Never grad.
+ * Allocated:     nothing, in any function.
+ * May overlap:   gradients with gradients.  Nothing else, and this is not checked: a parameter or a state that
+ *                shares memory with anything else in the call is undefined behaviour.
+ * Alignment:     any address is right; the natural alignment of the type is as fast as it gets.
+ * The same bits: for every instruction set, number of threads, alignment and way of cutting the arrays into calls,
+ *                NaN payloads and signs aside.  Coefficients such as 1 - rho are formed in double and rounded once
+ *                to the arrays' type; nothing is contracted into a fused multiply-add.
+ * Floating point mode: rounding, flush-to-zero and exception flags of the caller neither matter nor change.
+ * Threads:       different optimizers may step at the same time.  One optimizer may not: lock around it.
+ *                instep_set_isa may not run beside a step; instep_set_threads may.
+ * Forks:         a fork waits for the steps in flight; parent and child both go on, with threads made anew.
+ * Not promised:  the same bits as any other library, or as an instep of another ABI version.
+ */
+#ifndef INSTEP_H
+#define INSTEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef INSTEP_API
+#define INSTEP_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Goes up when a struct, an enum value or the meaning of a call changes. */
+#define INSTEP_ABI_VERSION 1
+#define INSTEP_MAX_OPTIONS 16
+#define INSTEP_MAX_STATES 3
+
+typedef enum instep_status {
+    INSTEP_OK = 0,
+    INSTEP_NULL_ARGUMENT = 1,
+    INSTEP_UNKNOWN_RULE = 2,
+    INSTEP_UNKNOWN_OPTION = 3,
+    INSTEP_UNKNOWN_ISA = 4,
+    INSTEP_UNAVAILABLE_ISA = 5,
+    INSTEP_BAD_DTYPE = 6,
+    INSTEP_BAD_THREADS = 7,
+    INSTEP_BAD_OPTIMIZER = 8,
+    INSTEP_BAD_STEP_COUNT = 9,
+    INSTEP_BAD_SIZE = 10,
+    INSTEP_BAD_INDEX = 11,
+    /* an option's value by itself */
+    INSTEP_NOT_FINITE = 16,
+    INSTEP_NEGATIVE = 17,
+    INSTEP_NOT_POSITIVE = 18,
+    INSTEP_NOT_BELOW_ONE = 19,
+    INSTEP_NOT_A_FLAG = 20,
+    /* an option in the arrays' type */
+    INSTEP_OVERFLOWS = 32,
+    INSTEP_VANISHES = 33,
+    INSTEP_ROUNDS_TO_ONE = 34,
+    /* options that contradict each other */
+    INSTEP_NESTEROV_WITHOUT_MOMENTUM = 48,
+    INSTEP_BIAS_CORRECTION_OF_CENTERED = 49,
+    INSTEP_BIAS_CORRECTION_OF_NONZERO_START = 50,
+    INSTEP_CENTERED_WITHOUT_MEMORY = 51,
+    INSTEP_DECAY_PAST_ZERO = 52
+} instep_status;
+
+typedef enum instep_dtype { INSTEP_FLOAT32 = 0, INSTEP_FLOAT64 = 1 } instep_dtype;
+
+/* A rule with its options and its count of steps.  Plain data: copy it, keep it on the stack, write it to a file.
+ * Fill it with instep_init, change it with instep_set; option[k] is the one that instep_option_name calls k, flags
+ * as 0 and 1, and every step checks them all. */
+typedef struct instep_optimizer {
+    uint32_t abi_version;
+    uint32_t rule;
+    int64_t step_count;
+    double option[INSTEP_MAX_OPTIONS];
+} instep_optimizer;
+
+/* One parameter array and what goes with it, all of `size` elements of `dtype`.
+ *
+ * state: as many as instep_state_count says, in the order of instep_state_name.  The others are not looked at.
+ * grad: NULL leaves this array alone, and its count where it is.
+ * step_count: how often this array has been stepped; start it at 0.  Bias correction goes by it.
+ * first_line: scratch of the step. */
+typedef struct instep_array {
+    size_t size;
+    uint32_t dtype;
+    uint32_t reserved;
+    void *param;
+    const void *grad;
+    void *state[INSTEP_MAX_STATES];
+    int64_t step_count;
+    uint64_t first_line;
+} instep_array;
+
+/* What a status means, in a sentence.  Never NULL. */
+INSTEP_API const char *instep_message(int status);
+INSTEP_API int instep_abi_version(void);
+
+/* ---- rules and their options, by name ---------------------------------------------------------------------------
+ * Names outlive the program.  An index past the end gives NULL. */
+
+INSTEP_API const char *instep_rule_name(size_t rule);
+INSTEP_API const char *instep_option_name(const instep_optimizer *optimizer, size_t option);
+/* 1 for an option that is on or off, 0 for one that is a number. */
+INSTEP_API int instep_option_is_flag(const instep_optimizer *optimizer, size_t option);
+
+/* The rule of that name with its default options and no step taken. */
+INSTEP_API int instep_init(instep_optimizer *optimizer, const char *rule);
+/* Sets one option after checking the value by itself; how options go together is seen by instep_check. */
+INSTEP_API int instep_set(instep_optimizer *optimizer, const char *option, double value);
+INSTEP_API int instep_get(const instep_optimizer *optimizer, const char *option, double *value);
+/* Are these options good for arrays of this type?  If not, *option (when option is not NULL) is the one at fault. */
+INSTEP_API int instep_check(const instep_optimizer *optimizer, int dtype, const char **option);
+
+/* The state arrays that these options need, and the value that each starts at. */
+INSTEP_API size_t instep_state_count(const instep_optimizer *optimizer);
+INSTEP_API const char *instep_state_name(const instep_optimizer *optimizer, size_t state);
+INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t state);
+
+/* ---- the step --------------------------------------------------------------------------------------------------- */
+
+/* Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written but scratch. */
+INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
+/* Steps arrays[index] only, which must have a gradient.  A sweep over all arrays counts as one step. */
+INSTEP_API int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index);
+
+/* ---- instruction sets ------------------------------------------------------------------------------------------- */
+
+/* The sets compiled in, lowest first; NULL past the end. */
+INSTEP_API const char *instep_isa_name(size_t isa);
+/* 1 if this processor runs it. */
+INSTEP_API int instep_isa_available(size_t isa);
+INSTEP_API const char *instep_active_isa(void);
+/* Forces one.  NULL chooses the highest available, as at start. */
+INSTEP_API int instep_set_isa(const char *name);
+
+/* ---- threads ---------------------------------------------------------------------------------------------------- */
+
+/* How many threads a large step may use, the caller's included.  0 asks for the default: the processors that
+ * affinity and control groups leave to this process.  No environment variable is read. */
+INSTEP_API int instep_set_threads(int threads);
+INSTEP_API int instep_get_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

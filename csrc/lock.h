@@ -1,0 +1,18 @@
+/* A lock that survives a fork: what a thread of the parent held is free in the child, where that thread is not. */
+#ifndef INSTEP_LOCK_H
+#define INSTEP_LOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* Free when all zero. */
+typedef struct instep_lock {
+    atomic_uint holder;
+} instep_lock;
+
+bool instep_lock_try(instep_lock *lock);
+/* Sleeps until the lock is had.  Not fair: for steps on one optimizer from several threads, which are rare. */
+void instep_lock_wait(instep_lock *lock);
+void instep_lock_release(instep_lock *lock);
+
+#endif

@@ -1,0 +1,272 @@
+/* A rule's options by name: what they are, what they may be, what they mean together. */
+#include "float_mode.h"
+#include "options.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum range { ANY_SIZE, POSITIVE, DECAY, FLAG };
+
+struct option {
+    const char *name;
+    double initial;
+    enum range range;
+};
+
+/* In the order of the rule's struct, which is that of instep_optimizer.option. */
+static const struct option options[][INSTEP_MAX_OPTIONS + 1] = {
+#define RULE(rule) [RULE_##rule] = {
+#define OPTION(rule, name, default, range) [offsetof(struct rule, name) / sizeof(double)] = {#name, default, range},
+#define END_OF_RULE(rule) },
+#include "rules.def"
+};
+
+static const char *const rule_names[INSTEP_RULES] = {
+#define RULE(rule) [RULE_##rule] = #rule,
+#include "rules.def"
+};
+
+static const struct {
+    size_t states;
+    const char *names[INSTEP_MAX_STATES];
+} loops[INSTEP_LOOPS] = {
+#define LOOP(rule, loop, states, ...) [LOOP_##loop] = {states, {__VA_ARGS__}},
+#include "rules.def"
+};
+
+static bool sound(const instep_optimizer *optimizer)
+{
+    return optimizer != NULL && optimizer->abi_version == INSTEP_ABI_VERSION && optimizer->rule < INSTEP_RULES;
+}
+
+/* The option's place; INSTEP_MAX_OPTIONS when there is none. */
+static size_t find(const instep_optimizer *optimizer, const char *name)
+{
+    const struct option *o = options[optimizer->rule];
+    for (size_t k = 0; o[k].name; k++)
+        if (strcmp(o[k].name, name) == 0)
+            return k;
+    return INSTEP_MAX_OPTIONS;
+}
+
+static int status_of_value(enum range range, double value)
+{
+    if (range == FLAG)
+        return value == 0 || value == 1 ? INSTEP_OK : INSTEP_NOT_A_FLAG;
+    if (!isfinite(value))
+        return INSTEP_NOT_FINITE;
+    if (value < 0)
+        return INSTEP_NEGATIVE;
+    if (range == POSITIVE && value == 0)
+        return INSTEP_NOT_POSITIVE;
+    if (range == DECAY && value >= 1)
+        return INSTEP_NOT_BELOW_ONE;
+    return INSTEP_OK;
+}
+
+static int status_in_float(enum range range, double value)
+{
+    if (value > FLT_MAX)
+        return INSTEP_OVERFLOWS;
+    if (range == POSITIVE && (float)value == 0)
+        return INSTEP_VANISHES;
+    if (range == DECAY && (float)value == 1)
+        return INSTEP_ROUNDS_TO_ONE;
+    return INSTEP_OK;
+}
+
+static int check(const instep_optimizer *optimizer, int dtype, const char **option)
+{
+    const double *value = optimizer->option;
+    for (const struct option *o = options[optimizer->rule]; o->name; o++, value++) {
+        int status = status_of_value(o->range, *value);
+        if (status == INSTEP_OK && dtype == INSTEP_FLOAT32)
+            status = status_in_float(o->range, *value);
+        if (status != INSTEP_OK)
+            return *option = o->name, status;
+    }
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule:                                                                                                  \
+        return rule##_contradiction((const struct rule *)optimizer->option, option);
+#include "rules.def"
+    default:
+        return INSTEP_BAD_OPTIMIZER;
+    }
+}
+
+int instep_check(const instep_optimizer *optimizer, int dtype, const char **option)
+{
+    const char *at_fault = NULL;
+    int status;
+
+    if (!sound(optimizer))
+        return INSTEP_BAD_OPTIMIZER;
+    if (dtype != INSTEP_FLOAT32 && dtype != INSTEP_FLOAT64)
+        return INSTEP_BAD_DTYPE;
+    float_mode callers = float_mode_enter();
+    status = check(optimizer, dtype, &at_fault);
+    float_mode_leave(callers);
+    if (option)
+        *option = at_fault;
+    return status;
+}
+
+int instep_init(instep_optimizer *optimizer, const char *rule)
+{
+    if (optimizer == NULL || rule == NULL)
+        return INSTEP_NULL_ARGUMENT;
+    for (uint32_t k = 0; k < INSTEP_RULES; k++) {
+        if (strcmp(rule, rule_names[k]) != 0)
+            continue;
+        *optimizer = (instep_optimizer){.abi_version = INSTEP_ABI_VERSION, .rule = k};
+        for (size_t i = 0; options[k][i].name; i++)
+            optimizer->option[i] = options[k][i].initial;
+        return INSTEP_OK;
+    }
+    return INSTEP_UNKNOWN_RULE;
+}
+
+int instep_set(instep_optimizer *optimizer, const char *option, double value)
+{
+    if (option == NULL)
+        return INSTEP_NULL_ARGUMENT;
+    if (!sound(optimizer))
+        return INSTEP_BAD_OPTIMIZER;
+    size_t k = find(optimizer, option);
+    if (k == INSTEP_MAX_OPTIONS)
+        return INSTEP_UNKNOWN_OPTION;
+    int status = status_of_value(options[optimizer->rule][k].range, value);
+    if (status == INSTEP_OK)
+        optimizer->option[k] = value;
+    return status;
+}
+
+int instep_get(const instep_optimizer *optimizer, const char *option, double *value)
+{
+    if (option == NULL || value == NULL)
+        return INSTEP_NULL_ARGUMENT;
+    if (!sound(optimizer))
+        return INSTEP_BAD_OPTIMIZER;
+    size_t k = find(optimizer, option);
+    if (k == INSTEP_MAX_OPTIONS)
+        return INSTEP_UNKNOWN_OPTION;
+    *value = optimizer->option[k];
+    return INSTEP_OK;
+}
+
+const char *instep_rule_name(size_t rule)
+{
+    return rule < INSTEP_RULES ? rule_names[rule] : NULL;
+}
+
+const char *instep_option_name(const instep_optimizer *optimizer, size_t option)
+{
+    return sound(optimizer) && option < INSTEP_MAX_OPTIONS ? options[optimizer->rule][option].name : NULL;
+}
+
+int instep_option_is_flag(const instep_optimizer *optimizer, size_t option)
+{
+    return instep_option_name(optimizer, option) != NULL && options[optimizer->rule][option].range == FLAG;
+}
+
+enum instep_loop instep_loop_of(const instep_optimizer *optimizer)
+{
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule:                                                                                                  \
+        return rule##_loop((const struct rule *)optimizer->option);
+#include "rules.def"
+    default:
+        return INSTEP_LOOPS;
+    }
+}
+
+size_t instep_state_count(const instep_optimizer *optimizer)
+{
+    return sound(optimizer) ? loops[instep_loop_of(optimizer)].states : 0;
+}
+
+const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
+{
+    return state < instep_state_count(optimizer) ? loops[instep_loop_of(optimizer)].names[state] : NULL;
+}
+
+double instep_state_start(const instep_optimizer *optimizer, size_t state)
+{
+    if (state >= instep_state_count(optimizer))
+        return 0;
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule:                                                                                                  \
+        return rule##_start((const struct rule *)optimizer->option, state);
+#include "rules.def"
+    default:
+        return 0;
+    }
+}
+
+int instep_abi_version(void)
+{
+    return INSTEP_ABI_VERSION;
+}
+
+const char *instep_message(int status)
+{
+    switch (status) {
+    case INSTEP_OK:
+        return "all is well";
+    case INSTEP_NULL_ARGUMENT:
+        return "a pointer that must point somewhere is NULL";
+    case INSTEP_UNKNOWN_RULE:
+        return "there is no rule of that name";
+    case INSTEP_UNKNOWN_OPTION:
+        return "this rule has no option of that name";
+    case INSTEP_UNKNOWN_ISA:
+        return "no instruction set of that name was compiled in";
+    case INSTEP_UNAVAILABLE_ISA:
+        return "this processor does not run that instruction set";
+    case INSTEP_BAD_DTYPE:
+        return "the type is neither float32 nor float64";
+    case INSTEP_BAD_SIZE:
+        return "the arrays are larger than the address space";
+    case INSTEP_BAD_INDEX:
+        return "the index is past the last array";
+    case INSTEP_BAD_THREADS:
+        return "the number of threads must be from 1 to 256, or 0 for the default";
+    case INSTEP_BAD_OPTIMIZER:
+        return "the optimizer was not made by instep_init of this version";
+    case INSTEP_BAD_STEP_COUNT:
+        return "a step count must be at least 0 and leave room for one step more";
+    case INSTEP_NOT_FINITE:
+        return "must be finite";
+    case INSTEP_NEGATIVE:
+        return "must not be negative";
+    case INSTEP_NOT_POSITIVE:
+        return "must be greater than 0: a zero gradient over a zero average would be 0 / 0";
+    case INSTEP_NOT_BELOW_ONE:
+        return "must be in [0, 1)";
+    case INSTEP_NOT_A_FLAG:
+        return "must be on or off";
+    case INSTEP_OVERFLOWS:
+        return "is infinite in the arrays' type";
+    case INSTEP_VANISHES:
+        return "rounds to 0 in the arrays' type";
+    case INSTEP_ROUNDS_TO_ONE:
+        return "rounds to 1 in the arrays' type, where nothing would ever be forgotten";
+    case INSTEP_NESTEROV_WITHOUT_MOMENTUM:
+        return "looks ahead along the momentum: it needs momentum > 0";
+    case INSTEP_BIAS_CORRECTION_OF_CENTERED:
+        return "does not go with centered: the corrected variance of the first gradient is 0 / 0";
+    case INSTEP_BIAS_CORRECTION_OF_NONZERO_START:
+        return "undoes a start at 0: it needs initial_square_avg = 0";
+    case INSTEP_CENTERED_WITHOUT_MEMORY:
+        return "needs rho > 0: the variance of a single gradient is 0";
+    case INSTEP_DECAY_PAST_ZERO:
+        return "times lr must not exceed 1: a decoupled decay would turn the sign of every parameter";
+    default:
+        return "unknown status";
+    }
+}

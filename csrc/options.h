@@ -1,0 +1,24 @@
+/* The rules as options see them: structs of doubles, coefficients in double. */
+#ifndef INSTEP_OPTIONS_H
+#define INSTEP_OPTIONS_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <float.h>
+
+typedef double T;
+#define LARGEST DBL_MAX
+#include "rules.h"
+
+enum instep_rule {
+#define RULE(rule) RULE_##rule,
+#include "rules.def"
+    INSTEP_RULES
+};
+
+/* Which loop these options run. */
+enum instep_loop instep_loop_of(const instep_optimizer *optimizer);
+
+#endif

@@ -1,0 +1,8 @@
+/* Every rule's formula, for the type T: included where the loops are and where the coefficients are formed. */
+#include "coefficients.h"
+#include "instep.h"
+#include "kernels.h"
+
+#include "rules/prepare.h"
+/* in the order of rules.def */
+#include "rules/rmsprop.h"

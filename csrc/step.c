@@ -1,0 +1,178 @@
+/* The step: check everything, count, then walk the arrays' cache lines. */
+#include "dispatch.h"
+#include "float_mode.h"
+#include "options.h"
+#include "pool.h"
+
+enum {
+    LINE = 64, /* bytes: the unit in which a step is cut between threads */
+    /* Below two of these no thread wakes: measured by bench/lab/threshold.py. */
+    LINES_PER_THREAD = 4096
+};
+
+struct work {
+    const instep_optimizer *optimizer;
+    instep_array *arrays;
+    size_t count;
+    enum instep_loop loop;
+};
+
+/* The coefficients of an array's t-th step, in both types. */
+struct plan {
+    int64_t t;
+    enum preparation how;
+    struct coefficients in_double;
+    float in_float[sizeof(struct coefficients) / sizeof(double)];
+};
+
+static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int64_t t)
+{
+    plan->t = t;
+    plan->how = PLAIN;
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule:                                                                                                  \
+        plan->how = rule##_coefficients((const struct rule *)optimizer->option, t, &plan->in_double);                  \
+        break;
+#include "rules.def"
+    }
+    size_t k = 0;
+#define COEFFICIENT(name) plan->in_float[k++] = (float)plan->in_double.name;
+#include "rules.def"
+}
+
+static size_t element_size(const instep_array *array)
+{
+    return array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
+}
+
+static size_t lines(const instep_array *array)
+{
+    size_t a_line = LINE / element_size(array);
+    return array->grad ? array->size / a_line + (array->size % a_line != 0) : 0;
+}
+
+/* The array that holds this line: the last one that starts at it or before. */
+static size_t array_of_line(const struct work *work, size_t line)
+{
+    size_t low = 0, high = work->count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (work->arrays[middle].first_line <= line)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void step_lines(void *context, size_t begin, size_t end)
+{
+    const struct work *work = context;
+    instep_kernel *kernels[] = {instep_active_kernels(INSTEP_FLOAT32)[work->loop],
+                                instep_active_kernels(INSTEP_FLOAT64)[work->loop]};
+    float_mode callers = float_mode_enter();
+    struct plan plan;
+
+    plan.t = -1;
+    for (size_t k = array_of_line(work, begin); begin < end; k++) {
+        const instep_array *array = &work->arrays[k];
+        if (array->grad == NULL || array->size == 0)
+            continue;
+        if (array->step_count != plan.t)
+            make_plan(&plan, work->optimizer, array->step_count);
+
+        size_t a_line = LINE / element_size(array);
+        size_t first = (begin - array->first_line) * a_line;
+        size_t rest = array->size - first;
+        size_t size = (end - begin) < rest / a_line ? (end - begin) * a_line : rest;
+        size_t offset = first * element_size(array);
+        void *state[INSTEP_MAX_STATES];
+        for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
+            state[s] = array->state[s] ? (char *)array->state[s] + offset : NULL;
+
+        const void *coefficients = array->dtype == INSTEP_FLOAT32 ? (const void *)plan.in_float : &plan.in_double;
+        kernels[array->dtype](size, (char *)array->param + offset, (const char *)array->grad + offset, state, plan.how,
+                              coefficients);
+        begin += size / a_line + (size % a_line != 0);
+    }
+    float_mode_leave(callers);
+}
+
+static int check_array(const instep_array *array, size_t states)
+{
+    if (array->dtype != INSTEP_FLOAT32 && array->dtype != INSTEP_FLOAT64)
+        return INSTEP_BAD_DTYPE;
+    if (array->step_count < 0 || array->step_count == INT64_MAX)
+        return INSTEP_BAD_STEP_COUNT;
+    if (array->size > PTRDIFF_MAX / sizeof(double))
+        return INSTEP_BAD_SIZE;
+    if (array->size == 0)
+        return INSTEP_OK;
+    if (array->param == NULL)
+        return INSTEP_NULL_ARGUMENT;
+    for (size_t s = 0; s < states; s++)
+        if (array->state[s] == NULL)
+            return INSTEP_NULL_ARGUMENT;
+    return INSTEP_OK;
+}
+
+static int check_call(const instep_optimizer *optimizer, const instep_array *arrays, size_t count)
+{
+    int narrowest = INSTEP_FLOAT64; /* what is good for float32 is good for float64 */
+    size_t states = instep_state_count(optimizer);
+    int status;
+
+    if (arrays == NULL && count != 0)
+        return INSTEP_NULL_ARGUMENT;
+    for (size_t k = 0; k < count; k++) {
+        if ((status = check_array(&arrays[k], states)) != INSTEP_OK)
+            return status;
+        if (arrays[k].dtype == INSTEP_FLOAT32)
+            narrowest = INSTEP_FLOAT32;
+    }
+    if ((status = instep_check(optimizer, narrowest, NULL)) != INSTEP_OK)
+        return status;
+    return optimizer->step_count < 0 || optimizer->step_count == INT64_MAX ? INSTEP_BAD_STEP_COUNT : INSTEP_OK;
+}
+
+/* What was checked.  A fork sees all of it or nothing, counts included. */
+static void run(instep_optimizer *optimizer, instep_array *arrays, size_t count, int64_t step_count)
+{
+    struct work work = {optimizer, arrays, count, instep_loop_of(optimizer)};
+    size_t total = 0;
+
+    instep_pool_enter();
+    optimizer->step_count = step_count;
+    for (size_t k = 0; k < count; k++) {
+        arrays[k].first_line = total;
+        arrays[k].step_count += arrays[k].grad != NULL;
+        total += lines(&arrays[k]);
+    }
+    if (total != 0)
+        instep_pool_run(step_lines, &work, total, LINES_PER_THREAD);
+    instep_pool_leave();
+}
+
+int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count)
+{
+    int status = check_call(optimizer, arrays, count);
+    if (status == INSTEP_OK)
+        run(optimizer, arrays, count, optimizer->step_count + 1);
+    return status;
+}
+
+int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index)
+{
+    if (index >= count)
+        return INSTEP_BAD_INDEX;
+    if (arrays == NULL || arrays[index].grad == NULL)
+        return INSTEP_NULL_ARGUMENT;
+    int status = check_call(optimizer, &arrays[index], 1);
+    if (status == INSTEP_OK) {
+        int64_t steps_of_array = arrays[index].step_count + 1;
+        run(optimizer, &arrays[index], 1,
+            optimizer->step_count > steps_of_array ? optimizer->step_count : steps_of_array);
+    }
+    return status;
+}

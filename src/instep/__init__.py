@@ -1,0 +1,44 @@
+"""Optimizer steps in place on NumPy buffers."""
+
+import os as _os
+
+from . import _core, reference
+from ._build_config import VERSION as __version__
+from ._core import get_num_threads, set_num_threads
+from .config import show_config
+from .functional import rmsprop, square_avg_of, variance_of
+from .optimizers import RMSprop
+from .presets import presets
+from .threads import num_threads
+
+__all__ = [
+    "RMSprop",
+    "__version__",
+    "get_num_threads",
+    "num_threads",
+    "presets",
+    "reference",
+    "rmsprop",
+    "set_num_threads",
+    "show_config",
+    "square_avg_of",
+    "variance_of",
+]
+
+
+def _read_environment() -> None:
+    isa = _os.environ.get("INSTEP_ISA")
+    if isa:
+        try:
+            _core.set_isa(isa)
+        except ValueError as error:
+            raise ValueError(f"INSTEP_ISA: {error}") from None
+    threads = _os.environ.get("INSTEP_NUM_THREADS")
+    if threads:
+        try:
+            set_num_threads(int(threads))
+        except ValueError:
+            raise ValueError(f"INSTEP_NUM_THREADS={threads!r} must be an integer from 1 to 256") from None
+
+
+_read_environment()

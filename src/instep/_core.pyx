@@ -1,0 +1,908 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
+"""The binding: checks every buffer, releases the GIL, makes one call.  It knows no rule by name."""
+
+cimport cython
+cimport numpy as cnp
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.unicode cimport PyUnicode_AsUTF8
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, strcmp
+
+import numbers
+
+import numpy as np
+
+cnp.import_array()
+
+cdef extern from "instep.h":
+    enum:
+        INSTEP_OK
+        INSTEP_FLOAT32
+        INSTEP_FLOAT64
+        INSTEP_MAX_OPTIONS
+        INSTEP_MAX_STATES
+        INSTEP_UNKNOWN_ISA
+        INSTEP_UNAVAILABLE_ISA
+
+    ctypedef struct instep_optimizer:
+        int64_t step_count
+        double option[INSTEP_MAX_OPTIONS]
+
+    ctypedef struct instep_array:
+        size_t size
+        uint32_t dtype
+        void *param
+        const void *grad
+        void *state[INSTEP_MAX_STATES]
+        int64_t step_count
+
+    const char *instep_message(int status)
+    const char *instep_rule_name(size_t rule)
+    const char *instep_option_name(const instep_optimizer *optimizer, size_t option)
+    int instep_option_is_flag(const instep_optimizer *optimizer, size_t option)
+    int instep_init(instep_optimizer *optimizer, const char *rule)
+    int instep_check(const instep_optimizer *optimizer, int dtype, const char **option)
+    size_t instep_state_count(const instep_optimizer *optimizer)
+    const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
+    double instep_state_start(const instep_optimizer *optimizer, size_t state)
+    int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count) nogil
+    int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index) nogil
+    const char *instep_isa_name(size_t isa)
+    int instep_isa_available(size_t isa)
+    const char *instep_active_isa()
+    int instep_set_isa(const char *name)
+    int instep_set_threads(int threads)
+    int instep_get_threads()
+
+cdef extern from "lock.h":
+    ctypedef struct instep_lock:
+        pass
+    bint instep_lock_try(instep_lock *lock) nogil
+    void instep_lock_wait(instep_lock *lock) nogil
+    void instep_lock_release(instep_lock *lock) nogil
+
+cdef extern from "numpy/arrayobject.h":
+    bint PyArray_CheckExact(object)
+    bint PyArray_ISBEHAVED_RO(cnp.ndarray)
+
+cdef enum:
+    DEEPEST_NESTING = 64
+
+cdef object LARGEST_COUNT = 2**63 - 1
+
+
+# ---- options ----------------------------------------------------------------------------------------------------
+
+def rules():
+    """The rules compiled in: their options with default values, by name."""
+    cdef size_t rule = 0
+    found = {}
+    while instep_rule_name(rule) is not NULL:
+        name = instep_rule_name(rule).decode()
+        found[name] = Options(name).values()
+        rule += 1
+    return found
+
+
+cdef double _number(str name, object value) except? -1:
+    if type(value) is float:
+        return <double>value
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, not {_type_name(value)}")
+    return float(value)
+
+
+cdef double _flag(str name, object value) except? -1:
+    if value is False:
+        return 0
+    if value is True or isinstance(value, np.bool_):
+        return 1 if value else 0
+    raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+cdef str _type_name(object value):
+    return f"a value of type {type(value).__name__}"
+
+
+@cython.final
+cdef class Options:
+    """A rule and its options: a value that is checked as it is made."""
+
+    cdef instep_optimizer optimizer
+    cdef readonly str rule
+
+    def __cinit__(self, str rule):
+        if instep_init(&self.optimizer, rule.encode()) != INSTEP_OK:
+            raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
+        self.rule = rule
+
+    cdef Py_ssize_t place(self, str name) except -1:
+        cdef size_t k = 0
+        while instep_option_name(&self.optimizer, k) is not NULL:
+            if instep_option_name(&self.optimizer, k).decode() == name:
+                return k
+            k += 1
+        raise TypeError(f"{self.rule} has no option {name!r}; it has {', '.join(self.values())}")
+
+    def values(self):
+        """The options by name."""
+        cdef size_t k = 0
+        found = {}
+        while instep_option_name(&self.optimizer, k) is not NULL:
+            value = self.optimizer.option[k]
+            found[instep_option_name(&self.optimizer, k).decode()] = (
+                value != 0 if instep_option_is_flag(&self.optimizer, k) else value
+            )
+            k += 1
+        return found
+
+    def replace(self, dict changes, tuple dtypes):
+        """A copy with these options changed, checked for arrays of these dtypes."""
+        cdef Options changed = Options(self.rule)
+        cdef Py_ssize_t k
+        changed.optimizer = self.optimizer
+        for name, value in changes.items():
+            k = self.place(name)
+            changed.optimizer.option[k] = (
+                _flag(name, value) if instep_option_is_flag(&self.optimizer, k) else _number(name, value)
+            )
+        for dtype in dtypes:
+            _check_options(&changed.optimizer, _dtype_number(np.dtype(dtype)))
+        return changed
+
+    @property
+    def states(self):
+        """What each state array starts at, by name."""
+        return {
+            instep_state_name(&self.optimizer, k).decode(): instep_state_start(&self.optimizer, k)
+            for k in range(instep_state_count(&self.optimizer))
+        }
+
+
+cdef int _check_options(const instep_optimizer *optimizer, int dtype) except -1:
+    cdef const char *name = NULL
+    cdef int status = instep_check(optimizer, dtype, &name)
+    cdef size_t k = 0
+    if status == INSTEP_OK:
+        return 0
+    if name is NULL:
+        raise ValueError(instep_message(status).decode())
+    while instep_option_name(optimizer, k) != name:
+        k += 1
+    value = optimizer.option[k]
+    if instep_option_is_flag(optimizer, k):
+        value = value != 0
+    raise ValueError(f"{name.decode()}={value!r} {instep_message(status).decode()}")
+
+
+cdef int _dtype_number(object dtype) except -1:
+    if dtype == np.float32:
+        return INSTEP_FLOAT32
+    if dtype == np.float64:
+        return INSTEP_FLOAT64
+    raise TypeError(f"dtype must be float32 or float64, not {dtype}")
+
+
+# ---- arrays -----------------------------------------------------------------------------------------------------
+
+cdef inline bint _is_plain(object array):
+    return PyArray_CheckExact(array) or type(array) is np.memmap
+
+
+cdef inline bint _same_shape(cnp.ndarray a, cnp.ndarray b):
+    cdef int ndim = cnp.PyArray_NDIM(a)
+    return ndim == cnp.PyArray_NDIM(b) and (
+        ndim == 0
+        or memcmp(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b), ndim * sizeof(cnp.npy_intp)) == 0
+    )
+
+
+cdef inline bint _same_layout(cnp.ndarray a, cnp.ndarray b):
+    """One walk through the memory of both meets the same elements in the same order."""
+    return (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_IS_C_CONTIGUOUS(b)) or (
+        cnp.PyArray_IS_F_CONTIGUOUS(a) and cnp.PyArray_IS_F_CONTIGUOUS(b)
+    )
+
+
+cdef cnp.ndarray _array(str what, object value):
+    if not _is_plain(value):
+        hint = "; pass np.asarray of it, which shares its memory" if hasattr(value, "__array__") or isinstance(
+            value, (bytearray, memoryview)
+        ) or hasattr(value, "typecode") else ""
+        raise TypeError(f"{what} must be a numpy.ndarray, not {_type_name(value)}{hint}")
+    return value
+
+
+cdef int _check_written(str what, cnp.ndarray array) except -1:
+    """A parameter or a state: what is right by itself."""
+    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(f"{what} must be float32 or float64, not {(<object>array).dtype}")
+    if not cnp.PyArray_ISNOTSWAPPED(array):
+        raise TypeError(f"{what} must be in the machine's byte order: {(<object>array).dtype} is swapped")
+    if not cnp.PyArray_ISWRITEABLE(array):
+        raise ValueError(f"{what} is read-only and cannot be updated in place")
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(array) or cnp.PyArray_IS_F_CONTIGUOUS(array)):
+        raise ValueError(
+            f"{what} is not contiguous (shape {(<object>array).shape}, strides {(<object>array).strides}): "
+            "step on its base array, or on a contiguous copy that you write back"
+        )
+    if type(array) is np.memmap:
+        _check_mapped(what, array)
+    return 0
+
+
+cdef int _check_mapped(str what, cnp.ndarray array) except -1:
+    """A page of a map past the end of its file is a SIGBUS, not an exception: look before the first touch."""
+    if array.filename is None:
+        return 0
+    import os
+    root = array
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    if os.path.getsize(root.filename) < root.offset + root.nbytes:
+        raise ValueError(f"{what} maps past the end of {os.fspath(root.filename)!r}, which has been truncated")
+    return 0
+
+
+cdef int _check_partner(str what, cnp.ndarray array, cnp.ndarray param) except -1:
+    """What goes with a parameter has its shape and dtype."""
+    if not _same_shape(array, param):
+        raise ValueError(f"{what} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+    if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
+        raise TypeError(f"{what} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}")
+    return 0
+
+
+cdef int _check_state(str what, cnp.ndarray array, cnp.ndarray param) except -1:
+    _check_written(what, array)
+    _check_partner(what, array, param)
+    if not _same_layout(array, param):
+        raise ValueError(f"{what} must have the memory layout of its parameter (strides {(<object>param).strides})")
+    return 0
+
+
+cdef object _grad_in_layout(str what, object grad, cnp.ndarray param):
+    """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
+    array = _array(what, grad)
+    _check_partner(what, array, param)
+    if type(array) is np.memmap:
+        _check_mapped(what, array)
+    if _same_layout(array, param):
+        return array
+    return np.array(array, order="C" if cnp.PyArray_IS_C_CONTIGUOUS(param) else "F", copy=True, subok=False)
+
+
+cdef inline uintptr_t _start(cnp.ndarray array):
+    return <uintptr_t>cnp.PyArray_DATA(array)
+
+
+cdef inline uintptr_t _end(cnp.ndarray array):
+    return _start(array) + cnp.PyArray_NBYTES(array)
+
+
+cdef inline int _kernel_dtype(cnp.ndarray array):
+    return INSTEP_FLOAT32 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32 else INSTEP_FLOAT64
+
+
+def _dtypes(arrays):
+    return tuple({array.dtype for array in arrays})
+
+
+# ---- one array, the caller owns the state -----------------------------------------------------------------------
+
+@cython.final
+cdef class Function:
+    """A rule as a function of arrays; names bind the caller's argument order to the rule's, once."""
+
+    cdef instep_optimizer defaults
+    cdef readonly tuple states
+    cdef readonly tuple options
+    cdef Py_ssize_t place[INSTEP_MAX_OPTIONS]
+    cdef bint is_flag[INSTEP_MAX_OPTIONS]
+
+    def __cinit__(self, str rule, tuple states, tuple options):
+        cdef Options defaults = Options(rule)
+        if set(options) != set(defaults.values()):
+            raise TypeError(f"{rule} has the options {', '.join(defaults.values())}, not {', '.join(options)}")
+        self.defaults = defaults.optimizer
+        self.states = states
+        self.options = options
+        for k, name in enumerate(options):
+            self.place[k] = defaults.place(name)
+            self.is_flag[k] = instep_option_is_flag(&self.defaults, self.place[k])
+
+    def step(self, param, grad, tuple states, step_count, tuple options):
+        """Check everything, then step `param`.  `states` and `options` are in the order of the names."""
+        cdef instep_optimizer optimizer = self.defaults
+        cdef instep_array array
+        cdef cnp.ndarray p, g, s
+        cdef uintptr_t start[1 + INSTEP_MAX_STATES]
+        cdef uintptr_t end[1 + INSTEP_MAX_STATES]
+        cdef Py_ssize_t k, other, used = 0
+        cdef const char *expected
+        cdef int status
+
+        for k in range(len(self.options)):
+            optimizer.option[self.place[k]] = (
+                _flag(self.options[k], options[k]) if self.is_flag[k] else _number(self.options[k], options[k])
+            )
+        p = _array("param", param)
+        _check_written("param", p)
+        array.dtype = _kernel_dtype(p)
+        _check_options(&optimizer, array.dtype)
+        if type(step_count) is not int or not 1 <= step_count <= LARGEST_COUNT:
+            raise ValueError(f"step_count must be an integer of at least 1, not {step_count!r}")
+        g = _grad_in_layout("grad", grad, p)
+
+        start[0] = _start(p)
+        end[0] = _end(p)
+        for k in range(len(self.states)):
+            expected = instep_state_name(&optimizer, used)
+            if expected is NULL or strcmp(expected, PyUnicode_AsUTF8(self.states[k])) != 0:
+                if states[k] is not None:
+                    raise TypeError(f"{self.states[k]} is not used with these options; leave it None")
+                continue
+            if states[k] is None:
+                raise TypeError(f"{self.states[k]} is needed with these options")
+            s = _array(self.states[k], states[k])
+            _check_state(self.states[k], s, p)
+            array.state[used] = cnp.PyArray_DATA(s)
+            used += 1
+            start[used] = _start(s)
+            end[used] = _end(s)
+        for k in range(used + 1):
+            if _start(g) < end[k] and start[k] < _end(g):
+                raise ValueError(f"grad overlaps {_written_name(&optimizer, k)} in memory")
+            for other in range(k):
+                if start[k] < end[other] and start[other] < end[k]:
+                    raise ValueError(
+                        f"{_written_name(&optimizer, k)} overlaps {_written_name(&optimizer, other)} in memory"
+                    )
+
+        array.size = cnp.PyArray_SIZE(p)
+        array.param = cnp.PyArray_DATA(p)
+        array.grad = cnp.PyArray_DATA(g)
+        array.step_count = <int64_t>step_count - 1
+        with nogil:
+            status = instep_step(&optimizer, &array, 1)
+        if status != INSTEP_OK:
+            raise ValueError(instep_message(status).decode())
+
+
+cdef str _written_name(const instep_optimizer *optimizer, Py_ssize_t k):
+    return instep_state_name(optimizer, k - 1).decode() if k else "param"
+
+
+# ---- many arrays ------------------------------------------------------------------------------------------------
+
+cdef enum:
+    LEAF
+    SEQUENCE
+    MAPPING
+
+
+@cython.final
+cdef class Nest:
+    """The shape of a nesting of list, tuple and dict: a leaf, or children with their keys."""
+
+    cdef int kind
+    cdef object container
+    cdef tuple keys
+    cdef tuple children
+    cdef Py_ssize_t leaf
+
+    @staticmethod
+    def of(value, list leaves, list paths):
+        """The shape of `value`; its leaves and their paths are appended to the lists."""
+        return Nest.descend(value, leaves, paths, ())
+
+    @staticmethod
+    cdef Nest descend(object value, list leaves, list paths, tuple path):
+        cdef Nest nest = Nest()
+        if len(path) > DEEPEST_NESTING:
+            raise ValueError(f"params are nested deeper than {DEEPEST_NESTING} levels")
+        if isinstance(value, dict):
+            nest.kind = MAPPING
+            nest.keys = tuple(value)
+            items = tuple(value.values())
+        elif isinstance(value, (list, tuple)):
+            nest.kind = SEQUENCE
+            nest.keys = tuple(range(len(value)))
+            items = tuple(value)
+        else:
+            nest.kind = LEAF
+            nest.leaf = len(leaves)
+            leaves.append(value)
+            paths.append(path)
+            return nest
+        nest.container = type(value)
+        nest.children = tuple([
+            Nest.descend(item, leaves, paths, path + (key,)) for key, item in zip(nest.keys, items, strict=True)
+        ])
+        return nest
+
+    def build(self, list leaves):
+        """A nesting of this shape with other leaves."""
+        cdef Nest child
+        if self.kind == LEAF:
+            return leaves[self.leaf]
+        built = [child.build(leaves) for child in self.children]
+        if self.kind == MAPPING:
+            return dict(zip(self.keys, built, strict=True))
+        if self.container is list:
+            return built
+        return self.container(*built) if hasattr(self.container, "_fields") else tuple(built)
+
+
+cdef str _spell(str root, tuple path):
+    return root + "".join([f"[{key!r}]" for key in path])
+
+
+cdef object _ABSENT = object()
+
+
+cdef class Stepper:
+    """Parameters, states and options, checked when they are given, and the native call that steps them."""
+
+    cdef readonly Options _options
+    cdef instep_optimizer optimizer
+    cdef Nest nest
+    cdef list leaves
+    cdef list paths
+    cdef dict places
+    cdef dict states
+    cdef instep_array *arrays
+    cdef readonly Py_ssize_t count
+    cdef instep_lock lock
+
+    # What is written, sorted by address, for the overlap check of gradients.
+    cdef uintptr_t *written_start
+    cdef uintptr_t *written_end
+    cdef Py_ssize_t written_count
+    cdef uintptr_t *known_grad
+
+    # The gradients: owned while a step is under way, or for good by bind.
+    cdef PyObject **held
+    cdef list bound
+    cdef bint bound_in_place
+
+    def __cinit__(self, *args, **kwargs):
+        self.count = 0
+
+    def __init__(self, Options options, params):
+        cdef list leaves = []
+        cdef list paths = []
+        cdef Nest nest = Nest.of(params, leaves, paths)
+        cdef Py_ssize_t k
+        if self.arrays is not NULL:
+            raise TypeError("an optimizer is made once; make another one")
+        if not leaves:
+            raise ValueError("params holds no array")
+        for k, leaf in enumerate(leaves):
+            what = _spell("params", paths[k])
+            _check_written(what, _array(what, leaf))
+        options = options.replace({}, _dtypes(leaves))
+
+        self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
+        self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
+        self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
+        if self.arrays is NULL or self.known_grad is NULL or self.held is NULL:
+            raise MemoryError
+        self.nest = nest
+        self.leaves = leaves
+        self.paths = paths
+        self.places = {path: k for k, path in enumerate(paths)}
+        for k, path in enumerate(paths):
+            if len(path) == 1:
+                self.places.setdefault(path[0], k)
+        self.count = len(leaves)
+        for k in range(self.count):
+            self.arrays[k].size = cnp.PyArray_SIZE(<cnp.ndarray>leaves[k])
+            self.arrays[k].dtype = _kernel_dtype(<cnp.ndarray>leaves[k])
+            self.arrays[k].param = cnp.PyArray_DATA(<cnp.ndarray>leaves[k])
+        self.optimizer = options.optimizer
+        self._adopt(options, self._make_states(options, {}))
+
+    def __dealloc__(self):
+        free(self.arrays)
+        free(self.known_grad)
+        free(self.held)
+        free(self.written_start)
+        free(self.written_end)
+
+    # -- options and states
+
+    cdef int acquire(self) except -1:
+        if not instep_lock_try(&self.lock):
+            with nogil:
+                instep_lock_wait(&self.lock)
+        return 0
+
+    cdef void use(self, Options options) noexcept:
+        self._options = options
+        memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
+
+    def _get_option(self, str name):
+        cdef Py_ssize_t k = self._options.place(name)
+        value = self._options.optimizer.option[k]
+        return value != 0 if instep_option_is_flag(&self._options.optimizer, k) else value
+
+    def _set_options(self, dict changes):
+        """Change options between steps, and with them the state that they need."""
+        cdef Options options = self._options.replace(changes, _dtypes(self.leaves))
+        if tuple(options.states) == tuple(self.states):
+            self.acquire()
+            self.use(options)
+            instep_lock_release(&self.lock)
+        else:
+            self._adopt(options, self._make_states(options, self.states))
+
+    def _make_states(self, Options options, dict old):
+        """State arrays for these options, by name, keeping what `old` has."""
+        return {
+            name: old.get(name) or [np.full_like(param, start, subok=False) for param in self.leaves]
+            for name, start in options.states.items()
+        }
+
+    def _adopt(self, Options options, dict states):
+        """Step with these options and state arrays from now on, if all of them are right."""
+        cdef Py_ssize_t k, s
+        cdef list names = list(options.states)
+        cdef list every = []
+        if list(states) != names:
+            raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        for k in range(self.count):
+            every.append((self.leaves[k], _spell("params", self.paths[k])))
+            for name in names:
+                what = _spell(f"state[{name!r}]", self.paths[k])
+                array = _array(what, states[name][k])
+                _check_state(what, array, self.leaves[k])
+                every.append((array, what))
+        written = sorted([(_start(array), _end(array), what) for array, what in every if array.size])
+        for k in range(1, len(written)):
+            if written[k][0] < written[k - 1][1]:
+                raise ValueError(f"{written[k][2]} overlaps {written[k - 1][2]} in memory")
+
+        cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        if start is NULL or end is NULL:
+            free(start)
+            free(end)
+            raise MemoryError
+        for k in range(len(written)):
+            start[k] = written[k][0]
+            end[k] = written[k][1]
+
+        if self.bound is not None:
+            for k in range(self.count):
+                if self.bound[k] is not None:
+                    _check_apart(_spell("grads", self.paths[k]), self.bound[k], start, end, len(written))
+
+        self.acquire()
+        self.use(options)
+        self.states = states
+        for k in range(self.count):
+            self.known_grad[k] = 0
+            for s in range(len(names)):
+                self.arrays[k].state[s] = cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k]))
+        start, self.written_start = self.written_start, start
+        end, self.written_end = self.written_end, end
+        self.written_count = len(written)
+        instep_lock_release(&self.lock)
+        free(start)
+        free(end)
+
+    @property
+    def step_count(self):
+        """How many steps have been taken: a 64-bit integer.
+
+        `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
+        arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
+        """
+        return self.optimizer.step_count
+
+    @property
+    def params(self):
+        """The parameter arrays, in their nesting."""
+        return self.nest.build(self.leaves)
+
+    @property
+    def _states(self):
+        """The state arrays by name, flat."""
+        return self.states
+
+    @property
+    def state(self):
+        """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
+        return {name: self.nest.build(arrays) for name, arrays in self.states.items()}
+
+    # -- steps
+
+    def step(self, grads=_ABSENT):
+        """Advance the state and move every parameter, in place.
+
+        Parameters
+        ----------
+        grads : nesting of numpy.ndarray or None
+            In the nesting of the params, each gradient of the shape and dtype of its parameter; lists and tuples may
+            stand for each other.  Read only.  A gradient that is not laid out in memory as its parameter is copied
+            first.  None leaves an array, its state and its count alone.  May be left out after `bind`.
+
+        Raises
+        ------
+        TypeError
+            A gradient is not an array or has another dtype; the nesting is another; nothing is given or bound.
+        ValueError
+            A gradient has another shape or shares memory with a parameter or state; all of them are None.
+
+        Whatever is raised, nothing has been written.
+        """
+        cdef int status
+        self.acquire()
+        try:
+            if grads is _ABSENT:
+                self.show_bound()
+            else:
+                self.bound_in_place = False
+                self.collect(self.nest, grads, ())
+                self.check_any()
+            with nogil:
+                status = instep_step(&self.optimizer, self.arrays, self.count)
+        finally:
+            self.let_go()
+            instep_lock_release(&self.lock)
+        if status != INSTEP_OK:
+            raise ValueError(instep_message(status).decode())
+
+    def step_one(self, key, grad):
+        """Update one array as soon as its gradient exists, while both are still in cache.
+
+        Parameters
+        ----------
+        key
+            Where the array is in the params: an index or a dict key, or for deeper nestings the tuple of them.
+        grad : numpy.ndarray
+            As for `step`.
+
+        Raises
+        ------
+        KeyError
+            There is no array at `key`.
+        TypeError, ValueError
+            As for `step`.  Nothing has been written.
+        """
+        cdef int status
+        cdef Py_ssize_t k
+        if key not in self.places:
+            raise KeyError(f"params has no array at {key!r}; there are {', '.join(map(repr, self.places))}")
+        k = self.places[key]
+        self.acquire()
+        try:
+            self.bound_in_place = False
+            self.set_grad(k, _array(_spell("grad", self.paths[k]), grad))
+            with nogil:
+                status = instep_step_one(&self.optimizer, self.arrays, self.count, k)
+        finally:
+            self.let_go()
+            instep_lock_release(&self.lock)
+        if status != INSTEP_OK:
+            raise ValueError(instep_message(status).decode())
+
+    def bind(self, grads):
+        """Remember gradient arrays that the trainer fills anew before every step, so that `step()` needs none.
+
+        Parameters
+        ----------
+        grads : nesting of numpy.ndarray or None
+            As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
+            once, and kept alive.  `bind(None)` forgets them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
+        """
+        cdef list arrays = []
+        cdef Py_ssize_t k
+        if grads is None:
+            self.bound = None
+            return
+        self.acquire()
+        try:
+            self.bound_in_place = False
+            self.collect(self.nest, grads, ())
+            self.check_any()
+            for k in range(self.count):
+                arrays.append(None if self.held[k] is NULL else <object>self.held[k])
+        finally:
+            self.let_go()
+            instep_lock_release(&self.lock)
+        leaves = []
+        Nest.of(grads, leaves, [])
+        for k in range(self.count):
+            if leaves[k] is not arrays[k]:
+                raise ValueError(
+                    f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter and would be copied "
+                    "once, here, not at each step; bind a contiguous array"
+                )
+        self.bound = arrays
+
+    cdef int show_bound(self) except -1:
+        cdef Py_ssize_t k
+        if self.bound_in_place:
+            return 0
+        if self.bound is None:
+            raise TypeError("step() without gradients needs bind(grads) first")
+        for k in range(self.count):
+            grad = self.bound[k]
+            self.arrays[k].grad = NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad)
+        self.bound_in_place = True
+        return 0
+
+    cdef int check_any(self) except -1:
+        cdef Py_ssize_t k
+        for k in range(self.count):
+            if self.arrays[k].grad is not NULL:
+                return 0
+        raise ValueError("every gradient is None: there is nothing to step")
+
+    cdef int collect(self, Nest nest, object grads, tuple path) except -1:
+        cdef Py_ssize_t k
+        if nest.kind == LEAF:
+            return self.set_grad(nest.leaf, grads)
+        if nest.kind == MAPPING:
+            if not isinstance(grads, dict):
+                raise TypeError(f"{_spell('grads', path)} must be a dict like the params, not {_type_name(grads)}")
+            if len(<dict>grads) != len(nest.keys):
+                raise _other_keys(path, grads, nest.keys)
+            for k in range(len(nest.keys)):
+                child = (<dict>grads).get(nest.keys[k], _ABSENT)
+                if child is _ABSENT:
+                    raise _other_keys(path, grads, nest.keys)
+                self.collect_child(nest, k, child, path)
+            return 0
+        if not isinstance(grads, (list, tuple)):
+            raise TypeError(f"{_spell('grads', path)} must be a list or tuple like the params, not {_type_name(grads)}")
+        if len(grads) != len(nest.keys):
+            raise ValueError(f"{_spell('grads', path)} has {len(grads)} items, expected {len(nest.keys)}")
+        for k in range(len(nest.keys)):
+            self.collect_child(nest, k, grads[k], path)
+        return 0
+
+    cdef inline int collect_child(self, Nest nest, Py_ssize_t k, object grads, tuple path) except -1:
+        cdef Nest child = <Nest>nest.children[k]
+        if child.kind == LEAF:
+            return self.set_grad(child.leaf, grads)
+        return self.collect(child, grads, path + (nest.keys[k],))
+
+    cdef int set_grad(self, Py_ssize_t k, object grad) except -1:
+        cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
+        cdef cnp.ndarray array
+        if grad is None:
+            self.arrays[k].grad = NULL
+            return 0
+        if (
+            PyArray_CheckExact(grad)
+            and cnp.PyArray_TYPE(<cnp.ndarray>grad) == cnp.PyArray_TYPE(param)
+            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>grad)
+            and _same_shape(<cnp.ndarray>grad, param)
+            and _same_layout(<cnp.ndarray>grad, param)
+        ):
+            array = <cnp.ndarray>grad
+        else:
+            array = _grad_in_layout(_spell("grads", self.paths[k]), grad, param)
+        if _start(array) != self.known_grad[k]:
+            if _overlapped(array, self.written_start, self.written_end, self.written_count):
+                raise ValueError(f"{_spell('grads', self.paths[k])} overlaps a parameter or state in memory")
+            self.known_grad[k] = _start(array)
+        self.arrays[k].grad = cnp.PyArray_DATA(array)
+        Py_INCREF(array)
+        Py_XDECREF(self.held[k])
+        self.held[k] = <PyObject *>array
+        return 0
+
+    cdef void let_go(self) noexcept:
+        cdef Py_ssize_t k
+        cdef PyObject *array
+        if self.bound_in_place:
+            return
+        for k in range(self.count):
+            array = self.held[k]
+            self.held[k] = NULL
+            Py_XDECREF(array)
+
+
+cdef object _other_keys(tuple path, dict grads, tuple keys):
+    missing = ", ".join([repr(key) for key in keys if key not in grads]) or "none"
+    unknown = ", ".join([repr(key) for key in grads if key not in keys]) or "none"
+    return ValueError(f"{_spell('grads', path)} has other keys than the params: missing {missing}; unknown {unknown}")
+
+
+cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const uintptr_t *end, Py_ssize_t count):
+    """Does the array share memory with one of these intervals, which are sorted and apart from each other?"""
+    cdef Py_ssize_t low = 0, high = count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if end[middle] <= _start(array):
+            low = middle + 1
+        else:
+            high = middle
+    return low < count and start[low] < _end(array)
+
+
+cdef int _check_apart(
+    str what, cnp.ndarray array, const uintptr_t *start, const uintptr_t *end, Py_ssize_t count
+) except -1:
+    if _overlapped(array, start, end, count):
+        raise ValueError(f"{what} overlaps a parameter or state in memory")
+    return 0
+
+
+# ---- instruction sets and threads -------------------------------------------------------------------------------
+
+def isas():
+    """The instruction sets compiled in, lowest first, and whether this processor runs them."""
+    cdef size_t k = 0
+    found = {}
+    while instep_isa_name(k) is not NULL:
+        found[instep_isa_name(k).decode()] = bool(instep_isa_available(k))
+        k += 1
+    return found
+
+
+def active_isa():
+    """The instruction set whose loops run."""
+    return instep_active_isa().decode()
+
+
+def set_isa(name):
+    """Run the loops of this instruction set; None chooses the highest that this processor runs."""
+    if name is None:
+        instep_set_isa(NULL)
+        return
+    cdef bytes encoded = name.encode()
+    cdef int status = instep_set_isa(encoded)
+    if status != INSTEP_OK:
+        available = ", ".join([isa for isa, runs in isas().items() if runs])
+        raise ValueError(f"instruction set {name!r}: {instep_message(status).decode()}; choose one of {available}")
+
+
+def get_num_threads():
+    """How many threads a large step may use, the caller's included.
+
+    Returns
+    -------
+    int
+        What was set last by `set_num_threads` or ``INSTEP_NUM_THREADS``; by default the number of processors that
+        affinity and control groups leave to this process.
+    """
+    return instep_get_threads()
+
+
+def set_num_threads(threads):
+    """Set how many threads a large step may use, for the whole process.
+
+    The bits of a step do not depend on it.  A small step uses the caller's thread whatever the number.
+
+    Parameters
+    ----------
+    threads : int or None
+        From 1 to 256, the caller's thread included; None asks for the default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `threads` is not such a number.
+    """
+    if threads is None:
+        instep_set_threads(0)
+        return
+    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral):
+        raise TypeError(f"threads must be an integer or None, not {threads!r}")
+    if not 1 <= threads <= 256:
+        raise ValueError(f"threads={threads} must be from 1 to 256")
+    cdef int status = instep_set_threads(threads)
+    if status != INSTEP_OK:
+        raise ValueError(f"threads={threads}: {instep_message(status).decode()}")

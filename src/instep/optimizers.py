@@ -1,0 +1,227 @@
+"""One class a rule: what a trainer holds."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+import numpy as np
+
+from ._core import Options, Stepper
+from .functional import Array, square_avg_of
+from .presets import preset_options
+
+Value = TypeVar("Value", float, bool)
+
+
+class Option(Generic[Value]):
+    """An option as an attribute: what is assigned is checked first, and counts from the next step on."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, optimizer: None, owner: type) -> Option[Value]: ...
+    @overload
+    def __get__(self, optimizer: Optimizer, owner: type) -> Value: ...
+    def __get__(self, optimizer: Optimizer | None, owner: type) -> Any:
+        return self if optimizer is None else optimizer._get_option(self.name)
+
+    def __set__(self, optimizer: Optimizer, value: Value) -> None:
+        optimizer._set_options({self.name: value})
+
+
+class Optimizer(Stepper):
+    """What the rules have in common; use a rule's class, such as `RMSprop`."""
+
+    rule: ClassVar[str]
+
+    @property
+    def options(self) -> dict[str, float | bool]:
+        """Every option with its value, by name."""
+        return self._options.values()
+
+    def _set_options(self, changes: dict[str, Any]) -> None:
+        before = self._options.states
+        super()._set_options(changes)
+        if self.step_count == 0:
+            for name, start in self._options.states.items():
+                if name in before and before[name] != start:
+                    for array in self._states[name]:
+                        array[...] = start
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({self.count} arrays, {options})"
+
+
+class RMSprop(Optimizer):
+    """RMSprop over one array or many, in place.
+
+    For every element, in this order:
+
+    ==============================================================  =====================================
+    ``g = -grad``                                                   if `maximize`, else ``g = grad``
+    ``p = (1 - lr weight_decay) p``                                 if `decoupled_weight_decay`
+    ``g = g + weight_decay p``                                      else, if `weight_decay` is not 0
+    ``v = rho v + (1 - rho) g^2``                                   v is ``square_avg``
+    ``d = g - m; v = rho (v + (1 - rho) d d); m = m + (1 - rho) d``  if `centered`; v is ``variance``,
+                                                                    m is ``grad_avg``
+    ``c = v / (1 - rho^t)``                                         if `bias_correction`, else ``c = v``
+    ``u = g / (sqrt(c) + eps)``                                     ``g / sqrt(c + eps)`` if `eps_inside`
+    ``p = p - lr u``                                                if `momentum` is 0
+    ``b = momentum b + u; p = p - lr b``                            b is ``momentum_buffer``
+    ``b = momentum b + lr u; p = p - b``                            if `lr_in_momentum`
+    ``b`` in the last step becomes ``u + momentum b``               if `nesterov` (``lr u + ...`` likewise)
+    ==============================================================  =====================================
+
+    Every coefficient, such as ``1 - rho``, is formed in double and rounded once to the dtype of the array.  The result
+    has the bits of `instep.reference.rmsprop`, on every instruction set, for any number of threads.
+
+    Parameters
+    ----------
+    params : numpy.ndarray or nesting of list, tuple, dict of them
+        float32 or float64 (they may be mixed), of any shapes, C- or Fortran-contiguous, none sharing memory with
+        another.  Updated in place by `step`.
+    lr : float
+        The learning rate; 0 or greater.
+    rho : float
+        How much of the running average a step keeps; in [0, 1).  Others call it alpha, decay or gamma.
+    eps : float
+        Keeps the denominator from 0; greater than 0 in the dtype of every array.
+    eps_inside : bool
+        Add `eps` inside the square root (TensorFlow, Keras, optax) instead of outside (torch, Hinton).
+    momentum : float
+        The decay of the momentum; in [0, 1); 0 for none.
+    nesterov : bool
+        Nesterov's momentum as optax does it; needs `momentum`.
+    lr_in_momentum : bool
+        Multiply by `lr` what enters the momentum buffer (TensorFlow, Keras, optax) instead of what leaves it (torch).
+        The two are the same for a constant `lr`.
+    centered : bool
+        Divide by the standard deviation of the gradient, estimated as a running variance (Graves 2013).  Carrying the
+        variance itself gives ``square_avg - grad_avg^2`` without its cancellation, so that finite gradients never
+        produce a NaN.  `instep.variance_of` and `instep.square_avg_of` convert the state.
+    initial_square_avg : float
+        What ``square_avg`` or ``variance`` starts at; 1 in TensorFlow 1.  Assigned before the first step it fills the
+        state anew; later it counts only for state that is made later.
+    bias_correction : bool
+        Divide the running average by ``1 - rho^t``, t being the number of steps that the array has taken; not with
+        `centered`, nor with an `initial_square_avg` other than 0.
+    weight_decay : float
+        Pulls parameters towards 0: added to the gradient (L2).  0 or greater.
+    decoupled_weight_decay : bool
+        Shrink the parameters by ``1 - lr weight_decay`` before the update instead; ``lr weight_decay`` at most 1.
+    maximize : bool
+        Climb instead of descending.
+
+    Attributes
+    ----------
+    lr, rho, ... : float or bool
+        Every option, to read and to assign between steps, checked alike.  State that a new option needs is made at its
+        start value (``variance`` of the old ``square_avg``, and back), state that is no longer needed is dropped.
+    options : dict
+        All of them by name.
+    params : nesting of numpy.ndarray
+        The arrays given.
+    state : dict
+        The state arrays by name, each in the nesting of `params`; only what the options need.
+    step_count : int
+        How many steps have been taken; 64 bits wide.
+
+    Raises
+    ------
+    TypeError
+        Something is not an array of float32 or float64, or an option is not of its type.
+    ValueError
+        An array is read-only, not contiguous or shares memory with another; an option is out of its range or
+        contradicts another.
+
+    Notes
+    -----
+    Steps on one optimizer from several threads follow one another; steps on different optimizers run side by side.
+
+    References
+    ----------
+    Geoffrey Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
+    Alex Graves, Generating sequences with recurrent neural networks, arXiv:1308.0850, 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, instep
+    >>> weights = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+    >>> opt = instep.RMSprop(weights, lr=0.1)
+    >>> opt.step({"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)})
+    >>> weights["w"][0, 0].round(4)
+    np.float32(0.6838)
+    """
+
+    rule = "rmsprop"
+
+    lr = Option[float]()
+    rho = Option[float]()
+    eps = Option[float]()
+    eps_inside = Option[bool]()
+    momentum = Option[float]()
+    nesterov = Option[bool]()
+    lr_in_momentum = Option[bool]()
+    centered = Option[bool]()
+    initial_square_avg = Option[float]()
+    bias_correction = Option[bool]()
+    weight_decay = Option[float]()
+    decoupled_weight_decay = Option[bool]()
+    maximize = Option[bool]()
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float = 1e-3,
+        rho: float = 0.9,
+        eps: float = 1e-8,
+        eps_inside: bool = False,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        lr_in_momentum: bool = False,
+        centered: bool = False,
+        initial_square_avg: float = 0.0,
+        bias_correction: bool = False,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        maximize: bool = False,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name in _RMSPROP_OPTIONS}
+        super().__init__(Options(self.rule).replace(options, ()), params)
+
+    @classmethod
+    def preset(cls, name: str, params: Any, **options: Any) -> RMSprop:
+        """RMSprop in the dialect of a framework.
+
+        Parameters
+        ----------
+        name : str
+            A name that `instep.presets` lists.
+        params
+            As for the class.
+        **options
+            Override the preset's.  `lr` must be among them where the framework has no default for it.
+
+        Raises
+        ------
+        ValueError
+            There is no preset of that name, or the framework refuses or ignores one of the options.
+        TypeError
+            `lr` is missing.
+        """
+        return cls(params, **preset_options(name, options))
+
+    def _make_states(self, options: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
+        states: dict[str, list[Array]] = super()._make_states(options, old)
+        if "variance" in states and "square_avg" in old:  # grad_avg starts at 0, so that they are equal
+            states["variance"] = old["square_avg"]
+        elif "square_avg" in states and "variance" in old:
+            with np.errstate(all="ignore"):
+                states["square_avg"] = list(map(square_avg_of, old["variance"], old["grad_avg"]))
+        return states
+
+
+_RMSPROP_OPTIONS = frozenset(Options(RMSprop.rule).values())

@@ -1,0 +1,86 @@
+"""The NumPy twin of every rule: what the kernels compute, in NumPy's words.
+
+Each function has the signature of its namesake in `instep` and leaves the same bits behind, NaN payloads aside, for
+NumPy rounds a Python float to the dtype of the array it meets, once, as the kernels do.  Read it as documentation, test
+against it, or use it where nothing can be compiled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._core import Options
+
+
+def rmsprop(
+    param,
+    grad,
+    square_avg=None,
+    *,
+    variance=None,
+    grad_avg=None,
+    momentum_buffer=None,
+    step_count=1,
+    lr=1e-3,
+    rho=0.9,
+    eps=1e-8,
+    eps_inside=False,
+    momentum=0.0,
+    nesterov=False,
+    lr_in_momentum=False,
+    centered=False,
+    initial_square_avg=0.0,
+    bias_correction=False,
+    weight_decay=0.0,
+    decoupled_weight_decay=False,
+    maximize=False,
+):
+    """`instep.rmsprop` in NumPy: the same arguments, the same bits."""
+    check_options("rmsprop", param.dtype, {name: value for name, value in locals().items() if name in RMSPROP_OPTIONS})
+    with np.errstate(all="ignore"):
+        g = -grad if maximize else grad
+        if weight_decay and decoupled_weight_decay:
+            param *= 1 - lr * weight_decay
+        elif weight_decay:
+            g = g + weight_decay * param
+
+        if centered:
+            largest = np.finfo(param.dtype).max
+            d = np.clip(g - grad_avg, -largest, largest)
+            variance[...] = rho * (variance + (1 - rho) * d * d)
+            grad_avg += (1 - rho) * d
+            v = variance
+        else:
+            square_avg[...] = rho * square_avg + (1 - rho) * (g * g)
+            v = square_avg
+        if bias_correction:
+            v = v * (1 / (1 - whole_power(rho, step_count)))
+
+        update = g / (np.sqrt(v + eps) if eps_inside else np.sqrt(v) + eps)
+        if lr_in_momentum or not momentum:
+            update = lr * update
+        if momentum:
+            momentum_buffer[...] = momentum * momentum_buffer + update
+            update = update + momentum * momentum_buffer if nesterov else momentum_buffer
+            if not lr_in_momentum:
+                update = lr * update
+        param -= update
+
+
+RMSPROP_OPTIONS = frozenset(Options("rmsprop").values())
+
+
+def check_options(rule, dtype, options):
+    """Refuse what the kernels refuse, with the same words."""
+    Options(rule).replace(options, (dtype,))
+
+
+def whole_power(x, n):
+    """``x**n`` by squaring, in multiplications alone: `pow` has other bits under another C library."""
+    power = 1.0
+    while n > 0:
+        if n & 1:
+            power *= x
+        x *= x
+        n >>= 1
+    return power
