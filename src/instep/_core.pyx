@@ -546,13 +546,42 @@ cdef class Stepper:
             for name, start in options.states.items()
         }
 
-    def _adopt(self, Options options, dict states):
-        """Step with these options and state arrays from now on, if all of them are right."""
+    def _snapshot(self):
+        """Options, copies of the state arrays by name, step count and the count of each array: between two steps."""
+        self.acquire()
+        try:
+            return (
+                self._options,
+                {name: [array.copy("K") for array in arrays] for name, arrays in self.states.items()},
+                self.optimizer.step_count,
+                [self.arrays[k].step_count for k in range(self.count)],
+            )
+        finally:
+            instep_lock_release(&self.lock)
+
+    def _adopt(self, Options options, dict states, step_count=None, counts=None):
+        """Step with these options, state arrays and counts from now on, if all of them are right.
+
+        Without counts, they go on as they are.
+        """
         cdef Py_ssize_t k, s
-        cdef list names = list(options.states)
+        cdef int64_t total = 0
+        cdef list names
         cdef list every = []
+        options = options.replace({}, _dtypes(self.leaves))
+        names = list(options.states)
+        if counts is not None:
+            if len(counts) != self.count:
+                raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
+            for count in [step_count, *counts]:
+                if type(count) is not int or not 0 <= count < LARGEST_COUNT:
+                    raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT - 1}, not {count!r}")
+            total = step_count
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        for name in names:
+            if len(states[name]) != self.count:
+                raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
         for k in range(self.count):
             every.append((self.leaves[k], _spell("params", self.paths[k])))
             for name in names:
@@ -582,9 +611,13 @@ cdef class Stepper:
 
         self.acquire()
         self.use(options)
+        if counts is not None:
+            self.optimizer.step_count = total
         self.states = states
         for k in range(self.count):
             self.known_grad[k] = 0
+            if counts is not None:
+                self.arrays[k].step_count = counts[k]
             for s in range(len(names)):
                 self.arrays[k].state[s] = cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k]))
         start, self.written_start = self.written_start, start
@@ -612,6 +645,11 @@ cdef class Stepper:
     def _states(self):
         """The state arrays by name, flat."""
         return self.states
+
+    @property
+    def _paths(self):
+        """Where each array is in the nesting of the params: tuples of indices and keys."""
+        return self.paths
 
     @property
     def state(self):
