@@ -65,7 +65,6 @@ cdef extern from "lock.h":
 
 cdef extern from "numpy/arrayobject.h":
     bint PyArray_CheckExact(object)
-    bint PyArray_ISBEHAVED_RO(cnp.ndarray)
 
 cdef enum:
     DEEPEST_NESTING = 64
@@ -187,8 +186,15 @@ cdef int _dtype_number(object dtype) except -1:
 
 # ---- arrays -----------------------------------------------------------------------------------------------------
 
+cdef object MEMMAP = np.memmap
+
+
+cdef inline bint _is_mapped(object array):
+    return not PyArray_CheckExact(array) and type(array) is MEMMAP
+
+
 cdef inline bint _is_plain(object array):
-    return PyArray_CheckExact(array) or type(array) is np.memmap
+    return PyArray_CheckExact(array) or type(array) is MEMMAP
 
 
 cdef inline bint _same_shape(cnp.ndarray a, cnp.ndarray b):
@@ -228,7 +234,7 @@ cdef int _check_written(str what, cnp.ndarray array) except -1:
             f"{what} is not contiguous (shape {(<object>array).shape}, strides {(<object>array).strides}): "
             "step on its base array, or on a contiguous copy that you write back"
         )
-    if type(array) is np.memmap:
+    if _is_mapped(array):
         _check_mapped(what, array)
     return 0
 
@@ -239,7 +245,7 @@ cdef int _check_mapped(str what, cnp.ndarray array) except -1:
         return 0
     import os
     root = array
-    while isinstance(root.base, np.memmap):
+    while isinstance(root.base, MEMMAP):
         root = root.base
     if os.path.getsize(root.filename) < root.offset + root.nbytes:
         raise ValueError(f"{what} maps past the end of {os.fspath(root.filename)!r}, which has been truncated")
@@ -267,7 +273,7 @@ cdef object _grad_in_layout(str what, object grad, cnp.ndarray param):
     """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
     array = _array(what, grad)
     _check_partner(what, array, param)
-    if type(array) is np.memmap:
+    if _is_mapped(array):
         _check_mapped(what, array)
     if _same_layout(array, param):
         return array
