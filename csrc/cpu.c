@@ -54,9 +54,10 @@ static int has(uint32_t word, uint32_t bits)
 static int x86_level(void)
 {
     enum { EAX, EBX, ECX, EDX };
-    const uint32_t v3_leaf_1_ecx = 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29; /* FMA MOVBE OSXSAVE AVX F16C */
-    const uint32_t v3_leaf_7_ebx = 1u << 3 | 1u << 5 | 1u << 8;                          /* BMI1 AVX2 BMI2 */
-    const uint32_t v3_extended_ecx = 1u << 5;                                            /* LZCNT */
+    const uint32_t v3_leaf_1_ecx =
+        1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29;   /* FMA MOVBE OSXSAVE AVX F16C */
+    const uint32_t v3_leaf_7_ebx = 1u << 3 | 1u << 5 | 1u << 8; /* BMI1 AVX2 BMI2 */
+    const uint32_t v3_extended_ecx = 1u << 5;                   /* LZCNT */
     const uint32_t v4_leaf_7_ebx = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31; /* AVX-512 F DQ CD BW VL */
     const uint64_t ymm = 0x06, zmm = 0xe6;
     uint32_t leaf_0[4], leaf_1[4], leaf_7[4], extended_0[4], extended_1[4];

@@ -68,7 +68,7 @@ INLINE void step(size_t size, stored *param, const stored *grad, void *const *st
 #define NAME(loop) JOIN(loop, INSTEP_DTYPE, INSTEP_ISA)
 
 #define LOOP(rule, loop, states, ...)                                                                                  \
-    static void NAME(loop)(size_t size, void *param, const void *grad, void *const *state, int how, const void *c)    \
+    static void NAME(loop)(size_t size, void *param, const void *grad, void *const *state, int how, const void *c)     \
     {                                                                                                                  \
         if (how == PLAIN)                                                                                              \
             step(size, param, grad, state, states, PLAIN, c, loop);                                                    \

@@ -16,10 +16,9 @@ struct option {
 };
 
 /* In the order of the rule's struct, which is that of instep_optimizer.option. */
-static const struct option options[][INSTEP_MAX_OPTIONS + 1] = {
-#define RULE(rule) [RULE_##rule] = {
-#define OPTION(rule, name, default, range) [offsetof(struct rule, name) / sizeof(double)] = {#name, default, range},
-#define END_OF_RULE(rule) },
+static const struct option options[INSTEP_RULES][INSTEP_MAX_OPTIONS + 1] = {
+#define OPTION(rule, name, default, range)                                                                             \
+    [RULE_##rule][offsetof(struct rule, name) / sizeof(double)] = {#name, default, range},
 #include "rules.def"
 };
 

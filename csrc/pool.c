@@ -105,8 +105,8 @@ static void join_job(void)
     do {
         if (inside & CLOSED || inside + 1 >= atomic_load_explicit(&job.shares, memory_order_relaxed))
             return;
-    } while (!atomic_compare_exchange_weak_explicit(&gate, &inside, inside + 1, memory_order_acquire,
-                                                    memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(&gate, &inside, inside + 1, memory_order_acquire, memory_order_relaxed));
     help(inside + 1);
     atomic_fetch_sub_explicit(&gate, 1, memory_order_release);
 }
