@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._core import Function
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, Any]
 
 _rmsprop = Function(
     "rmsprop",
@@ -137,7 +136,8 @@ def variance_of(square_avg: Array, grad_avg: Array) -> Array:
 
     ``square_avg - grad_avg**2``, and 0 where rounding makes that negative.  A new array.
     """
-    return np.maximum(square_avg - grad_avg * grad_avg, 0)
+    variance: Array = np.maximum(square_avg - grad_avg * grad_avg, 0)
+    return variance
 
 
 def square_avg_of(variance: Array, grad_avg: Array) -> Array:
@@ -145,4 +145,5 @@ def square_avg_of(variance: Array, grad_avg: Array) -> Array:
 
     ``variance + grad_avg**2``.  A new array.
     """
-    return variance + grad_avg * grad_avg
+    square_avg: Array = variance + grad_avg * grad_avg
+    return square_avg

@@ -32,9 +32,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     # chainer.optimizers.RMSprop
     "chainer": dict(lr=1e-2, rho=0.99, eps=1e-8),
     # Graves, arXiv:1308.0850, equations 38 to 45; chainer.optimizers.RMSpropGraves
-    "graves": dict(
-        lr=1e-4, rho=0.95, eps=1e-4, eps_inside=True, momentum=0.9, lr_in_momentum=True, centered=True
-    ),
+    "graves": dict(lr=1e-4, rho=0.95, eps=1e-4, eps_inside=True, momentum=0.9, lr_in_momentum=True, centered=True),
     # DeepMind's DQN (Mnih et al., Nature, 2015)
     "dqn": dict(lr=2.5e-4, rho=0.95, eps=1e-2, eps_inside=True, centered=True),
     # caffe's RMSPropSolver

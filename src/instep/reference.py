@@ -7,34 +7,36 @@ against it, or use it where nothing can be compiled.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ._core import Options
 
 
 def rmsprop(
-    param,
-    grad,
-    square_avg=None,
+    param: Any,
+    grad: Any,
+    square_avg: Any = None,
     *,
-    variance=None,
-    grad_avg=None,
-    momentum_buffer=None,
-    step_count=1,
-    lr=1e-3,
-    rho=0.9,
-    eps=1e-8,
-    eps_inside=False,
-    momentum=0.0,
-    nesterov=False,
-    lr_in_momentum=False,
-    centered=False,
-    initial_square_avg=0.0,
-    bias_correction=False,
-    weight_decay=0.0,
-    decoupled_weight_decay=False,
-    maximize=False,
-):
+    variance: Any = None,
+    grad_avg: Any = None,
+    momentum_buffer: Any = None,
+    step_count: int = 1,
+    lr: float = 1e-3,
+    rho: float = 0.9,
+    eps: float = 1e-8,
+    eps_inside: bool = False,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    centered: bool = False,
+    initial_square_avg: float = 0.0,
+    bias_correction: bool = False,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+) -> None:
     """`instep.rmsprop` in NumPy: the same arguments, the same bits."""
     check_options("rmsprop", param.dtype, {name: value for name, value in locals().items() if name in RMSPROP_OPTIONS})
     with np.errstate(all="ignore"):
@@ -70,12 +72,12 @@ def rmsprop(
 RMSPROP_OPTIONS = frozenset(Options("rmsprop").values())
 
 
-def check_options(rule, dtype, options):
+def check_options(rule: str, dtype: np.dtype[Any], options: dict[str, Any]) -> None:
     """Refuse what the kernels refuse, with the same words."""
     Options(rule).replace(options, (dtype,))
 
 
-def whole_power(x, n):
+def whole_power(x: float, n: int) -> float:
     """``x**n`` by squaring, in multiplications alone: `pow` has other bits under another C library."""
     power = 1.0
     while n > 0:

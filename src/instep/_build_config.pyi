@@ -1,0 +1,4 @@
+VERSION: str
+COMPILER: str
+BUILD_TYPE: str
+FLAGS: dict[str, str]
