@@ -1,8 +1,8 @@
 """The NumPy twin of every rule: what the kernels compute, in NumPy's words.
 
 Each function has the signature of its namesake in `instep` and leaves the same bits behind, NaN payloads aside, for
-NumPy rounds a Python float to the dtype of the array it meets, once, as the kernels do.  Read it as documentation, test
-against it, or use it where nothing can be compiled.
+NumPy rounds a Python float to the dtype of the array it meets, once, as the kernels do.  Read it as documentation, and
+test against it.
 """
 
 from __future__ import annotations
