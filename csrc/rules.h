@@ -4,5 +4,6 @@
 #include "kernels.h"
 
 #include "rules/prepare.h"
-/* in the order of rules.def */
-#include "rules/rmsprop.h"
+
+#define FORMULAS
+#include "rules.def"
