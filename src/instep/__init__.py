@@ -2,19 +2,24 @@
 
 import os as _os
 
-from . import _core, reference
+from . import _core, interchange, reference
 from ._build_config import VERSION as __version__
 from ._core import get_num_threads, set_num_threads
+from .checkpoint import CheckpointError
 from .config import show_config
 from .functional import rmsprop, square_avg_of, variance_of
 from .optimizers import RMSprop
 from .presets import presets
+from .resume import load
 from .threads import num_threads
 
 __all__ = [
+    "CheckpointError",
     "RMSprop",
     "__version__",
     "get_num_threads",
+    "interchange",
+    "load",
     "num_threads",
     "presets",
     "reference",

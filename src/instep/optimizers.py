@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import numpy as np
 
+from . import checkpoint
 from ._core import Options, Stepper
 from .functional import Array, square_avg_of
 from .presets import preset_options
+from .state_dict import StateDict, restore, state_dict_of
 
 Value = TypeVar("Value", float, bool)
 
@@ -48,6 +51,88 @@ class Optimizer(Stepper):
                 if name in before and before[name] != start:
                     for array in self._states[name]:
                         array[...] = start
+
+    def state_dict(self) -> StateDict:
+        """Everything but the parameters, as plain dicts of arrays and numbers.
+
+        Returns
+        -------
+        dict
+            ``rule``, ``options`` by name, ``step_count``, ``step_counts`` by place, and ``state``: arrays by name and
+            place.  All of them are copies, taken between two steps.  The place of an array in the nesting of the
+            params is spelled as its keys, joined by slashes, such as ``"layers/0/weight"``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A key in the nesting of the params is not an int, nor a str of Unicode text.
+        """
+        return state_dict_of(self)
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Go on from this state and with its options, if all of it fits.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From `state_dict` of an optimizer of the same rule over arrays of the same places, shapes and dtypes.  Its
+            arrays are copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is not of this form, or of other params.  Nothing has changed.
+        """
+        restore(self, state_dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the `state_dict` to a checkpoint, a file that is replaced whole or not at all.
+
+        The parameters are not in it, for they are the trainer's: write them beside it, with `numpy.savez` say.  The
+        layout is that of safetensors, so that its tools can read the arrays.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            When `save` returns, the new file is on the disk under this name.  When it raises, or never returns, the
+            file of this name is the one that was there before, or the new one.
+
+        Raises
+        ------
+        OSError
+            The file could not be written.
+        TypeError, ValueError
+            As for `state_dict`.
+        """
+        checkpoint.write(path, self.state_dict())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a checkpoint that `save` wrote, to the bit.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Of an optimizer of the same rule over arrays of the same places, shapes and dtypes.  Its options are
+            loaded too.
+
+        Raises
+        ------
+        OSError
+            The file could not be read.
+        CheckpointError
+            The file is not a checkpoint, is damaged, or was written by a newer instep.
+        ValueError
+            The checkpoint is sound, but of another rule or other params.
+
+        Whatever is raised, nothing has changed.
+        """
+        self.load_state_dict(checkpoint.read(path))
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} can be neither copied nor pickled, for it steps arrays that belong to others; make "
+            "another one over other arrays and give it this one's state_dict(), or use save() and load()"
+        )
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())

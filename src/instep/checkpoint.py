@@ -1,0 +1,184 @@
+"""A state_dict in one file that says when it is damaged.
+
+The layout is that of safetensors (https://github.com/huggingface/safetensors), so that its tools read the arrays:
+
+=======  ============================================================================================================
+8 bytes  the length of the header, little-endian
+header   JSON, filled up with spaces to a multiple of 8 bytes:
+
+         ``__metadata__``
+             ``sha256`` of what follows it in the header; ``instep``, the version of this format; ``rule``; and as JSON
+             ``step_count``, ``options``, ``step_counts`` by place, and ``checksums``, the SHA-256 of every array
+         ``<state>/<place>``
+             ``dtype``, ``shape`` and ``data_offsets`` of an array
+data     the arrays, little-endian and in C order, float64 before float32, without gaps
+=======  ============================================================================================================
+
+Every byte is covered.  What comes before the first checksum is the same in every file but for the length, which decides
+what the checksum is taken of; the rest of the header, the checksums of the arrays included, is under that checksum, and
+the length of the file follows from the header.  So nothing is parsed before it is known to be what was written.  And
+nothing is taken that would not have been written so: the header is spelled anew from what was understood and must come
+out the same, which leaves no room for doubled keys, gaps, overlaps or a second way to put anything.
+
+SHA-256, because with 32 bits one damaged file in 4e9 would pass, and processors have instructions for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from hashlib import sha256
+from io import BufferedReader
+from typing import Any
+
+import numpy as np
+
+from .atomic import replace_file
+from .functional import Array
+from .state_dict import StateDict, check
+
+VERSION = 1
+LONGEST_HEADER = 100_000_000  # the limit of safetensors
+MOST_DIMENSIONS = 64  # the limit of NumPy
+
+_HEAD = b'{"__metadata__":{"sha256":"'
+_DIGEST = slice(len(_HEAD), len(_HEAD) + 64)
+_DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint, is damaged, or was written by a newer instep."""
+
+
+def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
+    """Write it to a file, whole or not at all."""
+    arrays = {
+        _tensor_name(state, place): np.asarray(array, array.dtype.newbyteorder("<"))
+        for state, arrays in state_dict["state"].items()
+        for place, array in arrays.items()
+    }
+    # Larger items first, so that every array is aligned to its own.
+    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
+    flat = {name: np.ravel(array, order="C").view(np.uint8).data for name, array in arrays.items()}
+    metadata = {
+        "sha256": "0" * 64,
+        "instep": str(VERSION),
+        "rule": state_dict["rule"],
+        "step_count": _to_json(state_dict["step_count"]),
+        "options": _to_json(state_dict["options"]),
+        "step_counts": _to_json(state_dict["step_counts"]),
+        "checksums": _to_json({name: sha256(data).hexdigest() for name, data in flat.items()}),
+    }
+    tensors = {name: (_DTYPE_NAMES[array.dtype], array.shape) for name, array in arrays.items()}
+    header = bytearray(_header(metadata, tensors))
+    if len(header) > LONGEST_HEADER:
+        raise ValueError(f"the names of {len(tensors)} arrays do not fit into the header of a checkpoint")
+    header[_DIGEST] = _digest(header)
+    replace_file(os.fsdecode(path), [len(header).to_bytes(8, "little") + header, *flat.values()])
+
+
+def read(path: str | os.PathLike[str]) -> StateDict:
+    """The state_dict in a file.  CheckpointError unless it is sound."""
+    with open(os.fsdecode(path), "rb") as file:
+        try:
+            return _read(file, os.fstat(file.fileno()).st_size)
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+            raise CheckpointError(f"{os.fsdecode(path)!r} is not a sound checkpoint: {error}") from error
+
+
+def _read(file: BufferedReader, size: int) -> StateDict:
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, LONGEST_HEADER):
+        raise ValueError("it is shorter than its first 8 bytes say, or something else altogether")
+    header = file.read(length)
+    if not header.startswith(_HEAD):
+        raise ValueError("it does not start as one does")
+    if header[_DIGEST] != _digest(header):
+        raise ValueError("its header is damaged")
+    metadata, tensors = _parse(header)
+    if size != 8 + length + sum(map(_size, tensors.values())):
+        raise ValueError(f"it is {size} bytes long, which is not what its header says")
+    checksums = _from_json(metadata["checksums"])
+    if list(checksums) != list(tensors):
+        raise ValueError("its checksums are not those of its arrays")
+
+    state: dict[str, dict[str, Array]] = {}
+    for name, tensor in tensors.items():
+        flat = np.empty(_size(tensor), np.uint8)
+        if file.readinto(flat.data) != flat.size or sha256(flat.data).hexdigest() != checksums[name]:
+            raise ValueError(f"the array {name!r} is damaged")
+        dtype, shape = tensor
+        array = flat.view(_DTYPES[dtype]).reshape(shape)
+        kind, _, place = name.partition("/")
+        if name != _tensor_name(kind, place):
+            raise ValueError(f"there is no array of the name {name!r}")
+        state.setdefault(kind, {})[place] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    state_dict: StateDict = {
+        "rule": metadata["rule"],
+        "options": _from_json(metadata["options"]),
+        "step_count": _from_json(metadata["step_count"]),
+        "step_counts": _from_json(metadata["step_counts"]),
+        "state": state,
+    }
+    check(state_dict)
+    return state_dict
+
+
+def _parse(header: bytes) -> tuple[dict[str, str], Tensors]:
+    """What a header says, if `_header` would say it in the same bytes."""
+    entries = json.loads(header.decode())
+    metadata = entries.pop("__metadata__")
+    version = metadata["instep"]
+    if version != str(VERSION):
+        raise ValueError(f"it was written by another instep, in format {version!r:.20}; this one reads {VERSION}")
+    if list(metadata) != ["sha256", "instep", "rule", "step_count", "options", "step_counts", "checksums"]:
+        raise ValueError("its metadata is not that of a checkpoint")
+    tensors = {}
+    for name, entry in entries.items():
+        shape = tuple(entry["shape"])
+        if len(shape) > MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+            raise ValueError(f"the array {name!r} has an impossible shape")
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(f"the array {name!r} is of the dtype {entry['dtype']!r}, not of {' or '.join(_DTYPES)}")
+        tensors[name] = (entry["dtype"], shape)
+    if _header(metadata, tensors) != header:
+        raise ValueError("its header is not as instep writes it")
+    return metadata, tensors
+
+
+def _header(metadata: dict[str, str], tensors: Tensors) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + _size((dtype, shape))
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, end)}
+    header = _to_json(entries).encode()
+    return header + b" " * (-len(header) % 8)
+
+
+def _digest(header: bytes | bytearray) -> bytes:
+    return sha256(header[_DIGEST.stop :]).hexdigest().encode()
+
+
+def _size(tensor: tuple[str, tuple[int, ...]]) -> int:
+    dtype, shape = tensor
+    return math.prod(shape) * _DTYPES[dtype].itemsize
+
+
+def _tensor_name(state: str, place: str) -> str:
+    return f"{state}/{place}" if place else state
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _from_json(text: str) -> Any:
+    value = json.loads(text)
+    if _to_json(value) != text:
+        raise ValueError("its metadata is not as instep writes it")
+    return value

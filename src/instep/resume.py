@@ -1,0 +1,48 @@
+"""An optimizer from a checkpoint alone."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import checkpoint
+from .optimizers import Optimizer
+
+
+def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
+    """The optimizer that a checkpoint is of, over these parameters.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file that `Optimizer.save` wrote.
+    params : nesting of numpy.ndarray
+        Of the places, shapes and dtypes that the params had.  Their values are not in the checkpoint.
+
+    Returns
+    -------
+    Optimizer
+        Of the class, the options, the state and the counts that were saved.
+
+    Raises
+    ------
+    OSError
+        The file could not be read.
+    CheckpointError
+        The file is not a checkpoint, is damaged, or was written by a newer instep.
+    TypeError, ValueError
+        The checkpoint is sound, but of other params; or as for the class.
+
+    Examples
+    --------
+    >>> import numpy as np, instep, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.checkpoint")
+    >>> instep.RMSprop({"w": np.zeros(3)}, lr=0.5).save(path)
+    >>> instep.load(path, {"w": np.zeros(3)}).options["lr"]
+    0.5
+    """
+    state_dict = checkpoint.read(path)
+    classes = {cls.rule: cls for cls in Optimizer.__subclasses__() if cls.__module__ == Optimizer.__module__}
+    optimizer: Optimizer = classes[state_dict["rule"]](params, **state_dict["options"])
+    optimizer.load_state_dict(state_dict)
+    return optimizer

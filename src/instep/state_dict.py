@@ -1,0 +1,126 @@
+"""An optimizer's state as plain dicts, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from ._core import Options
+from .functional import Array
+
+if TYPE_CHECKING:
+    from .optimizers import Optimizer
+
+LARGEST_COUNT = 2**63 - 2
+
+
+class StateDict(TypedDict):
+    """What `Optimizer.state_dict` gives, the step counts and the arrays under their place, as `spell_path` has it."""
+
+    rule: str
+    options: dict[str, float | bool]
+    step_count: int
+    step_counts: dict[str, int]
+    state: dict[str, dict[str, Array]]
+
+
+def spell_path(path: tuple[Any, ...]) -> str:
+    """The place of an array in the nesting of the params as one string: the keys, joined by slashes.
+
+    An integer is spelled in digits.  A string is spelled as it is, but with ``~0`` for ``~`` and ``~1`` for ``/``, as a
+    JSON pointer has it (RFC 6901), and in single quotes if it is empty, starts with one, or could be taken for an
+    integer.  No two places are spelled alike.  The place of an array by itself is the empty string.
+    """
+    return "/".join(map(_spell_key, path))
+
+
+def _spell_key(key: Any) -> str:
+    if type(key) is int:
+        return str(key)
+    if not isinstance(key, str):
+        raise TypeError(f"a key of the params must be a str or an int to be saved, not {key!r}")
+    spelled = key.replace("~", "~0").replace("/", "~1")
+    try:
+        spelled.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the key {key!r} of the params is not Unicode text and cannot be saved") from None
+    return f"'{spelled}'" if not spelled or spelled[0] == "'" or re.fullmatch("-?[0-9]+", spelled) else spelled
+
+
+def state_dict_of(optimizer: Optimizer) -> StateDict:
+    """Between two steps; the arrays are copies."""
+    paths = [spell_path(path) for path in optimizer._paths]
+    options, states, step_count, counts = optimizer._snapshot()
+    return {
+        "rule": options.rule,
+        "options": options.values(),
+        "step_count": step_count,
+        "step_counts": dict(zip(paths, counts, strict=True)),
+        "state": {name: dict(zip(paths, arrays, strict=True)) for name, arrays in states.items()},
+    }
+
+
+def check(state_dict: StateDict) -> Options:
+    """Its options, if it is complete and agrees with itself."""
+    _check_keys("state_dict", state_dict, StateDict.__annotations__)
+    rule, state = state_dict["rule"], state_dict["state"]
+    if not isinstance(rule, str):
+        raise TypeError(f"rule must be a str, not {rule!r}")
+    options = Options(rule)
+    _check_keys("options", state_dict["options"], options.values())
+    options = options.replace(state_dict["options"], ())
+    _check_keys("state", state, options.states)
+    for name, arrays in state.items():
+        _check_keys(f"state[{name!r}]", arrays, state_dict["step_counts"])
+    for count in (state_dict["step_count"], *state_dict["step_counts"].values()):
+        if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
+            raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT}, not {count!r}")
+    dtypes = set()
+    for path in state_dict["step_counts"]:
+        for name, arrays in state.items():
+            if type(arrays[path]) not in (np.ndarray, np.memmap):
+                raise TypeError(f"state[{name!r}][{path!r}] must be a numpy.ndarray, not {type(arrays[path]).__name__}")
+        kinds = {(arrays[path].shape, arrays[path].dtype) for arrays in state.values()}
+        if len(kinds) > 1:
+            raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
+        dtypes |= {dtype for _, dtype in kinds}
+    return options.replace({}, tuple(dtypes))
+
+
+def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
+    """Make it the optimizer's state, if all of it fits."""
+    options = check(state_dict)
+    if options.rule != optimizer.rule:
+        raise ValueError(f"the state is of {options.rule}, the optimizer of {optimizer.rule}")
+    paths = [spell_path(path) for path in optimizer._paths]
+    _check_keys("step_counts", state_dict["step_counts"], paths)
+    states = optimizer._make_states(options, {})
+    for name, arrays in states.items():
+        for path, array in zip(paths, arrays, strict=True):
+            saved = state_dict["state"][name][path]
+            if saved.shape != array.shape:
+                raise ValueError(f"state[{name!r}][{path!r}] has shape {saved.shape}, the parameter {array.shape}")
+            if saved.dtype != array.dtype:
+                raise ValueError(f"state[{name!r}][{path!r}] has dtype {saved.dtype}, the parameter {array.dtype}")
+            array[...] = saved
+    counts = [state_dict["step_counts"][path] for path in paths]
+    optimizer._adopt(options, states, state_dict["step_count"], counts)
+
+
+def _check_keys(what: str, found: Any, expected: Iterable[str]) -> None:
+    if not isinstance(found, dict):
+        raise TypeError(f"{what} must be a dict, not {type(found).__name__}")
+    expected = dict.fromkeys(expected)
+    missing = [key for key in expected if key not in found]
+    unknown = [key for key in found if key not in expected]
+    if missing:
+        raise ValueError(f"{what} lacks {_some(missing)}")
+    if unknown:
+        raise ValueError(f"{what} has {_some(unknown)}, which is not expected there")
+
+
+def _some(keys: list[Any]) -> str:
+    return ", ".join(map(repr, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
