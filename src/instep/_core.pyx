@@ -90,7 +90,10 @@ cdef double _number(str name, object value) except? -1:
         return <double>value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, not {_type_name(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}={value!r} must be finite") from None
 
 
 cdef double _flag(str name, object value) except? -1:
@@ -452,7 +455,7 @@ cdef object _ABSENT = object()
 cdef class Stepper:
     """Parameters, states and options, checked when they are given, and the native call that steps them."""
 
-    cdef readonly Options _options
+    cdef Options options
     cdef instep_optimizer optimizer
     cdef Nest nest
     cdef list leaves
@@ -521,29 +524,52 @@ cdef class Stepper:
     # -- options and states
 
     cdef int acquire(self) except -1:
+        if self.states is None:
+            raise TypeError("the optimizer has not been made: __init__ did not run or raised an exception")
+        self.lock_now()
+        return 0
+
+    cdef void lock_now(self) noexcept:
         if not instep_lock_try(&self.lock):
             with nogil:
                 instep_lock_wait(&self.lock)
-        return 0
 
     cdef void use(self, Options options) noexcept:
-        self._options = options
+        self.options = options
         memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
 
+    @property
+    def _options(self):
+        """The options as they are now."""
+        self.acquire()
+        options = self.options
+        instep_lock_release(&self.lock)
+        return options
+
+    @property
+    def _states(self):
+        """The state arrays by name, flat, as they are now."""
+        self.acquire()
+        states = self.states
+        instep_lock_release(&self.lock)
+        return states
+
     def _get_option(self, str name):
-        cdef Py_ssize_t k = self._options.place(name)
-        value = self._options.optimizer.option[k]
-        return value != 0 if instep_option_is_flag(&self._options.optimizer, k) else value
+        cdef Options options = self._options
+        cdef Py_ssize_t k = options.place(name)
+        value = options.optimizer.option[k]
+        return value != 0 if instep_option_is_flag(&options.optimizer, k) else value
 
     def _set_options(self, dict changes):
         """Change options between steps, and with them the state that they need."""
-        cdef Options options = self._options.replace(changes, _dtypes(self.leaves))
-        if tuple(options.states) == tuple(self.states):
+        cdef Options options = (<Options>self._options).replace(changes, _dtypes(self.leaves))
+        states = self._states
+        if tuple(options.states) == tuple(states):
             self.acquire()
             self.use(options)
             instep_lock_release(&self.lock)
         else:
-            self._adopt(options, self._make_states(options, self.states))
+            self._adopt(options, self._make_states(options, states))
 
     def _make_states(self, Options options, dict old):
         """State arrays for these options, by name, keeping what `old` has."""
@@ -557,7 +583,7 @@ cdef class Stepper:
         self.acquire()
         try:
             return (
-                self._options,
+                self.options,
                 {name: [array.copy("K") for array in arrays] for name, arrays in self.states.items()},
                 self.optimizer.step_count,
                 [self.arrays[k].step_count for k in range(self.count)],
@@ -612,10 +638,14 @@ cdef class Stepper:
 
         if self.bound is not None:
             for k in range(self.count):
-                if self.bound[k] is not None:
-                    _check_apart(_spell("grads", self.paths[k]), self.bound[k], start, end, len(written))
+                if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
+                    free(start)
+                    free(end)
+                    raise ValueError(
+                        f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                    )
 
-        self.acquire()
+        self.lock_now()
         self.use(options)
         if counts is not None:
             self.optimizer.step_count = total
@@ -645,12 +675,8 @@ cdef class Stepper:
     @property
     def params(self):
         """The parameter arrays, in their nesting."""
+        self._states  # an optimizer that was not made has none
         return self.nest.build(self.leaves)
-
-    @property
-    def _states(self):
-        """The state arrays by name, flat."""
-        return self.states
 
     @property
     def _paths(self):
@@ -660,7 +686,7 @@ cdef class Stepper:
     @property
     def state(self):
         """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
-        return {name: self.nest.build(arrays) for name, arrays in self.states.items()}
+        return {name: self.nest.build(arrays) for name, arrays in self._states.items()}
 
     # -- steps
 
@@ -725,11 +751,11 @@ cdef class Stepper:
         self.acquire()
         try:
             self.bound_in_place = False
-            self.set_grad(k, _array(_spell("grad", self.paths[k]), grad))
+            grad = self.checked(k, _array(_spell("grad", self.paths[k]), grad))
+            self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>grad)
             with nogil:
                 status = instep_step_one(&self.optimizer, self.arrays, self.count, k)
         finally:
-            self.let_go()
             instep_lock_release(&self.lock)
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
@@ -748,30 +774,27 @@ cdef class Stepper:
         TypeError, ValueError
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
-        cdef list arrays = []
+        cdef list leaves = []
         cdef Py_ssize_t k
-        if grads is None:
-            self.bound = None
-            return
         self.acquire()
         try:
             self.bound_in_place = False
+            if grads is None:
+                self.bound = None
+                return
             self.collect(self.nest, grads, ())
             self.check_any()
+            Nest.of(grads, leaves, [])
             for k in range(self.count):
-                arrays.append(None if self.held[k] is NULL else <object>self.held[k])
+                if leaves[k] is not None and self.held[k] is not <PyObject *>leaves[k]:
+                    raise ValueError(
+                        f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter: it would be "
+                        "copied once, here, and not at each step; bind a contiguous array"
+                    )
+            self.bound = leaves
         finally:
             self.let_go()
             instep_lock_release(&self.lock)
-        leaves = []
-        Nest.of(grads, leaves, [])
-        for k in range(self.count):
-            if leaves[k] is not arrays[k]:
-                raise ValueError(
-                    f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter and would be copied "
-                    "once, here, not at each step; bind a contiguous array"
-                )
-        self.bound = arrays
 
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
@@ -822,11 +845,20 @@ cdef class Stepper:
         return self.collect(child, grads, path + (nest.keys[k],))
 
     cdef int set_grad(self, Py_ssize_t k, object grad) except -1:
-        cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
-        cdef cnp.ndarray array
         if grad is None:
             self.arrays[k].grad = NULL
             return 0
+        array = self.checked(k, grad)
+        self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>array)
+        Py_INCREF(array)
+        Py_XDECREF(self.held[k])
+        self.held[k] = <PyObject *>array
+        return 0
+
+    cdef cnp.ndarray checked(self, Py_ssize_t k, object grad):
+        """The gradient of the k-th array, or a copy in the layout of its parameter."""
+        cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
+        cdef cnp.ndarray array
         if (
             PyArray_CheckExact(grad)
             and cnp.PyArray_TYPE(<cnp.ndarray>grad) == cnp.PyArray_TYPE(param)
@@ -841,11 +873,7 @@ cdef class Stepper:
             if _overlapped(array, self.written_start, self.written_end, self.written_count):
                 raise ValueError(f"{_spell('grads', self.paths[k])} overlaps a parameter or state in memory")
             self.known_grad[k] = _start(array)
-        self.arrays[k].grad = cnp.PyArray_DATA(array)
-        Py_INCREF(array)
-        Py_XDECREF(self.held[k])
-        self.held[k] = <PyObject *>array
-        return 0
+        return array
 
     cdef void let_go(self) noexcept:
         cdef Py_ssize_t k
@@ -874,14 +902,6 @@ cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const ui
         else:
             high = middle
     return low < count and start[low] < _end(array)
-
-
-cdef int _check_apart(
-    str what, cnp.ndarray array, const uintptr_t *start, const uintptr_t *end, Py_ssize_t count
-) except -1:
-    if _overlapped(array, start, end, count):
-        raise ValueError(f"{what} overlaps a parameter or state in memory")
-    return 0
 
 
 # ---- instruction sets and threads -------------------------------------------------------------------------------
