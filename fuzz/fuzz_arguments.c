@@ -1,0 +1,192 @@
+/* Any structs, any names, any numbers into every function of csrc/instep.h.  The pointers are NULL or valid, and a size
+ * is that of the memory or beyond any memory.  What is refused changes nothing; what is done is counted. */
+#include "instep.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ARRAYS = 4, ELEMENTS = 24, NAME = 40 };
+
+struct input {
+    const uint8_t *bytes;
+    size_t left;
+};
+
+static void take(struct input *input, void *to, size_t size)
+{
+    size_t have = size < input->left ? size : input->left;
+    memset(to, 0, size);
+    if (have)
+        memcpy(to, input->bytes, have);
+    input->bytes += have;
+    input->left -= have;
+}
+
+static uint8_t take_byte(struct input *input)
+{
+    uint8_t byte;
+    take(input, &byte, 1);
+    return byte;
+}
+
+static void require(bool truth, const char *what)
+{
+    if (truth)
+        return;
+    fprintf(stderr, "does not hold: %s\n", what);
+    abort();
+}
+#define REQUIRE(truth) require(truth, #truth)
+
+static bool known(int status)
+{
+    return strcmp(instep_message(status), "unknown status") != 0;
+}
+
+/* An optimizer that was made and then perhaps written over, a word here or there or all of it. */
+static instep_optimizer take_optimizer(struct input *input)
+{
+    instep_optimizer optimizer;
+    uint8_t how = take_byte(input);
+    instep_init(&optimizer, "rmsprop");
+    if (how % 4 == 1)
+        take(input, &optimizer, sizeof optimizer);
+    if (how % 4 == 2)
+        take(input, (char *)&optimizer + take_byte(input) % (sizeof optimizer / 8) * 8, 8);
+    if (how % 4 == 3)
+        take(input, optimizer.option, sizeof optimizer.option);
+    return optimizer;
+}
+
+/* A name: an option's, or any bytes. */
+static void take_name(struct input *input, const instep_optimizer *optimizer, char name[NAME])
+{
+    size_t k = take_byte(input);
+    memset(name, 0, NAME);
+    if (instep_option_name(optimizer, k))
+        strncpy(name, instep_option_name(optimizer, k), NAME - 1);
+    else
+        take(input, name, k % NAME);
+}
+
+static void try_options(struct input *input, instep_optimizer *optimizer)
+{
+    char name[NAME];
+    double value, got;
+    for (int tries = take_byte(input) % 8; tries > 0; tries--) {
+        instep_optimizer before = *optimizer;
+        take_name(input, optimizer, name);
+        take(input, &value, sizeof value);
+        if (take_byte(input) % 2)
+            value = (int8_t)take_byte(input) / 8.0;
+        int status = instep_set(optimizer, name, value);
+        REQUIRE(known(status));
+        if (status != INSTEP_OK)
+            REQUIRE(memcmp(optimizer, &before, sizeof before) == 0);
+        else
+            REQUIRE(instep_get(optimizer, name, &got) == INSTEP_OK && got == value);
+    }
+    const char *option = name;
+    for (int dtype = -1; dtype < 3; dtype++) {
+        int status = instep_check(optimizer, dtype, &option);
+        REQUIRE(known(status));
+        REQUIRE(status != INSTEP_OK || option == NULL);
+    }
+}
+
+static void try_names(struct input *input, const instep_optimizer *optimizer)
+{
+    uint64_t index;
+    instep_optimizer made;
+    char name[NAME];
+
+    take(input, &index, sizeof index);
+    REQUIRE(instep_state_count(optimizer) <= INSTEP_MAX_STATES);
+    REQUIRE((instep_state_name(optimizer, index) != NULL) == (index < instep_state_count(optimizer)));
+    instep_state_start(optimizer, index);
+    instep_option_name(optimizer, index);
+    instep_option_is_flag(optimizer, index);
+    instep_rule_name(index);
+    instep_isa_name(index);
+    instep_isa_available(index);
+    take_name(input, optimizer, name);
+    REQUIRE(known(instep_init(&made, name)));
+    REQUIRE(known(instep_set_isa(name)));
+    REQUIRE(known(instep_set_threads((int)index)));
+}
+
+static void *take_pointer(struct input *input, void *valid)
+{
+    return take_byte(input) % 8 == 7 ? NULL : valid;
+}
+
+/* A count: any, or one at the edge. */
+static int64_t take_count(struct input *input)
+{
+    static const int64_t edges[] = {0, 1, INT64_MAX - 1, INT64_MAX, INT64_MIN, -1};
+    int64_t count;
+    uint8_t choice = take_byte(input);
+    if (choice % 8 < sizeof edges / sizeof edges[0])
+        return edges[choice % 8];
+    take(input, &count, sizeof count);
+    return count;
+}
+
+static void try_steps(struct input *input, instep_optimizer *optimizer)
+{
+    enum { PLACES = 2 + INSTEP_MAX_STATES };
+    static double memory[ARRAYS][PLACES][ELEMENTS], before[ARRAYS][PLACES][ELEMENTS];
+    instep_array arrays[ARRAYS], arrays_before[ARRAYS];
+    optimizer->step_count = take_count(input);
+    instep_optimizer optimizer_before = *optimizer;
+    size_t count = take_byte(input) % (ARRAYS + 1), index = take_byte(input) % (ARRAYS + 2);
+    bool all = take_byte(input) % 2;
+
+    for (size_t k = 0; k < sizeof memory / sizeof(double); k++)
+        ((double *)memory)[k] = (double)k / 7;
+    for (size_t k = 0; k < ARRAYS; k++) {
+        take(input, &arrays[k], sizeof arrays[k]);
+        if (take_byte(input) % 8 != 7)
+            arrays[k].dtype %= 2;
+        arrays[k].step_count = take_count(input);
+        if (arrays[k].size <= PTRDIFF_MAX / sizeof(double))
+            arrays[k].size %= ELEMENTS + 1;
+        arrays[k].param = take_pointer(input, memory[k][0]);
+        arrays[k].grad = take_pointer(input, memory[k][1]);
+        for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
+            arrays[k].state[s] = take_pointer(input, memory[k][2 + s]);
+    }
+    memcpy(before, memory, sizeof memory);
+    memcpy(arrays_before, arrays, sizeof arrays);
+
+    int status = all ? instep_step(optimizer, arrays, count) : instep_step_one(optimizer, arrays, count, index);
+    REQUIRE(known(status));
+    for (size_t k = 0; k < ARRAYS; k++) {
+        bool stepped = status == INSTEP_OK && arrays[k].grad && (all ? k < count : k == index);
+        REQUIRE(memcmp(memory[k][1], before[k][1], sizeof memory[k][1]) == 0);
+        if (!stepped)
+            REQUIRE(memcmp(memory[k], before[k], sizeof memory[k]) == 0);
+        REQUIRE(arrays[k].step_count == arrays_before[k].step_count + stepped);
+        arrays[k].first_line = arrays_before[k].first_line;
+        arrays[k].step_count = arrays_before[k].step_count;
+        REQUIRE(memcmp(&arrays[k], &arrays_before[k], sizeof arrays[k]) == 0);
+    }
+    if (status == INSTEP_OK)
+        REQUIRE(!all || optimizer->step_count == optimizer_before.step_count + 1);
+    else
+        REQUIRE(optimizer->step_count == optimizer_before.step_count);
+    REQUIRE(memcmp(optimizer->option, optimizer_before.option, sizeof optimizer->option) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+    struct input input = {bytes, length};
+    instep_optimizer optimizer = take_optimizer(&input);
+
+    try_options(&input, &optimizer);
+    try_names(&input, &optimizer);
+    try_steps(&input, &optimizer);
+    return 0;
+}

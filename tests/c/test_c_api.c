@@ -1,0 +1,499 @@
+/* Every function of csrc/instep.h, from C.  Prints what does not hold; the exit status is 1 if anything does not. */
+#define T float
+#define REFERENCE reference_f32
+#include "reference.h"
+#define T double
+#define REFERENCE reference_f64
+#include "reference.h"
+
+#include <fenv.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD = 64, STATES = INSTEP_MAX_STATES, LARGEST_SIZE = 300, STEPS = 4 };
+
+static int failures;
+
+static void expect(bool truth, int line, const char *what)
+{
+    if (truth)
+        return;
+    failures++;
+    fprintf(stderr, "line %d: %s does not hold\n", line, what);
+}
+#define EXPECT(truth) expect(truth, __LINE__, #truth)
+
+/* ---- names, options, errors ---- */
+
+static instep_optimizer made(void)
+{
+    instep_optimizer optimizer;
+    EXPECT(instep_init(&optimizer, "rmsprop") == INSTEP_OK);
+    return optimizer;
+}
+
+static void test_names(void)
+{
+    instep_optimizer optimizer;
+    size_t rules = 0;
+
+    EXPECT(instep_abi_version() == INSTEP_ABI_VERSION);
+    for (; instep_rule_name(rules); rules++) {
+        EXPECT(instep_init(&optimizer, instep_rule_name(rules)) == INSTEP_OK);
+        EXPECT(optimizer.abi_version == INSTEP_ABI_VERSION && optimizer.rule == rules && optimizer.step_count == 0);
+        EXPECT(instep_check(&optimizer, INSTEP_FLOAT32, NULL) == INSTEP_OK);
+        EXPECT(instep_check(&optimizer, INSTEP_FLOAT64, NULL) == INSTEP_OK);
+        EXPECT(instep_state_count(&optimizer) >= 1 && instep_state_count(&optimizer) <= STATES);
+        size_t count = 0;
+        for (; instep_option_name(&optimizer, count); count++) {
+            double value = -1, flag = instep_option_is_flag(&optimizer, count);
+            EXPECT(instep_get(&optimizer, instep_option_name(&optimizer, count), &value) == INSTEP_OK);
+            EXPECT(value == optimizer.option[count]);
+            EXPECT(flag == 0 || value == 0 || value == 1);
+        }
+        EXPECT(count >= 1 && count <= INSTEP_MAX_OPTIONS);
+        EXPECT(instep_option_name(&optimizer, INSTEP_MAX_OPTIONS) == NULL);
+        EXPECT(instep_option_name(&optimizer, SIZE_MAX) == NULL);
+        EXPECT(instep_option_is_flag(&optimizer, SIZE_MAX) == 0);
+    }
+    EXPECT(rules >= 1);
+    EXPECT(instep_rule_name(SIZE_MAX) == NULL);
+    for (int status = -1; status < 100; status++)
+        EXPECT(instep_message(status) && *instep_message(status));
+    EXPECT(strcmp(instep_message(INSTEP_OK), instep_message(INSTEP_NULL_ARGUMENT)) != 0);
+}
+
+static void test_states(void)
+{
+    static const struct {
+        double centered, momentum;
+        const char *names[STATES + 1];
+    } cases[] = {
+        {0, 0, {"square_avg"}},
+        {0, 0.9, {"square_avg", "momentum_buffer"}},
+        {1, 0, {"variance", "grad_avg"}},
+        {1, 0.9, {"variance", "grad_avg", "momentum_buffer"}},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        instep_optimizer optimizer = made();
+        instep_set(&optimizer, "centered", cases[k].centered);
+        instep_set(&optimizer, "momentum", cases[k].momentum);
+        instep_set(&optimizer, "initial_square_avg", 0.5);
+        size_t s = 0;
+        for (; cases[k].names[s]; s++) {
+            EXPECT(strcmp(instep_state_name(&optimizer, s), cases[k].names[s]) == 0);
+            EXPECT(instep_state_start(&optimizer, s) == (s == 0 ? 0.5 : 0));
+        }
+        EXPECT(instep_state_count(&optimizer) == s);
+        EXPECT(instep_state_name(&optimizer, s) == NULL);
+        EXPECT(instep_state_start(&optimizer, s) == 0);
+    }
+}
+
+static void test_option_errors(void)
+{
+    static const struct {
+        const char *option;
+        double value;
+        int status;
+    } cases[] = {
+        {"lr", 0, INSTEP_OK},
+        {"lr", -1, INSTEP_NEGATIVE},
+        {"lr", NAN, INSTEP_NOT_FINITE},
+        {"lr", INFINITY, INSTEP_NOT_FINITE},
+        {"eps", 0, INSTEP_NOT_POSITIVE},
+        {"eps", -1e-8, INSTEP_NEGATIVE},
+        {"rho", 1, INSTEP_NOT_BELOW_ONE},
+        {"rho", 0, INSTEP_OK},
+        {"momentum", 1.5, INSTEP_NOT_BELOW_ONE},
+        {"momentum", -0.5, INSTEP_NEGATIVE},
+        {"centered", 2, INSTEP_NOT_A_FLAG},
+        {"centered", NAN, INSTEP_NOT_A_FLAG},
+        {"centered", 1, INSTEP_OK},
+        {"no such option", 1, INSTEP_UNKNOWN_OPTION},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        instep_optimizer optimizer = made(), before = optimizer;
+        double value = -1;
+        EXPECT(instep_set(&optimizer, cases[k].option, cases[k].value) == cases[k].status);
+        if (cases[k].status != INSTEP_OK)
+            EXPECT(memcmp(&optimizer, &before, sizeof before) == 0);
+        else
+            EXPECT(instep_get(&optimizer, cases[k].option, &value) == INSTEP_OK && value == cases[k].value);
+    }
+}
+
+/* What is found wrong only for a type, or together. */
+static void test_check(void)
+{
+    static const struct {
+        int in_float, in_double;
+        const char *at_fault;
+        struct {
+            const char *option;
+            double value;
+        } set[2];
+    } cases[] = {
+        {INSTEP_OVERFLOWS, INSTEP_OK, "lr", {{"lr", 1e39}, {"rho", 0.9}}},
+        {INSTEP_VANISHES, INSTEP_OK, "eps", {{"eps", 1e-60}, {"rho", 0.9}}},
+        {INSTEP_ROUNDS_TO_ONE, INSTEP_OK, "rho", {{"rho", 1 - 1e-12}, {"lr", 1}}},
+        {INSTEP_NESTEROV_WITHOUT_MOMENTUM,
+         INSTEP_NESTEROV_WITHOUT_MOMENTUM,
+         "nesterov",
+         {{"nesterov", 1}, {"momentum", 0}}},
+        {INSTEP_BIAS_CORRECTION_OF_CENTERED,
+         INSTEP_BIAS_CORRECTION_OF_CENTERED,
+         "bias_correction",
+         {{"bias_correction", 1}, {"centered", 1}}},
+        {INSTEP_BIAS_CORRECTION_OF_NONZERO_START,
+         INSTEP_BIAS_CORRECTION_OF_NONZERO_START,
+         "bias_correction",
+         {{"bias_correction", 1}, {"initial_square_avg", 1}}},
+        {INSTEP_CENTERED_WITHOUT_MEMORY, INSTEP_CENTERED_WITHOUT_MEMORY, "centered", {{"centered", 1}, {"rho", 0}}},
+    };
+    instep_optimizer optimizer;
+    const char *option;
+
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        optimizer = made();
+        for (size_t i = 0; i < 2; i++)
+            EXPECT(instep_set(&optimizer, cases[k].set[i].option, cases[k].set[i].value) == INSTEP_OK);
+        EXPECT(instep_check(&optimizer, INSTEP_FLOAT32, &option) == cases[k].in_float);
+        EXPECT(option && strcmp(option, cases[k].at_fault) == 0);
+        EXPECT(instep_check(&optimizer, INSTEP_FLOAT64, &option) == cases[k].in_double);
+        EXPECT((option == NULL) == (cases[k].in_double == INSTEP_OK));
+    }
+    optimizer = made();
+    instep_set(&optimizer, "lr", 2);
+    instep_set(&optimizer, "weight_decay", 1);
+    EXPECT(instep_check(&optimizer, INSTEP_FLOAT32, NULL) == INSTEP_OK);
+    instep_set(&optimizer, "decoupled_weight_decay", 1);
+    EXPECT(instep_check(&optimizer, INSTEP_FLOAT32, NULL) == INSTEP_DECAY_PAST_ZERO);
+    EXPECT(instep_check(&optimizer, 2, NULL) == INSTEP_BAD_DTYPE);
+    EXPECT(instep_check(&optimizer, -1, NULL) == INSTEP_BAD_DTYPE);
+}
+
+static void test_nulls(void)
+{
+    instep_optimizer optimizer = made(), other;
+    double value;
+
+    EXPECT(instep_init(NULL, "rmsprop") == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_init(&optimizer, NULL) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_init(&optimizer, "no such rule") == INSTEP_UNKNOWN_RULE);
+    EXPECT(instep_set(&optimizer, NULL, 1) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_get(&optimizer, NULL, &value) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_get(&optimizer, "lr", NULL) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_get(&optimizer, "no such option", &value) == INSTEP_UNKNOWN_OPTION);
+    EXPECT(instep_step(&optimizer, NULL, 1) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_step(&optimizer, NULL, 0) == INSTEP_OK && optimizer.step_count == 1);
+    EXPECT(instep_step_one(&optimizer, NULL, 1, 0) == INSTEP_NULL_ARGUMENT);
+
+    other = optimizer;
+    other.abi_version++;
+    optimizer.rule = UINT32_MAX;
+    const instep_optimizer *bad[] = {NULL, &other, &optimizer};
+    for (size_t k = 0; k < 3; k++) {
+        EXPECT(instep_check(bad[k], INSTEP_FLOAT32, NULL) == INSTEP_BAD_OPTIMIZER);
+        EXPECT(instep_get(bad[k], "lr", &value) == INSTEP_BAD_OPTIMIZER);
+        EXPECT(instep_set((instep_optimizer *)bad[k], "lr", 1) == INSTEP_BAD_OPTIMIZER);
+        EXPECT(instep_step((instep_optimizer *)bad[k], NULL, 0) == INSTEP_BAD_OPTIMIZER);
+        EXPECT(instep_option_name(bad[k], 0) == NULL);
+        EXPECT(instep_option_is_flag(bad[k], 0) == 0);
+        EXPECT(instep_state_count(bad[k]) == 0);
+        EXPECT(instep_state_name(bad[k], 0) == NULL);
+        EXPECT(instep_state_start(bad[k], 0) == 0);
+    }
+}
+
+/* ---- steps ---- */
+
+/* What the arrays of one step hold, aligned, with a twin that the reference steps. */
+struct arrays {
+    double param[LARGEST_SIZE], grad[LARGEST_SIZE], state[STATES][LARGEST_SIZE];
+};
+
+static uint64_t random_bits(void)
+{
+    static uint64_t state = 88172645463325252u; /* Marsaglia, Xorshift RNGs, 2003 */
+    state ^= state << 13;
+    state ^= state >> 7;
+    return state ^= state << 17;
+}
+
+/* Values of every kind: mostly near 1, some tiny, some huge, some any bits at all. */
+static void fill(void *array, size_t size, size_t element)
+{
+    for (size_t i = 0; i < size; i++) {
+        uint64_t bits = random_bits();
+        double value = (double)(int64_t)random_bits() / 9e18;
+        if (bits % 8 == 1)
+            value *= 1e-39;
+        if (bits % 8 == 2)
+            value *= 1e30;
+        if (element == sizeof(float)) {
+            float narrow = (float)value;
+            memcpy((char *)array + i * element, bits % 8 ? (void *)&narrow : (void *)&bits, element);
+        } else {
+            memcpy((char *)array + i * element, bits % 8 ? (void *)&value : (void *)&bits, element);
+        }
+    }
+}
+
+static bool same_bits(const void *a, const void *b, size_t size, size_t element)
+{
+    for (size_t i = 0; i < size; i++) {
+        const char *x = (const char *)a + i * element, *y = (const char *)b + i * element;
+        bool both_nan;
+        if (element == sizeof(float)) {
+            float p, q;
+            memcpy(&p, x, element);
+            memcpy(&q, y, element);
+            both_nan = isnan(p) && isnan(q);
+        } else {
+            double p, q;
+            memcpy(&p, x, element);
+            memcpy(&q, y, element);
+            both_nan = isnan(p) && isnan(q);
+        }
+        if (!both_nan && memcmp(x, y, element) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool all_bytes(const unsigned char *bytes, size_t count, unsigned char value)
+{
+    for (size_t k = 0; k < count; k++)
+        if (bytes[k] != value)
+            return false;
+    return true;
+}
+
+/* A few steps of one array at an odd address, between guards, beside the same steps of the reference. */
+static void compare_steps(instep_optimizer optimizer, int dtype, size_t size, size_t offset)
+{
+    enum { ARRAYS = 2 + STATES };
+    static unsigned char memory[ARRAYS][2 * GUARD + 8 + LARGEST_SIZE * sizeof(double)];
+    static struct arrays expected;
+    size_t element = dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
+    void *place[ARRAYS], *twin[ARRAYS] = {expected.param, expected.grad};
+    instep_array array = {.size = size, .dtype = dtype};
+    struct options options = options_of(&optimizer);
+
+    for (size_t k = 0; k < ARRAYS; k++) {
+        memset(memory[k], 0xa5, sizeof memory[k]);
+        place[k] = memory[k] + GUARD + offset;
+        twin[k] = k < 2 ? twin[k] : expected.state[k - 2];
+        fill(twin[k], size, element);
+        memcpy(place[k], twin[k], size * element);
+    }
+    array.param = place[0];
+    array.grad = place[1];
+    memcpy(array.state, place + 2, sizeof array.state);
+
+    for (int t = 1; t <= STEPS; t++) {
+        EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
+        EXPECT(optimizer.step_count == t && array.step_count == t);
+        if (dtype == INSTEP_FLOAT32)
+            reference_f32(&options, t, size, twin[0], twin[1], (float *const *)(twin + 2));
+        else
+            reference_f64(&options, t, size, twin[0], twin[1], (double *const *)(twin + 2));
+    }
+    EXPECT(memcmp(place[1], twin[1], size * element) == 0);
+    for (size_t k = 0; k < ARRAYS; k++) {
+        EXPECT(same_bits(place[k], twin[k], size, element));
+        EXPECT(all_bytes(memory[k], GUARD + offset, 0xa5));
+        EXPECT(all_bytes((unsigned char *)place[k] + size * element, GUARD, 0xa5));
+    }
+}
+
+static void test_steps(void)
+{
+    static const char *const flags[] = {"eps_inside",      "nesterov",     "lr_in_momentum",
+                                        "centered",        "maximize",     "decoupled_weight_decay",
+                                        "bias_correction", "weight_decay", "momentum"};
+    static const size_t sizes[] = {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, LARGEST_SIZE};
+    size_t combinations = (size_t)1 << sizeof flags / sizeof flags[0], tried = 0;
+
+    for (size_t isa = 0; instep_isa_name(isa); isa++) {
+        if (!instep_isa_available(isa)) {
+            EXPECT(instep_set_isa(instep_isa_name(isa)) == INSTEP_UNAVAILABLE_ISA);
+            continue;
+        }
+        EXPECT(instep_set_isa(instep_isa_name(isa)) == INSTEP_OK);
+        EXPECT(strcmp(instep_active_isa(), instep_isa_name(isa)) == 0);
+        for (size_t mask = 0; mask < combinations; mask++) {
+            instep_optimizer optimizer = made();
+            instep_set(&optimizer, "lr", 0.07);
+            for (size_t k = 0; k < sizeof flags / sizeof flags[0]; k++)
+                if (mask >> k & 1)
+                    instep_set(&optimizer, flags[k],
+                               strcmp(flags[k], "weight_decay") == 0 ? 0.3
+                               : strcmp(flags[k], "momentum") == 0   ? 0.8
+                                                                     : 1);
+            if (instep_check(&optimizer, INSTEP_FLOAT32, NULL) != INSTEP_OK)
+                continue;
+            size_t size = sizes[tried % (sizeof sizes / sizeof sizes[0])], offset = tried / 2 % 8;
+            compare_steps(optimizer, INSTEP_FLOAT32, size, offset);
+            compare_steps(optimizer, INSTEP_FLOAT64, size, offset);
+            tried++;
+        }
+        printf("%s: %zu sets of options so far\n", instep_isa_name(isa), tried);
+    }
+    EXPECT(tried > 100);
+    EXPECT(instep_set_isa("no such instruction set") == INSTEP_UNKNOWN_ISA);
+    EXPECT(instep_set_isa(NULL) == INSTEP_OK);
+    EXPECT(instep_isa_name(SIZE_MAX) == NULL && instep_isa_available(SIZE_MAX) == 0);
+}
+
+static void test_many_arrays(void)
+{
+    instep_optimizer optimizer = made();
+    float p[3] = {1, 2, 3}, g[3] = {1, 1, 1}, v[3] = {0};
+    double q[2] = {1, 2}, h[2] = {1, -1}, w[2] = {0};
+    instep_array arrays[] = {
+        {.size = 3, .dtype = INSTEP_FLOAT32, .param = p, .grad = g, .state = {v}},
+        {.size = 0, .dtype = INSTEP_FLOAT32, .param = NULL, .grad = g},
+        {.size = 2, .dtype = INSTEP_FLOAT64, .param = q, .grad = NULL, .state = {w}},
+    };
+
+    EXPECT(instep_step(&optimizer, arrays, 3) == INSTEP_OK);
+    EXPECT(optimizer.step_count == 1);
+    EXPECT(arrays[0].step_count == 1 && arrays[1].step_count == 1 && arrays[2].step_count == 0);
+    EXPECT(p[0] < 1 && q[0] == 1 && w[0] == 0);
+
+    arrays[2].grad = h;
+    EXPECT(instep_step_one(&optimizer, arrays, 3, 2) == INSTEP_OK);
+    EXPECT(optimizer.step_count == 1 && arrays[2].step_count == 1 && q[0] < 1 && q[1] > 2);
+    EXPECT(instep_step_one(&optimizer, arrays, 3, 2) == INSTEP_OK);
+    EXPECT(optimizer.step_count == 2 && arrays[2].step_count == 2 && arrays[0].step_count == 1);
+    EXPECT(instep_step_one(&optimizer, arrays, 3, 3) == INSTEP_BAD_INDEX);
+    arrays[2].grad = NULL;
+    EXPECT(instep_step_one(&optimizer, arrays, 3, 2) == INSTEP_NULL_ARGUMENT);
+}
+
+/* Every fault in the last of three arrays: what came before it is as it was. */
+static void test_nothing_is_written(void)
+{
+    enum { FAULTS = 8 };
+    static const int statuses[FAULTS] = {INSTEP_BAD_DTYPE,      INSTEP_BAD_STEP_COUNT, INSTEP_BAD_STEP_COUNT,
+                                         INSTEP_BAD_SIZE,       INSTEP_NULL_ARGUMENT,  INSTEP_NULL_ARGUMENT,
+                                         INSTEP_BAD_STEP_COUNT, INSTEP_OVERFLOWS};
+    for (int fault = 0; fault < FAULTS; fault++) {
+        instep_optimizer optimizer = made(), before;
+        float p[3][2] = {{1, 2}, {3, 4}, {5, 6}}, g[2] = {1, 1}, v[3][2] = {{0}};
+        float p_before[3][2], v_before[3][2];
+        instep_array arrays[3];
+        for (size_t k = 0; k < 3; k++)
+            arrays[k] = (instep_array){.size = 2, .dtype = INSTEP_FLOAT32, .param = p[k], .grad = g, .state = {v[k]}};
+        instep_array *last = &arrays[2];
+        switch (fault) {
+        case 0:
+            last->dtype = 2;
+            break;
+        case 1:
+            last->step_count = -1;
+            break;
+        case 2:
+            last->step_count = INT64_MAX;
+            break;
+        case 3:
+            last->size = SIZE_MAX;
+            break;
+        case 4:
+            last->param = NULL;
+            break;
+        case 5:
+            last->state[0] = NULL;
+            break;
+        case 6:
+            optimizer.step_count = INT64_MAX;
+            break;
+        case 7:
+            optimizer.option[0] = 1e300;
+            break;
+        }
+        memcpy(p_before, p, sizeof p);
+        memcpy(v_before, v, sizeof v);
+        before = optimizer;
+        EXPECT(instep_step(&optimizer, arrays, 3) == statuses[fault]);
+        EXPECT(memcmp(&optimizer, &before, sizeof before) == 0);
+        EXPECT(memcmp(p, p_before, sizeof p) == 0 && memcmp(v, v_before, sizeof v) == 0);
+        EXPECT(arrays[0].step_count == 0 && arrays[1].step_count == 0);
+    }
+}
+
+/* ---- threads, floating-point mode ---- */
+
+static void test_threads(void)
+{
+    enum { SIZE = 1 << 19, THREADS = 4 };
+    instep_optimizer optimizer = made();
+    float *p[2], *g = malloc(SIZE * sizeof *g), *v[2];
+
+    EXPECT(instep_set_threads(-1) == INSTEP_BAD_THREADS);
+    EXPECT(instep_set_threads(257) == INSTEP_BAD_THREADS);
+    EXPECT(instep_set_threads(0) == INSTEP_OK && instep_get_threads() >= 1);
+    fill(g, SIZE, sizeof *g);
+    for (int k = 0; k < 2; k++) {
+        p[k] = calloc(SIZE, sizeof *p[k]);
+        v[k] = calloc(SIZE, sizeof *v[k]);
+        instep_array array = {.size = SIZE, .dtype = INSTEP_FLOAT32, .param = p[k], .grad = g, .state = {v[k]}};
+        EXPECT(instep_set_threads(k ? THREADS : 1) == INSTEP_OK);
+        EXPECT(instep_get_threads() == (k ? THREADS : 1));
+        for (int t = 0; t < 10; t++)
+            EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
+    }
+    EXPECT(same_bits(p[0], p[1], SIZE, sizeof(float)));
+    EXPECT(same_bits(v[0], v[1], SIZE, sizeof(float)));
+    for (int k = 0; k < 2; k++) {
+        free(p[k]);
+        free(v[k]);
+    }
+    free(g);
+}
+
+static void test_floating_point_mode(void)
+{
+    static const int roundings[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    for (size_t k = 0; k < sizeof roundings / sizeof roundings[0]; k++) {
+        float p[2][5], g[5], v[2][5];
+        fill(p[0], 5, sizeof(float));
+        fill(g, 5, sizeof(float));
+        fill(v[0], 5, sizeof(float));
+        memcpy(p[1], p[0], sizeof p[0]);
+        memcpy(v[1], v[0], sizeof v[0]);
+        for (int changed = 0; changed < 2; changed++) {
+            instep_optimizer optimizer = made();
+            instep_array array = {
+                .size = 5, .dtype = INSTEP_FLOAT32, .param = p[changed], .grad = g, .state = {v[changed]}};
+            fesetround(changed ? roundings[k] : FE_TONEAREST);
+            feclearexcept(FE_ALL_EXCEPT);
+            EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
+            EXPECT(fegetround() == (changed ? roundings[k] : FE_TONEAREST));
+            EXPECT(fetestexcept(FE_ALL_EXCEPT) == 0);
+            fesetround(FE_TONEAREST);
+        }
+        EXPECT(same_bits(p[0], p[1], 5, sizeof(float)));
+        EXPECT(same_bits(v[0], v[1], 5, sizeof(float)));
+    }
+}
+
+int main(void)
+{
+    test_names();
+    test_states();
+    test_option_errors();
+    test_check();
+    test_nulls();
+    test_steps();
+    test_many_arrays();
+    test_nothing_is_written();
+    test_threads();
+    test_floating_point_mode();
+    printf("%d failures\n", failures);
+    return failures != 0;
+}
