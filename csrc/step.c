@@ -85,7 +85,7 @@ static void step_lines(void *context, size_t begin, size_t end)
         size_t a_line = LINE / element_size(array);
         size_t first = (begin - array->first_line) * a_line;
         size_t rest = array->size - first;
-        size_t size = (end - begin) < rest / a_line ? (end - begin) * a_line : rest;
+        size_t size = end - begin <= rest / a_line ? (end - begin) * a_line : rest;
         size_t offset = first * element_size(array);
         void *state[INSTEP_MAX_STATES];
         for (size_t s = 0; s < INSTEP_MAX_STATES; s++)

@@ -456,6 +456,34 @@ static void test_threads(void)
     free(g);
 }
 
+/* Wherever a step is cut, also just before the line that is not full, each element is stepped once: equal elements stay
+ * equal.  The lengths go through every remainder that a share can leave. */
+static void test_every_cut(void)
+{
+    enum { LINE = 16, LEAST = 4 * 4096, LENGTHS = 140, SIZE = (LEAST + LENGTHS) * LINE };
+    float *p = malloc(SIZE * sizeof *p), *g = malloc(SIZE * sizeof *g), *v = malloc(SIZE * sizeof *v);
+
+    for (size_t i = 0; i < SIZE; i++)
+        g[i] = 1;
+    for (int threads = 3; threads <= 4; threads++) {
+        instep_set_threads(threads);
+        for (size_t lines = LEAST; lines < LEAST + LENGTHS; lines++) {
+            size_t size = (lines - 1) * LINE + 3, odd = 0;
+            instep_optimizer optimizer = made();
+            instep_array array = {.size = size, .dtype = INSTEP_FLOAT32, .param = p, .grad = g, .state = {v}};
+            memset(p, 0, size * sizeof *p);
+            memset(v, 0, size * sizeof *v);
+            EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
+            for (size_t i = 0; i < size; i++)
+                odd += p[i] != p[0] || v[i] != v[0];
+            EXPECT(odd == 0);
+        }
+    }
+    free(p);
+    free(g);
+    free(v);
+}
+
 static void test_floating_point_mode(void)
 {
     static const int roundings[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
@@ -493,6 +521,7 @@ int main(void)
     test_many_arrays();
     test_nothing_is_written();
     test_threads();
+    test_every_cut();
     test_floating_point_mode();
     printf("%d failures\n", failures);
     return failures != 0;
