@@ -88,5 +88,7 @@ def _check_dialect(name: str, options: dict[str, Any]) -> None:
         raise ValueError(f"preset {name!r}: the framework {verb} momentum in RMSprop")
     if name == "bitsandbytes" and options.get("centered"):
         raise ValueError("preset 'bitsandbytes': the framework refuses centered")
+    if name == "bitsandbytes" and options.get("rho") == 0:
+        raise ValueError("preset 'bitsandbytes': the framework refuses rho=0")
     if name in ("mxnet1", "mxnet2") and options.get("momentum") and not options.get("centered"):
         raise ValueError(f"preset {name!r}: the framework ignores momentum unless centered")
