@@ -32,7 +32,7 @@
 
 enum {
     MAX_THREADS = 256,
-    /* A worker looks for the next job this long before it sleeps: about what waking it would cost. */
+    /* A worker looks for the next job this long before it sleeps.  To be woken costs a step up to 20 microseconds. */
     AWAKE_NANOSECONDS = 50000,
     PIECES_PER_SHARE = 32,
     CLOSED = 1 << 30
@@ -69,7 +69,6 @@ static unsigned worker_count;
 
 static atomic_int wanted; /* threads, the caller's included; 0 until asked */
 
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool forking;
 static atomic_uint in_flight;
@@ -82,11 +81,22 @@ static int64_t nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static void help(unsigned mine)
+/* Now and then the core is offered to others.  On a busy machine it may be the one that whoever we wait for is to run
+ * on: a worker that did not offer it made the caller's step longer by all the time it stayed awake. */
+static void between_looks(unsigned looks)
+{
+    if (looks % 64 == 0)
+        sched_yield();
+    else
+        PAUSE();
+}
+
+/* Does what is left of the job, beginning with the share at home. */
+static void help(unsigned home)
 {
     unsigned shares = atomic_load_explicit(&job.shares, memory_order_relaxed);
     for (unsigned k = 0; k < shares; k++) {
-        struct share *share = &job.share[(mine + k) % shares];
+        struct share *share = &job.share[(home + k) % shares];
         for (;;) {
             if (atomic_load_explicit(&share->next, memory_order_relaxed) >= share->end)
                 break;
@@ -99,7 +109,8 @@ static void help(unsigned mine)
     }
 }
 
-static void join_job(void)
+/* `shares` may be that of an earlier job: one helper too many or too few, which does no harm. */
+static void join_job(unsigned home)
 {
     unsigned inside = atomic_load_explicit(&gate, memory_order_relaxed);
     do {
@@ -107,51 +118,58 @@ static void join_job(void)
             return;
     } while (
         !atomic_compare_exchange_weak_explicit(&gate, &inside, inside + 1, memory_order_acquire, memory_order_relaxed));
-    help(inside + 1);
+    help(home);
     atomic_fetch_sub_explicit(&gate, 1, memory_order_release);
 }
 
-/* Returns the number of jobs posted, once it is no longer `seen`. */
-static unsigned wait_for_job(unsigned seen)
+static bool has_news(unsigned jobs_seen)
+{
+    return atomic_load(&jobs_posted) != jobs_seen || atomic_load(&quit);
+}
+
+static void wait_for_news(unsigned jobs_seen)
 {
     int64_t deadline = nanoseconds() + AWAKE_NANOSECONDS;
-    do {
-        for (int k = 0; k < 64; k++) {
-            if (atomic_load(&jobs_posted) != seen || atomic_load_explicit(&quit, memory_order_relaxed))
-                return atomic_load(&jobs_posted);
-            PAUSE();
-        }
-    } while (nanoseconds() < deadline);
+    for (unsigned looks = 1; nanoseconds() < deadline; looks++) {
+        if (has_news(jobs_seen))
+            return;
+        between_looks(looks);
+    }
 
     pthread_mutex_lock(&sleep_mutex);
     atomic_fetch_add(&sleepers, 1);
-    while (atomic_load(&jobs_posted) == seen && !atomic_load(&quit))
+    while (!has_news(jobs_seen))
         pthread_cond_wait(&work_posted, &sleep_mutex);
     atomic_fetch_sub(&sleepers, 1);
     pthread_mutex_unlock(&sleep_mutex);
-    return atomic_load(&jobs_posted);
 }
 
-static void *worker(void *first_seen)
+static void *worker(void *home)
 {
-    unsigned seen = (unsigned)(uintptr_t)first_seen;
-    for (;;) {
-        seen = wait_for_job(seen);
-        if (atomic_load(&quit))
-            return NULL;
-        join_job();
+    while (!atomic_load(&quit)) {
+        unsigned jobs_seen = atomic_load(&jobs_posted); /* before joining, so that no later job is missed */
+        join_job((unsigned)(uintptr_t)home);
+        wait_for_news(jobs_seen);
     }
+    return NULL;
 }
 
-/* Signals are the caller's business: workers are born with all of them blocked. */
+/* Signals are the caller's business: workers are born with all of them blocked, but for the faults, which must reach
+ * the handler that reports them. */
 static void start_workers(unsigned count)
 {
-    sigset_t all, callers;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &callers);
-    void *seen = (void *)(uintptr_t)atomic_load(&jobs_posted);
-    while (worker_count < count && pthread_create(&workers[worker_count], NULL, worker, seen) == 0)
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    sigset_t blocked, callers;
+    sigfillset(&blocked);
+    for (size_t k = 0; k < sizeof faults / sizeof faults[0]; k++)
+        sigdelset(&blocked, faults[k]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &callers);
+    while (worker_count < count) {
+        void *home = (void *)(uintptr_t)(worker_count + 1);
+        if (pthread_create(&workers[worker_count], NULL, worker, home) != 0)
+            break;
         worker_count++;
+    }
     pthread_sigmask(SIG_SETMASK, &callers, NULL);
 }
 
@@ -171,15 +189,17 @@ static void wake_workers(unsigned count)
     atomic_fetch_add(&jobs_posted, 1);
     if (atomic_load(&sleepers) == 0)
         return;
+    /* Who counted itself among the sleepers is asleep once the mutex is free, and wakes faster if it stays free. */
     pthread_mutex_lock(&sleep_mutex);
+    pthread_mutex_unlock(&sleep_mutex);
     for (unsigned k = 0; k < count; k++)
         pthread_cond_signal(&work_posted);
-    pthread_mutex_unlock(&sleep_mutex);
 }
 
 void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
 {
-    size_t shares = total / grain < (size_t)instep_get_threads() ? total / grain : (size_t)instep_get_threads();
+    size_t threads = (size_t)instep_get_threads();
+    size_t shares = total / grain < threads ? total / grain : threads;
     if (shares < 2 || atomic_exchange(&busy, true)) {
         task(work, 0, total);
         return;
@@ -204,12 +224,8 @@ void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
     help(0);
 
     atomic_fetch_or_explicit(&gate, CLOSED, memory_order_relaxed);
-    for (unsigned spins = 0; atomic_load_explicit(&gate, memory_order_acquire) != CLOSED; spins++) {
-        if (spins < 4096)
-            PAUSE();
-        else
-            sched_yield();
-    }
+    for (unsigned looks = 1; atomic_load_explicit(&gate, memory_order_acquire) != CLOSED; looks++)
+        between_looks(looks);
     atomic_store(&busy, false);
 }
 
@@ -243,8 +259,8 @@ static void before_fork(void)
 {
     pthread_mutex_lock(&fork_mutex);
     atomic_store(&forking, true);
-    while (atomic_load(&in_flight) != 0)
-        sched_yield();
+    for (unsigned looks = 1; atomic_load(&in_flight) != 0; looks++)
+        between_looks(looks);
     stop_workers();
 }
 
@@ -267,21 +283,15 @@ unsigned instep_pool_generation(void)
     return atomic_load_explicit(&generation, memory_order_relaxed);
 }
 
-static void watch_forks(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
 void instep_pool_enter(void)
 {
-    pthread_once(&fork_once, watch_forks);
     for (;;) {
         atomic_fetch_add(&in_flight, 1);
         if (!atomic_load(&forking))
             return;
         atomic_fetch_sub(&in_flight, 1);
-        while (atomic_load(&forking))
-            sched_yield();
+        for (unsigned looks = 1; atomic_load(&forking); looks++)
+            between_looks(looks);
     }
 }
 
@@ -290,9 +300,18 @@ void instep_pool_leave(void)
     atomic_fetch_sub(&in_flight, 1);
 }
 
-/* A library may be unloaded; its threads must be gone by then. */
+/* As early as can be, for a lock may be held across a fork before any step. */
+__attribute__((constructor)) static void at_load(void)
+{
+    if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
+        atomic_store(&busy, true); /* for good: no workers that a fork would lose */
+}
+
+/* A library may be unloaded; its threads must be gone by then.  A program may end in one thread and fork in another. */
 __attribute__((destructor)) static void at_unload(void)
 {
+    pthread_mutex_lock(&fork_mutex);
     if (!atomic_exchange(&busy, true))
         stop_workers();
+    pthread_mutex_unlock(&fork_mutex);
 }
