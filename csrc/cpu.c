@@ -4,6 +4,7 @@
 #endif
 #include "cpu.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #else
 #include <unistd.h>
 #endif
+
+enum { MANY = 1 << 20 }; /* processors: no machine has more */
 
 int instep_cpu_baseline(void)
 {
@@ -89,63 +92,76 @@ int instep_cpu_x86_v4(void)
 
 #if defined __linux__
 
-/* The processors' worth of time that the control group `path` may use, rounded up; 0 for no limit or no such group. */
-static int group_quota(const char *root, const char *path)
+/* Reads as many of the two numbers as the file begins with; 0 stands for the others. */
+static void read_numbers(const char *folder, const char *name, double *first, double *second)
 {
-    char name[4200];
-    double quota = 0, period = 0;
-    FILE *file;
-
-    snprintf(name, sizeof name, "%s%s/cpu.max", root, path);
-    if ((file = fopen(name, "r"))) {
-        if (fscanf(file, "%lf %lf", &quota, &period) != 2)
-            quota = 0;
-        fclose(file);
-    } else {
-        snprintf(name, sizeof name, "%s%s/cpu.cfs_quota_us", root, path);
-        if ((file = fopen(name, "r"))) {
-            if (fscanf(file, "%lf", &quota) != 1)
-                quota = 0;
-            fclose(file);
-        }
-        snprintf(name, sizeof name, "%s%s/cpu.cfs_period_us", root, path);
-        if ((file = fopen(name, "r"))) {
-            if (fscanf(file, "%lf", &period) != 1)
-                period = 0;
-            fclose(file);
-        }
-    }
-    if (!(quota > 0 && period > 0))
-        return 0;
-    return quota / period > 1 ? (int)(quota / period + 0.999) : 1;
+    char path[8192];
+    *first = *second = 0;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
+        return;
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return;
+    if (fscanf(file, "%lf %lf", first, second) < 1)
+        *first = 0;
+    fclose(file);
 }
 
-/* The tightest quota from this process's control group up to the root; a large number where there is none. */
-static int quota_count(void)
+/* How many processors' worth of time a control group may use, rounded up; 0 where it has no limit. */
+static int group_quota(const char *folder, int unified)
 {
-    int tightest = 1 << 20;
-    char line[4096];
-    FILE *file = fopen("/proc/self/cgroup", "r");
+    double quota, period, none;
+    if (unified) {
+        read_numbers(folder, "cpu.max", &quota, &period); /* "max 100000" for no limit */
+    } else {
+        read_numbers(folder, "cpu.cfs_quota_us", &quota, &none); /* -1 for no limit */
+        read_numbers(folder, "cpu.cfs_period_us", &period, &none);
+    }
+    if (!(quota > 0 && period > 0) || quota / period > MANY)
+        return 0;
+    return (int)ceil(quota / period);
+}
 
+/* Does the list "a,b,c" have this item? */
+static int lists(const char *list, const char *item)
+{
+    size_t size = strlen(item);
+    for (const char *rest = list; rest; rest = strchr(rest, ',')) {
+        rest += *rest == ',';
+        if (strncmp(rest, item, size) == 0 && (rest[size] == ',' || rest[size] == '\0'))
+            return 1;
+    }
+    return 0;
+}
+
+int instep_cpu_quota(const char *root)
+{
+    int tightest = MANY;
+    char folder[4096], line[4096];
+
+    snprintf(folder, sizeof folder, "%s/proc/self/cgroup", root);
+    FILE *file = fopen(folder, "r");
     while (file && fgets(line, sizeof line, file)) {
+        /* "4:cpu,cpuacct:/a/b", or "0::/a/b" in the unified hierarchy */
         char *controllers = strchr(line, ':');
-        char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!path)
+        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group)
             continue;
-        *path++ = '\0';
-        path[strcspn(path, "\n")] = '\0';
+        *group++ = '\0';
+        group[strcspn(group, "\n")] = '\0';
         controllers++;
         int unified = *controllers == '\0';
-        if (!unified && !strstr(controllers, "cpu"))
+        if (!unified && !lists(controllers, "cpu"))
             continue;
-        for (;;) {
-            int quota = group_quota(unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu", path);
+        /* from the group up: a limit of any of them holds, and in a container only the upper ones may be seen */
+        for (char *end = group + strlen(group); end; end = strrchr(group, '/')) {
+            *end = '\0';
+            if ((size_t)snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s%s", root, unified ? "" : "/cpu", group)
+                >= sizeof folder)
+                continue;
+            int quota = group_quota(folder, unified);
             if (quota && quota < tightest)
                 tightest = quota;
-            char *slash = strrchr(path, '/');
-            if (!slash || !*path)
-                break;
-            *slash = '\0';
         }
     }
     if (file)
@@ -153,20 +169,27 @@ static int quota_count(void)
     return tightest;
 }
 
+static int allowed_by_affinity(void)
+{
+    cpu_set_t sets[16]; /* one holds 1024 processors, and the call fails on a machine that may have more */
+    if (sched_getaffinity(0, sizeof sets, sets) == 0)
+        return CPU_COUNT_S(sizeof sets, sets);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 #endif
 
 int instep_cpu_count(void)
 {
-    long count = 0;
+    int count = 0;
 #if defined _WIN32
-    count = (long)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
+    count = (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
 #elif defined __linux__
-    cpu_set_t set;
-    count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
-    int quota = quota_count();
+    int quota = instep_cpu_quota("");
+    count = allowed_by_affinity();
     count = quota < count ? quota : count;
 #else
-    count = sysconf(_SC_NPROCESSORS_ONLN);
+    count = (int)sysconf(_SC_NPROCESSORS_ONLN);
 #endif
-    return count > 0 ? (int)count : 1;
+    return count > 0 ? count : 1;
 }

@@ -9,5 +9,8 @@ int instep_cpu_x86_v4(void);
 
 /* The processors that affinity and control groups leave to this process; at least 1. */
 int instep_cpu_count(void);
+/* Linux: how many processors' worth of time the control groups leave to this process, rounded up; a large number
+ * where there is no limit.  `root` is "" but in tests, which bring files of their own. */
+int instep_cpu_quota(const char *root);
 
 #endif
