@@ -1,0 +1,174 @@
+/* Everything at once: optimizers stepped by several threads each, while the number of threads changes and the process
+ * forks.  Says what went wrong and exits with 1, or is killed after a minute by its alarm.
+ *
+ *     stress_pool [steps of each thread] [forks]
+ *
+ * The gradient is constant and repeats every PERIOD elements, so what any number of steps must give is known from a
+ * short array stepped alone. */
+#define _POSIX_C_SOURCE 200809L
+#include "instep.h"
+#include "lock.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { OPTIMIZERS = 3, ARRAYS = 5, PERIOD = 16, THREADS_EACH = 2, SECONDS = 60 };
+
+/* Elements of each of the five arrays: enough for two, three and eight threads. */
+static const size_t sizes[OPTIMIZERS] = {30016, 50000, 120000};
+
+static struct model {
+    instep_lock lock;
+    instep_optimizer optimizer;
+    instep_array arrays[ARRAYS];
+} models[OPTIMIZERS];
+
+static float grad_of(size_t element)
+{
+    return (float)(element % PERIOD) - 7.5f;
+}
+
+static void *checked(void *memory)
+{
+    if (memory == NULL) {
+        fputs("no memory\n", stderr);
+        _exit(1);
+    }
+    return memory;
+}
+
+static instep_array make_array(size_t size)
+{
+    float *grad = checked(malloc(size * sizeof *grad));
+    for (size_t i = 0; i < size; i++)
+        grad[i] = grad_of(i);
+    return (instep_array){.size = size,
+                          .dtype = INSTEP_FLOAT32,
+                          .param = checked(calloc(size, sizeof(float))),
+                          .grad = grad,
+                          .state = {checked(calloc(size, sizeof(float)))}};
+}
+
+static void free_array(instep_array *array)
+{
+    free(array->param);
+    free((void *)array->grad);
+    free(array->state[0]);
+}
+
+static void step(struct model *model)
+{
+    if (!instep_lock_try(&model->lock))
+        instep_lock_wait(&model->lock);
+    instep_step(&model->optimizer, model->arrays, ARRAYS);
+    instep_lock_release(&model->lock);
+}
+
+/* Is every array where its optimizer's count of steps says? */
+static void check(const struct model *model, const char *where)
+{
+    instep_optimizer optimizer;
+    instep_array alone = make_array(PERIOD);
+    instep_init(&optimizer, "rmsprop");
+    while (optimizer.step_count < model->optimizer.step_count)
+        instep_step(&optimizer, &alone, 1);
+    for (size_t k = 0; k < ARRAYS; k++) {
+        const instep_array *array = &model->arrays[k];
+        int whole = array->step_count == alone.step_count;
+        for (size_t i = 0; i < array->size; i += PERIOD)
+            whole &= memcmp((float *)array->param + i, alone.param, PERIOD * sizeof(float)) == 0
+                     && memcmp((float *)array->state[0] + i, alone.state[0], PERIOD * sizeof(float)) == 0;
+        if (!whole) {
+            fprintf(stderr, "%s: array %zu is not at step %lld\n", where, k, (long long)optimizer.step_count);
+            _exit(1);
+        }
+    }
+    free_array(&alone);
+}
+
+static void *step_often(void *context)
+{
+    int *steps = context;
+    for (int k = 0; k < *steps; k++)
+        for (int m = 0; m < OPTIMIZERS; m++)
+            step(&models[(m + k) % OPTIMIZERS]);
+    return NULL;
+}
+
+static atomic_bool done;
+
+static void *change_threads(void *unused)
+{
+    for (int threads = 1; !atomic_load(&done); threads = threads % 8 + 1)
+        instep_set_threads(threads);
+    return unused;
+}
+
+static void wait_for(pid_t child)
+{
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        fputs("a forked process failed\n", stderr);
+        _exit(1);
+    }
+}
+
+static void step_in_child(int generations)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(SECONDS);
+#if defined __SANITIZE_THREAD__
+        instep_set_threads(1); /* the sanitizer confuses a forked child's new threads with its parent's */
+#endif
+        for (int m = 0; m < OPTIMIZERS; m++) {
+            check(&models[m], "after fork");
+            step(&models[m]);
+            check(&models[m], "in the child");
+        }
+        if (generations > 1)
+            step_in_child(generations - 1);
+        exit(0);
+    }
+    wait_for(child);
+}
+
+int main(int count, char **arguments)
+{
+    int steps = count > 1 ? atoi(arguments[1]) : 100;
+    int forks = count > 2 ? atoi(arguments[2]) : 20;
+    pthread_t steppers[THREADS_EACH], changer;
+
+    alarm(SECONDS);
+    for (int m = 0; m < OPTIMIZERS; m++) {
+        instep_init(&models[m].optimizer, "rmsprop");
+        for (size_t k = 0; k < ARRAYS; k++)
+            models[m].arrays[k] = make_array(sizes[m]);
+    }
+    pthread_create(&changer, NULL, change_threads, NULL);
+    for (int k = 0; k < THREADS_EACH; k++)
+        pthread_create(&steppers[k], NULL, step_often, &steps);
+    for (int k = 0; k < forks; k++)
+        step_in_child(2);
+    for (int k = 0; k < THREADS_EACH; k++)
+        pthread_join(steppers[k], NULL);
+    atomic_store(&done, true);
+    pthread_join(changer, NULL);
+
+    for (int m = 0; m < OPTIMIZERS; m++) {
+        if (models[m].optimizer.step_count != (int64_t)steps * THREADS_EACH) {
+            fprintf(stderr, "%lld steps were taken\n", (long long)models[m].optimizer.step_count);
+            return 1;
+        }
+        check(&models[m], "at the end");
+        for (size_t k = 0; k < ARRAYS; k++)
+            free_array(&models[m].arrays[k]);
+    }
+    puts("every step was whole");
+    return 0;
+}
