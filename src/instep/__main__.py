@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "checkpoint": "what is inside a checkpoint, and whether it is sound",
+    "demo": "train a network that reads digits, or see RMSprop at work on a line or step by step",
     "info": "version, compiler, instruction sets",
 }
 

@@ -1,0 +1,65 @@
+"""It learns: the formula's numbers, a line and the handwritten digits."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+import instep
+from instep.demo import digits, regression
+
+GRADS = ((0.5, 0.0), (0.4, 0.3), (0.3, 0.0), (0.5, 0.2), (0.4, 0.0))
+OPTIONS = dict(lr=0.1, eps=1e-8, eps_inside=False)
+# w by hand: v1 = 0.1 * 0.5 ** 2 = 0.025, so that w1 = -0.1 * 0.5 / sqrt(0.025) = -0.3162 after the first step.
+AFTER_EACH_STEP = ((-0.3162, 0), (-0.5201, -0.3162), (-0.6637, -0.3162), (-0.8609, -0.5045), (-1.0081, -0.5045))
+AFTER_FIVE_STEPS = {0.5: (-0.5488, -0.2546), 0.9: AFTER_EACH_STEP[-1], 0.99: (-3.0593, -1.5586)}
+
+
+def walk_with_class(rho, dtype):
+    w = np.zeros(2, dtype)
+    opt = instep.RMSprop(w, rho=rho, **OPTIONS)
+    for grad in GRADS:
+        opt.step(np.array(grad, dtype))
+        yield w.copy()
+
+
+def walk_with(function, rho, dtype):
+    w, square_avg = np.zeros((2, 2), dtype)
+    for grad in GRADS:
+        function(w, np.array(grad, dtype), square_avg, rho=rho, **OPTIONS)
+        yield w.copy()
+
+
+WALKS = {
+    "RMSprop": walk_with_class,
+    "rmsprop": lambda rho, dtype: walk_with(instep.rmsprop, rho, dtype),
+    "reference.rmsprop": lambda rho, dtype: walk_with(instep.reference.rmsprop, rho, dtype),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_formula_step_by_step(walk, dtype):
+    np.testing.assert_allclose(list(walk(0.9, dtype)), AFTER_EACH_STEP, rtol=0, atol=0.5001e-4)
+
+
+@pytest.mark.parametrize("rho", AFTER_FIVE_STEPS)
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_formula_over_rho(walk, rho, dtype):
+    *_, last = walk(rho, dtype)
+    np.testing.assert_allclose(last, AFTER_FIVE_STEPS[rho], rtol=0, atol=0.5001e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_line_from_one_point_at_a_time(seed):
+    rng = np.random.default_rng(seed)
+    path = regression.learn(*regression.points(rng), dict(lr=0.1), 50, rng)
+    np.testing.assert_allclose(path[-1], (2, 1), rtol=0, atol=0.4)
+    np.testing.assert_allclose(path[-len(path) // 2 :].mean(axis=0), (2, 1), rtol=0, atol=0.15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_digits(seed):
+    rng = np.random.default_rng(seed)
+    train, test = digits.load(rng)
+    with threadpool_limits(1, user_api="blas"):
+        *_, last = digits.learn(digits.network(rng), train, test, dict(lr=2e-3), 40, rng)
+    assert last.test_accuracy >= 0.97
