@@ -1,0 +1,42 @@
+"""What several files share: the sizes of a soak, and processes' settings put back after each test."""
+
+import pytest
+
+import instep
+from instep import _core
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="the sizes of the promises: minutes instead of seconds")
+
+
+@pytest.fixture(scope="session")
+def soak(request):
+    return request.config.getoption("--soak")
+
+
+@pytest.fixture(autouse=True)
+def settings_put_back():
+    isa, threads = _core.active_isa(), instep.get_num_threads()
+    yield
+    _core.set_isa(isa)
+    instep.set_num_threads(threads)
+
+
+def available_isas():
+    return [name for name, runs in _core.isas().items() if runs]
+
+
+def pytest_generate_tests(metafunc):
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", available_isas(), indirect=True)
+    if "dtype" in metafunc.fixturenames:
+        metafunc.parametrize("dtype", ["float32", "float64"])
+    if "rule" in metafunc.fixturenames:
+        metafunc.parametrize("rule", list(_core.rules()))
+
+
+@pytest.fixture
+def isa(request):
+    _core.set_isa(request.param)
+    return request.param

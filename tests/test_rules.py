@@ -1,0 +1,487 @@
+"""A step has the bits of its NumPy twin, whatever the instruction set, threads, alignment and cut (promises 1 to 6)."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from itertools import pairwise
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import instep
+from floating_point import MODES, floating_point_mode
+from instep import _core
+from instep._core import Options
+from trials import (
+    CLASSES,
+    Placed,
+    assert_same_bits,
+    combinations,
+    copies,
+    expected,
+    fits,
+    function,
+    hard,
+    hard_arrays,
+    one_of_each_loop,
+    states_of,
+)
+
+THREADS = [1, 2, 3, 4, 8]
+# Bytes of all arrays' parameters from which on a second thread is given work: csrc/step.c.
+BYTES_PER_THREAD = 64 * 4096
+
+
+def optimizer_with(rule, options, arrays, steps_before=0):
+    """An optimizer whose state is as given: what loading a checkpoint does."""
+    optimizer = CLASSES[rule]([arrays["param"]], **options)
+    states = {name: [arrays[name]] for name in states_of(rule, options)}
+    optimizer._adopt(optimizer._options, states, steps_before, [steps_before])
+    return optimizer
+
+
+# ---- promise 1: the bits of the twin ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", ["function", "class"])
+def test_every_combination_of_options(rule, dtype, isa, door, soak):
+    """Ten million elements in a soak, over all combinations."""
+    every = combinations(rule)
+    elements = 10_000_000 if soak else 500_000
+    size = elements // len(every) + 1
+    random = np.random.default_rng(1)
+    for k, options in enumerate(every):
+        arrays = hard_arrays(random, rule, options, size, dtype)
+        step_count = (1, 2, 17, 10**6)[k % 4]
+        after = expected(rule, options, arrays, step_count)
+        if door == "function":
+            function(rule)(**arrays, step_count=step_count, **options)
+        else:
+            optimizer = optimizer_with(rule, options, arrays, step_count - 1)
+            optimizer.step([arrays["grad"]])
+            assert optimizer.step_count == step_count
+        assert_same_bits(arrays, after, f"{options}, step {step_count}")
+
+
+@pytest.mark.parametrize("size", [*range(70), 127, 128, 129, 255, 257, 1023, 4099, 70_001])
+def test_length(rule, dtype, isa, size):
+    random = np.random.default_rng(size)
+    for options in one_of_each_loop(rule):
+        arrays = hard_arrays(random, rule, options, size, dtype)
+        after = expected(rule, options, arrays)
+        function(rule)(**arrays, **options)
+        assert_same_bits(arrays, after, f"{size} elements, {options}")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_shape_and_order(rule, dtype, isa, order):
+    random = np.random.default_rng(2)
+    for options in one_of_each_loop(rule):
+        for shape in [(), (1,), (5, 7), (2, 1, 3), (3, 0, 2), (4, 5, 6)]:
+            arrays = hard_arrays(random, rule, options, shape, dtype)
+            arrays = {name: np.asarray(array, order=order) for name, array in arrays.items()}
+            after = expected(rule, options, arrays)
+            function(rule)(**arrays, **options)
+            assert_same_bits(arrays, after, f"{shape} {order}, {options}")
+
+
+@st.composite
+def any_options(draw, rule, dtype):
+    """Options from all of their ranges; most draws go together."""
+    width = np.finfo(dtype).bits
+    finite = st.floats(0, float(np.finfo(dtype).max), width=width)
+    ranges = {
+        "lr": st.floats(0, 10, width=width) | finite,
+        "rho": st.floats(0, 1, exclude_max=True, width=width),
+        "eps": st.floats(0, 1, exclude_min=True, width=width) | finite,
+        "momentum": st.just(0.0) | st.floats(0, 1, exclude_max=True, width=width),
+        "initial_square_avg": st.just(0.0),
+        "weight_decay": st.just(0.0) | st.floats(0, 1, width=width) | finite,
+    }
+    options = {}
+    for name, default in Options(rule).values().items():
+        options[name] = draw(st.booleans() if isinstance(default, bool) else ranges[name])
+    assume(fits(rule, options, dtype))
+    return options
+
+
+def test_any_options_on_any_numbers(rule, dtype, isa, soak):
+    @settings(
+        max_examples=5000 if soak else 150,
+        deadline=None,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    )
+    @given(st.data())
+    def same_bits(data):
+        options = data.draw(any_options(rule, dtype))
+        size = data.draw(st.integers(0, 40))
+        numbers = hnp.arrays(dtype, size, elements=hnp.from_dtype(np.dtype(dtype)))
+        arrays = {name: data.draw(numbers) for name in ("param", "grad", *states_of(rule, options))}
+        step_count = data.draw(st.integers(1, 2**63 - 1))
+        after = expected(rule, options, arrays, step_count)
+        function(rule)(**arrays, step_count=step_count, **options)
+        assert_same_bits(arrays, after, f"{options}, step {step_count}")
+
+    same_bits()
+
+
+def test_many_steps(rule, dtype, isa):
+    """What a state becomes is the start of the next step, t included."""
+    random = np.random.default_rng(3)
+    for options in one_of_each_loop(rule):
+        param = random.standard_normal(37).astype(dtype)
+        arrays = dict(param=param, grad=np.empty_like(param))
+        for name, start in states_of(rule, options).items():
+            arrays[name] = np.full_like(param, start)
+        own = param.copy()
+        optimizer = CLASSES[rule]([own], **options)
+        for t in range(1, 40):
+            arrays["grad"] = random.standard_normal(37).astype(dtype)
+            optimizer.step([arrays["grad"]])
+            arrays = expected(rule, options, arrays, t)
+        states = {name: value[0] for name, value in optimizer.state.items()}
+        assert_same_bits(dict(param=own, grad=arrays["grad"], **states), arrays, f"{options}")
+
+
+# ---- promise 2: threads, alignment, tail, cut -------------------------------------------------------------------
+
+
+def test_every_length_at_every_offset(rule, dtype, isa, soak):
+    """0 to 260 elements at 16 byte offsets each, between guards; in a soak for all thread counts each."""
+    random = np.random.default_rng(4)
+    loops = one_of_each_loop(rule)
+    loops = loops[: len(loops) - (len(loops) % 2 == 0)]  # an odd number of them meets every remainder of n by 2^k
+    room = {name: Placed(260, dtype) for options in loops for name in ("param", "grad", *states_of(rule, options))}
+    for size in range(261):
+        options = loops[size % len(loops)]
+        arrays = hard_arrays(random, rule, options, size, dtype)
+        after = expected(rule, options, arrays)
+        for offset in range(16):
+            for threads in THREADS if soak else [THREADS[(size + offset) % len(THREADS)]]:
+                instep.set_num_threads(threads)
+                placed = {
+                    name: room[name].put(values, (offset * (1 + 2 * k * (threads % 2))) % 16)
+                    for k, (name, values) in enumerate(arrays.items())
+                }
+                function(rule)(**placed, **options)
+                situation = f"{size} elements, offset {offset}, {threads} threads, {options}"
+                for name in placed:
+                    if placed[name].tobytes() != after[name].tobytes():
+                        assert_same_bits(placed, after, situation)
+                    assert room[name].guards_hold(), f"{name}: written outside; {situation}"
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("extra", [-1, 0, 1, 13])
+def test_threads(rule, dtype, isa, threads, extra):
+    """Large enough to be cut among that many threads, at odd byte offsets."""
+    random = np.random.default_rng(5)
+    options = one_of_each_loop(rule)[extra]
+    size = max(threads, 2) * BYTES_PER_THREAD // np.dtype(dtype).itemsize + extra
+    arrays = hard_arrays(random, rule, options, size, dtype)
+    after = expected(rule, options, arrays)
+    room = {name: Placed(size, dtype) for name in arrays}
+    instep.set_num_threads(threads)
+    for offset in (0, 5, 12):
+        placed = {name: room[name].put(values, offset) for name, values in arrays.items()}
+        function(rule)(**placed, **options)
+        assert_same_bits(placed, after, f"{threads} threads, {size} elements, offset {offset}")
+        assert all(memory.guards_hold() for memory in room.values())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads as Linux shows them")
+def test_the_threshold_that_the_tests_assume():
+    """Below two shares of work no thread is made, from there on one is."""
+    code = f"""
+        import os
+        import numpy as np, instep
+        instep.set_num_threads(2)
+        def threads_after(size):
+            arrays = [np.ones(size, np.float32) for _ in range(3)]
+            instep.rmsprop(*arrays)
+            return len(os.listdir("/proc/self/task"))
+        size = 2 * {BYTES_PER_THREAD} // 4
+        before = threads_after(1)
+        assert threads_after(size - 16) == before
+        assert threads_after(size) == before + 1
+    """
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_cuts_across_many_arrays(rule, isa, threads):
+    """A share may begin and end in the middle of any array, of either dtype, past empty ones and absent gradients."""
+    random = np.random.default_rng(6)
+    instep.set_num_threads(threads)
+    for options in one_of_each_loop(rule)[::7]:
+        dtypes = random.choice(["float32", "float64"], 60)
+        sizes = random.choice([0, 1, 15, 17, 1000, 8191, 40_003], 60)
+        every = [hard_arrays(random, rule, options, size, dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
+        absent = random.random(60) < 0.1
+        after = [
+            copies(arrays) if skip else expected(rule, options, arrays)
+            for arrays, skip in zip(every, absent, strict=True)
+        ]
+        optimizer = CLASSES[rule]([arrays["param"] for arrays in every], **options)
+        states = {name: [arrays[name] for arrays in every] for name in states_of(rule, options)}
+        optimizer._adopt(optimizer._options, states)
+        optimizer.step([None if skip else arrays["grad"] for arrays, skip in zip(every, absent, strict=True)])
+        for k in range(60):
+            assert_same_bits(every[k], after[k], f"array {k}, {threads} threads, {options}")
+
+
+@pytest.mark.parametrize("threads", THREADS[1:])
+def test_a_cut_before_the_last_line(rule, dtype, threads):
+    """Every length that may put a cut between the last whole cache line and the one begun after it."""
+    random = np.random.default_rng(14)
+    options = Options(rule).values()
+    a_line = 64 // np.dtype(dtype).itemsize
+    lines = range(threads * BYTES_PER_THREAD // 64, threads * BYTES_PER_THREAD // 64 + 32 * threads)
+    arrays = hard_arrays(random, rule, options, lines[-1] * a_line + 1, dtype)
+    after = expected(rule, options, arrays)
+    instep.set_num_threads(threads)
+    for line in lines:
+        size = line * a_line + 1
+        actual = {name: array[:size].copy() for name, array in arrays.items()}
+        function(rule)(**actual, **options)
+        for name in actual:
+            if actual[name].tobytes() != after[name][:size].tobytes():
+                assert_same_bits(actual, {n: array[:size] for n, array in after.items()}, f"{line} lines and one")
+
+
+def test_a_step_of_slices(rule, dtype, isa):
+    """The step of the whole equals steps of its pieces, wherever it is cut."""
+    random = np.random.default_rng(7)
+    for options in one_of_each_loop(rule):
+        arrays = hard_arrays(random, rule, options, 500, dtype)
+        after = expected(rule, options, arrays)
+        for _ in range(5):
+            pieces = copies(arrays)
+            cuts = sorted([0, 500, *random.integers(0, 501, random.integers(0, 9)).tolist()])
+            for begin, end in pairwise(cuts):
+                function(rule)(**{name: array[begin:end] for name, array in pieces.items()}, **options)
+            assert_same_bits(pieces, after, f"cut at {cuts}, {options}")
+
+
+# ---- promise 4: the caller's floating-point environment ---------------------------------------------------------
+
+
+def test_the_modes_are_modes():
+    """Otherwise the tests below would prove nothing."""
+    tiny, one = np.array([1e-310]), np.array([1.0])
+    results = set()
+    for control in MODES.values():
+        if control != MODES.get("traps"):
+            with floating_point_mode(control):
+                result = (tiny * 0.5).tobytes() + (one / 3).tobytes() + (-one / 3).tobytes()
+            results.add(result)
+    assert len(results) >= 5
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("door", ["function", "class"])
+def test_floating_point_mode(rule, dtype, isa, mode, door):
+    """The caller's mode changes no bit, and is as it was afterwards, exception flags included."""
+    random = np.random.default_rng(8)
+    for options in one_of_each_loop(rule):
+        options |= dict(rho=0.95, lr=1 / 3)
+        arrays = hard_arrays(random, rule, options, 301, dtype)
+        after = expected(rule, options, arrays, 3)
+        if door == "function":
+            call, arguments = function(rule), arrays | options | dict(step_count=3)
+        else:
+            call, arguments = optimizer_with(rule, options, arrays, 2).step, dict(grads=[arrays["grad"]])
+        with floating_point_mode(MODES[mode]) as left:
+            call(**arguments)
+        assert left.control == MODES[mode]
+        assert_same_bits(arrays, after, f"{mode}, {options}")
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "traps"])
+def test_floating_point_mode_of_workers(mode):
+    """Threads inherit the mode of who made them: workers that exist already have it, the caller no more."""
+    code = f"""
+        import numpy as np
+        import instep
+        from floating_point import MODES, floating_point_mode
+        from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
+        instep.set_num_threads(4)
+        random = np.random.default_rng(9)
+        size = {BYTES_PER_THREAD}
+        some = hard_arrays(random, "rmsprop", {{}}, size, "float32")
+        with floating_point_mode(MODES[{mode!r}]):
+            instep.rmsprop(**some)
+        for options in one_of_each_loop("rmsprop")[::4]:
+            arrays = hard_arrays(random, "rmsprop", options, size, "float32")
+            after = expected("rmsprop", options, arrays)
+            instep.rmsprop(**arrays, **options)
+            assert_same_bits(arrays, after)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=os.path.dirname(__file__))
+
+
+# ---- promise 5: NaN and infinity stay in their element ----------------------------------------------------------
+
+
+def test_poison_stays_in_its_element(rule, dtype, isa):
+    random = np.random.default_rng(10)
+    loops = one_of_each_loop(rule)
+    poisons = [np.nan, np.inf, -np.inf]
+    turn = 0
+    for size in range(1, 68):
+        options = loops[size % len(loops)]
+        names = ("param", "grad", *states_of(rule, options))
+        arrays = {name: (random.random(size) + 0.5).astype(dtype) for name in names}
+        clean = copies(arrays)
+        function(rule)(**clean, **options)
+        for place in range(size):
+            for name in names:
+                poisoned = copies(arrays)
+                poisoned[name][place] = poisons[turn % 3]
+                turn += 1
+                function(rule)(**poisoned, **options)
+                for other in names:
+                    poisoned[other][place] = clean[other][place]
+                    assert poisoned[other].tobytes() == clean[other].tobytes(), (size, place, name, other, options)
+
+
+# ---- promise 6: centered never makes a NaN ----------------------------------------------------------------------
+
+
+def centered_trials(random, kind, dtype, trials):
+    """One function of t a kind of gradient: each element is a trial."""
+    largest = np.finfo(dtype).max
+    level = (random.standard_normal(trials) * 10.0 ** random.uniform(-20, 20, trials)).astype(dtype)
+    if kind == "constant":
+        return lambda t: level
+    if kind == "nearly constant":
+        return lambda t: np.nextafter(level, level * random.choice([0, 2], trials).astype(dtype))
+    if kind == "huge":
+        return lambda t: (random.uniform(-1, 1, trials) * largest).astype(dtype)
+    if kind == "largest, alternating":
+        return lambda t: np.full(trials, largest if t % 2 else -largest, dtype)
+    if kind == "largest, constant":
+        return lambda t: np.full(trials, largest, dtype)
+    return lambda t: hard_finite(random, trials, dtype)
+
+
+def hard_finite(random, size, dtype):
+    numbers = hard(random, size, dtype)
+    return np.where(np.isfinite(numbers), numbers, 0).astype(dtype)
+
+
+KINDS = ["constant", "nearly constant", "huge", "largest, alternating", "largest, constant", "anything finite"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_centered_makes_no_nan(dtype, isa, kind, soak):
+    """1 000 trials of 200 steps, for every combination of options that decides what a state becomes."""
+    random = np.random.default_rng(11)
+    trials = 1000
+    every = [o for o in combinations("rmsprop") if o["centered"] and not o["weight_decay"] and not o["maximize"]]
+    every = [options | dict(rho=rho) for options in every for rho in ((0.9, 0.99, 0.5) if soak else (0.9,))]
+    for options in every if soak else every[::2]:
+        param = np.zeros(trials, dtype)
+        states = {name: np.zeros(trials, dtype) for name in states_of("rmsprop", options)}
+        gradient = centered_trials(random, kind, dtype, trials)
+        for t in range(1, 201):
+            instep.rmsprop(param, gradient(t), **states, **options)
+        for name, array in states.items():
+            assert not np.isnan(array).any(), (name, options)
+        assert not np.isnan(param).any(), options
+        assert (states["variance"] >= 0).all()
+
+
+def test_variance_and_average_of_squares(dtype):
+    random = np.random.default_rng(12)
+    grad_avg = random.standard_normal(1000).astype(dtype)
+    square_avg = (grad_avg.astype("float64") ** 2 * random.uniform(0.9, 3, 1000)).astype(dtype)
+    before = square_avg.tobytes(), grad_avg.tobytes()
+    variance = instep.variance_of(square_avg, grad_avg)
+    assert variance.dtype == dtype
+    assert (variance >= 0).all()
+    assert (variance[square_avg < grad_avg * grad_avg] == 0).all()
+    back = instep.square_avg_of(variance, grad_avg)
+    assert back.dtype == dtype
+    at_least = np.maximum(square_avg, grad_avg * grad_avg)
+    np.testing.assert_array_max_ulp(back, at_least, 2)
+    assert not np.shares_memory(back, variance)
+    assert (square_avg.tobytes(), grad_avg.tobytes()) == before
+
+
+# ---- options changed between steps ------------------------------------------------------------------------------
+
+CHANGES = [
+    {"momentum": 0.9},
+    {"nesterov": True},
+    {"nesterov": False},
+    {"momentum": 0.0},
+    {"momentum": 0.5},
+    {"centered": True},
+    {"eps_inside": True},
+    {"lr": 0.5},
+    {"centered": False},
+    {"weight_decay": 0.1},
+    {"decoupled_weight_decay": True},
+    {"maximize": True},
+    {"lr_in_momentum": True},
+    {"initial_square_avg": 4.0},
+    {"initial_square_avg": 0.0},
+    {"bias_correction": True},
+    {"rho": 0.5},
+    {"momentum": 0.0},
+    {"bias_correction": False},
+    {"centered": True},
+    {"centered": False},
+]
+
+
+def test_options_changed_between_steps(dtype):
+    """New state starts at its start value, old state goes on, what is no longer needed is dropped."""
+    random = np.random.default_rng(13)
+    param = random.standard_normal(19).astype(dtype)
+    optimizer = instep.RMSprop({"w": param})
+    options = optimizer.options
+    arrays = dict(param=param.copy(), grad=None, square_avg=np.zeros_like(param))
+    t = 0
+    for change in [{}, *CHANGES]:
+        for name, value in change.items():
+            setattr(optimizer, name, value)
+        options = options | change
+        if change == {"centered": True}:
+            arrays["variance"] = arrays.pop("square_avg")
+        elif change == {"centered": False}:
+            arrays["square_avg"] = instep.square_avg_of(arrays["variance"], arrays["grad_avg"])
+        starts = states_of("rmsprop", options)
+        states = {name: arrays.get(name, np.full_like(param, start)) for name, start in starts.items()}
+        assert optimizer.options == options
+        for _ in range(3):
+            t += 1
+            arrays = dict(param=arrays["param"], grad=random.standard_normal(19).astype(dtype), **states)
+            optimizer.step({"w": arrays["grad"]})
+            arrays = expected("rmsprop", options, arrays, t)
+            states = {name: arrays[name] for name in states}
+            actual = {name: value["w"] for name, value in optimizer.state.items()}
+            assert_same_bits(dict(param=param, grad=arrays["grad"], **actual), arrays, f"after {change}, step {t}")
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_start_value_before_the_first_step(dtype, centered):
+    optimizer = instep.RMSprop([np.ones(5, dtype)], centered=centered)
+    name = "variance" if centered else "square_avg"
+    array = optimizer.state[name][0]
+    optimizer.initial_square_avg = 1.0
+    assert (array == 1).all()
+    optimizer.step([np.ones(5, dtype)])
+    after = optimizer.state[name][0].tobytes()
+    optimizer.initial_square_avg = 3.0
+    assert optimizer.state[name][0].tobytes() == after
+
+
+def test_active_isa_is_the_forced_one(isa):
+    assert _core.active_isa() == isa
