@@ -34,6 +34,7 @@ from trajectories import (
     spell,
     start,
     walk_preset,
+    without_gradient,
 )
 
 REQUIRED = os.environ.get("INSTEP_REQUIRE_PEERS") == "1"
@@ -150,20 +151,26 @@ OPTIONS = {
 CONFIGURATIONS = [(name, options) for name, names in OPTIONS.items() for options in combinations(names)]
 
 
+def apart(name, way, options):
+    """The distance of preset and framework."""
+    words = {WORDS[name].get(key, key): value for key, value in options.items()}
+    return distance(walk_preset(name, *way, **options), FRAMEWORKS[name](*way, words))
+
+
 @pytest.mark.parametrize(("name", "options"), CONFIGURATIONS, ids=spell)
 def test_preset_walks_as_the_framework(name, options):
     scale = scales(options)
-    way = start(scale), gradients(scale), learning_rates(1e-2)
-    needs_lr = {} if name == "optax" else {"learning_rate" if name == "keras" else "lr": 1e-2}
-    words = {WORDS[name].get(key, key): value for key, value in options.items()}
-    theirs = FRAMEWORKS[name](*way, needs_lr | words)
-    assert distance(walk_preset(name, *way, **options), theirs) <= TOLERANCE
+    assert apart(name, (start(scale), gradients(scale), learning_rates(1e-2)), options) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name, options in OPTIONS.items() if "weight_decay" in options])
+def test_decay_moves_without_a_gradient(name):
+    assert apart(name, without_gradient(), dict(weight_decay=0.1)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", [name for name in FRAMEWORKS if "lr" in instep.presets()[name]])
 def test_preset_has_the_framework_s_learning_rate(name):
-    way = start(SCALES), gradients(SCALES), None
-    assert distance(walk_preset(name, *way), FRAMEWORKS[name](*way, {})) <= TOLERANCE
+    assert apart(name, (start(SCALES), gradients(SCALES), None), {}) <= TOLERANCE
 
 
 def test_optax_has_no_learning_rate_either():

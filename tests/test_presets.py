@@ -24,6 +24,7 @@ from trajectories import (
     spell,
     start,
     walk_preset,
+    without_gradient,
 )
 
 
@@ -352,6 +353,14 @@ def test_preset_walks_as_its_formula(name, options):
     begin, grads, rates = start(scale), gradients(scale), learning_rates(1e-2)
     positions = FORMULAS[name](begin, zip(grads, rates, strict=True), **options)
     assert distance(walk_preset(name, begin, grads, rates, **options), np.array([begin, *positions])) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name, options in CONFIGURATIONS if options == dict(weight_decay=0.1)])
+def test_decay_moves_without_a_gradient(name):
+    begin, grads, rates = without_gradient()
+    walk = np.array([begin, *FORMULAS[name](begin, zip(grads, rates, strict=True), weight_decay=0.1)])
+    assert (np.abs(walk[-1]) < 1).all()
+    assert distance(walk_preset(name, begin, grads, rates, weight_decay=0.1), walk) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", LEARNING_RATES)

@@ -68,13 +68,10 @@ def scales(options: dict[str, Any]) -> Walk:
     """How large the gradients of each element are with these options.
 
     With L2 decay those are left out that it outweighs.  There the parameter drives its own normalized step and swings
-    about 0, which multiplies a rounding error with every swing: two correct programs drift apart.  Where there is no
-    gradient at all it does so too slowly to matter, unless centered, where frameworks cancel.
+    about 0, which multiplies a rounding error with every swing: two correct programs drift apart.
     """
-    if not options.get("weight_decay") or options.get("decoupled_weight_decay"):
-        return SCALES
-    outweighed = (SCALES < 1) if options.get("centered") else (SCALES < 1) & (SCALES > 0)
-    return SCALES[~outweighed]
+    l2 = options.get("weight_decay") and not options.get("decoupled_weight_decay")
+    return SCALES[SCALES >= 1] if l2 else SCALES
 
 
 def gradients(scale: Walk) -> Walk:
@@ -88,6 +85,11 @@ def gradients(scale: Walk) -> Walk:
 def start(scale: Walk) -> Walk:
     """Half of every scale at 0, where a step of any size is seen."""
     return np.random.default_rng(18).standard_normal(scale.size) * (np.arange(scale.size) % 2)
+
+
+def without_gradient() -> tuple[Walk, Walk, Walk]:
+    """Start, gradients and learning rates of a walk by weight decay alone, so slow that it does not reach 0."""
+    return np.array([-1.0, 1.0]), np.zeros((STEPS, 2)), learning_rates(1e-4)
 
 
 def learning_rates(lr: float) -> Walk:
