@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "bench": "how fast a step is on this machine, beside its limits and what others take",
     "checkpoint": "what is inside a checkpoint, and whether it is sound",
     "demo": "train a network that reads digits, or see RMSprop at work on a line or step by step",
     "info": "version, compiler, instruction sets",

@@ -1,0 +1,229 @@
+"""The tables of a result: in a terminal with rich, in a README as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .claims import claims, find, median, spelled
+from .peers import BARE, BOUND, INSTEP, PEERS
+from .suite import PLAIN, ROOF
+
+Row = dict[str, Any]
+
+BYTES = 20  # an element of RMSprop in float32: parameter and average read and written, gradient read
+MARKERS = ("<!-- benchmark -->", "<!-- end of benchmark -->")
+
+
+def duration(seconds: float) -> str:
+    """In a unit that leaves one to three digits before the point."""
+    for unit, factor in (("ns", 1e9), ("us", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def factor(ratio: float) -> str:
+    """Of a time to instep's."""
+    return f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.1f}x" if ratio >= 1.05 else f"{ratio:.2f}x"
+
+
+# ---- in a terminal ----------------------------------------------------------------------------------------------
+
+
+def show(result: dict[str, Any], console: Any) -> None:
+    """Every table of the result."""
+    show_machine(result, console)
+    for row in result["workloads"]:
+        show_row(row, result, console)
+    show_sizes(result, console)
+    show_rest(result, console)
+    show_claims(result, console)
+
+
+def new_table(title: str, *columns: str) -> Any:
+    """With numbers on the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="left" if k == 0 else "right", no_wrap=k == 0)
+    return table
+
+
+def show_machine(result: dict[str, Any], console: Any) -> None:
+    """Where, with what, without whom."""
+    there = result["machine"]
+    sizes = ", ".join(f"{level} {size >> 10:,} KiB" for level, size in there["caches"].items())
+    console.print(
+        f"{there['processor']}, {there['threads']} threads, {sizes}, {there['instruction set']}", highlight=False
+    )
+    found = [f"{module} {number}" for module, number in result["versions"].items() if number]
+    console.print(f"{there['python']}, {', '.join(found)}", highlight=False)
+    for name, why in result["left_out"].items():
+        console.print(f"[yellow]left out:[/] {name} ({why})", highlight=False)
+    console.print()
+
+
+def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
+    """A workload: who took how long."""
+    most = result["machine"]["threads"]
+    ours = {threads: median(row, INSTEP, threads) for threads in (1, most)}
+    title = f"{row['title']}: {spelled(row['elements'])} elements"
+    table = new_table(title, "", "threads", "a step", "GB/s", "of the roof", "against instep")
+    other = {peer.name: f" ({peer.another_rule})" for peer in PEERS if peer.another_rule}
+    for time in row["times"]:
+        name, threads, seconds = time["name"], time["threads"], time["median"]
+        bytes_known = name not in other
+        table.add_row(
+            name,
+            str(threads),
+            duration(seconds),
+            f"{BYTES * row['elements'] / seconds * 1e-9:.1f}" if bytes_known else "",
+            f"{median(row, ROOF, threads) / seconds:.0%}" if bytes_known else "",
+            "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
+            style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
+        )
+    console.print(table)
+    for name, why in row["left_out"].items():
+        console.print(f"  [yellow]left out:[/] {name} ({why})", highlight=False)
+    console.print()
+
+
+def show_sizes(result: dict[str, Any], console: Any) -> None:
+    """Nanoseconds an element against size: the powers of ten, and the largest."""
+    rows = [row for row in result["sizes"] if str(row["elements"]).strip("0") == "1"]
+    rows += [row for row in result["sizes"][-1:] if row not in rows]
+    table = new_table(
+        "one array, nanoseconds an element, 1 thread or all", "", *[spelled(row["elements"]) for row in rows]
+    )
+    for name in dict.fromkeys(time["name"] for row in rows for time in row["times"]):
+        cells = []
+        for row in rows:
+            seconds = find(row, name)
+            cells.append("" if seconds is None else number(seconds / row["elements"] * 1e9))
+        table.add_row(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
+    console.print(table)
+
+
+def number(value: float) -> str:
+    """Three digits, never an exponent."""
+    return f"{value:.3g}" if value < 999.5 else spelled(round(value))
+
+
+def show_rest(result: dict[str, Any], console: Any) -> None:
+    """Overhead, options, subnormal averages."""
+    table = new_table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
+    for row in result["overhead"]:
+        table.add_row(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
+    console.print(table)
+    for row in result["options"]:
+        plain = median(row, PLAIN)
+        table = new_table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
+        for time in row["times"]:
+            moved = row["bytes"][time["name"]] / row["bytes"][PLAIN]
+            table.add_row(
+                time["name"],
+                duration(time["median"] / row["elements"]),
+                f"{time['median'] / plain:.2f}x",
+                f"{moved:.2f}x",
+            )
+        console.print(table)
+    for row in result["subnormal"]:
+        slower = median(row, "subnormal") / median(row, "normal")
+        console.print(f"{row['title']}: a step over subnormal averages takes {slower:.2f}x", highlight=False)
+    console.print()
+
+
+def show_claims(result: dict[str, Any], console: Any) -> None:
+    """What was to be shown."""
+    table = new_table("what a run has to show", "", "limit", "measured", "")
+    table.columns[0].no_wrap = False
+    for claim in claims(result):
+        table.add_row(claim.what, claim.limit, claim.measured, "[green]yes" if claim.holds else "[red]no")
+    console.print(table)
+
+
+# ---- in a README ------------------------------------------------------------------------------------------------
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Every contender, each with its best number of threads, beside instep with all of them."""
+    rows, most = result["workloads"], result["machine"]["threads"]
+    lines = [
+        "| | " + " | ".join(heading(row) for row in rows) + " |",
+        "|---|" + "---:|" * len(rows),
+    ]
+    names = dict.fromkeys(time["name"] for row in rows for time in row["times"] if time["name"] not in (BARE, BOUND))
+    for name in (ROOF, INSTEP, *[name for name in names if name not in (ROOF, INSTEP)]):
+        cells = []
+        for row in rows:
+            ours = median(row, INSTEP, most)
+            seconds = find(row, name, most if name in (ROOF, INSTEP) else None)
+            if seconds is None:
+                cells.append("")
+            elif name == INSTEP:
+                cells.append(f"**{duration(seconds)}**")
+            elif name == ROOF:
+                cells.append(duration(seconds))
+            else:
+                cells.append(f"{duration(seconds)}, {factor(seconds / ours)}")
+        label = (
+            f"**{name}**" if name == INSTEP else f"*{name}: the same bytes, no arithmetic*" if name == ROOF else name
+        )
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    there = result["machine"]
+    found = ", ".join(f"{module} {number}" for module, number in result["versions"].items() if number)
+    lines += [
+        "",
+        f"A step in float32: the median time, and how many times instep's it is. {there['processor']}, "
+        f"{most} threads, {there['instruction set']}; {there['compiler']}, {there['python']}, {found}; "
+        f"{result['date'][:10]}. Peers use the number of threads, 1 or {most}, that suits them better.",
+    ]
+    lines += [f"Left out: {name} ({why})." for name, why in result["left_out"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def heading(row: Row) -> str:
+    """What a column is about."""
+    if row["arrays"] == 1:
+        return f"one array of {spelled(row['elements'])}"
+    return (
+        row["title"]
+        if row["title"][0].isdigit()
+        else f"{row['title']}: {row['arrays']} arrays, {spelled(row['elements'])}"
+    )
+
+
+def markdown_claims(result: dict[str, Any]) -> str:
+    """What the run had to show, kept and missed."""
+    lines = ["| | limit | measured | |", "|---|---:|---:|---|"]
+    lines += [
+        f"| {one.what} | {one.limit} | {one.measured} | {'yes' if one.holds else '**no**'} |" for one in claims(result)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_options(result: dict[str, Any]) -> str:
+    """What options cost, beside the bytes they move; then subnormal averages."""
+    cache, memory = result["options"]
+    lines = [
+        f"| one thread | in cache ({spelled(cache['elements'])}) | in memory ({spelled(memory['elements'])}) | bytes |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, moved in memory["bytes"].items():
+        cells = [f"{median(row, name) / median(row, PLAIN):.2f}x" for row in (cache, memory)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {moved / memory['bytes'][PLAIN]:.2f}x |")
+    lines.append("")
+    for row in result["subnormal"]:
+        slower = median(row, "subnormal") / median(row, "normal")
+        lines.append(f"A step over averages that are subnormal takes {slower:.2f}x in {row['title']}.")
+    return "\n".join(lines) + "\n"
+
+
+def replace_between(text: str, table: str, markers: tuple[str, str] = MARKERS) -> str:
+    """The text with the table in the place of what is between the markers, each of which must be there once."""
+    begin, end = markers
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"the text needs the lines {begin} and {end}, once each, in this order")
+    return text[: text.index(begin) + len(begin)] + "\n" + table + text[text.index(end) :]

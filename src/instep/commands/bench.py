@@ -1,0 +1,60 @@
+"""`instep bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How long to measure, and where to write."""
+    parser.add_argument("--quick", action="store_true", help="under a minute instead of some five")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("instep-bench.json"),
+        metavar="PATH",
+        help="the result (instep-bench.json); the picture is put beside it, as .png",
+    )
+    parser.add_argument(
+        "--show", type=Path, metavar="PATH", help="show the tables of an earlier result, measure nothing"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, show, write the result and its picture."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from ..benchmark import picture, report, suite
+    except ModuleNotFoundError as error:
+        print(f'instep bench: error: {error.name} is not installed: pip install "instep[bench]"', file=sys.stderr)
+        return 1
+
+    console = Console()
+    try:
+        if arguments.show:
+            report.show(json.loads(arguments.show.read_text()), console)
+            return 0
+        with arguments.output.open("a"):  # better to fail now than after five minutes
+            pass
+        scale = suite.quick_scale() if arguments.quick else suite.full_scale()
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("", total=1.0)
+            result = suite.run(scale, lambda title, done: progress.update(task, description=title, completed=done))
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        report.show(result, console)
+        console.print(f"written: {arguments.output}", highlight=False)
+        image = arguments.output.with_suffix(".png")
+        try:
+            picture.draw(result, image)
+            console.print(f"written: {image}", highlight=False)
+        except ModuleNotFoundError as error:
+            console.print(f"[yellow]no picture:[/] {error.name} is not installed", highlight=False)
+    except OSError as error:
+        print(f"instep bench: error: {error}", file=sys.stderr)
+        return 1
+    return 0
