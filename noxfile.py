@@ -1,0 +1,238 @@
+"""The tools, one command each: ``nox -s lint``, ``nox -s sanitize``, ...  ``nox -l`` lists them.
+
+Each takes a minute or two; ``nox -s NAME -- --soak`` is the long part, whose figures are in tests/README.md.  A tool
+first passes over the project as it is, and then over copies with a planted bug, which it must report.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+sys.path.insert(0, str(Path(__file__).parent / "tests" / "mutants"))
+
+from bug import Bug, copy_project
+from for_tools import BUGS
+
+nox.needs_version = ">=2024.10.9"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "lint"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+BUILD_REQUIREMENTS = [*PROJECT["build-system"]["requires"], "cmake>=3.26", "ninja"]
+CLANG = "clang-16"
+DEBIAN_PACKAGES = {
+    CLANG: [CLANG, "libclang-rt-16-dev"],
+    "gcc": ["gcc"],
+    "valgrind": ["valgrind"],
+    "qemu-x86_64": ["qemu-user"],
+    "qemu-aarch64": ["qemu-user"],
+    "aarch64-linux-gnu-gcc": ["gcc-aarch64-linux-gnu"],
+    "setarch": ["util-linux"],
+}
+# Tests that need a compiler are of the build and not of what runs; a sanitizer's report is not to be captured.
+PYTEST = ["python", "-m", "pytest", "-q", "-x", "-m", "not compiler", "--capture=sys", "-p", "no:cacheprovider"]
+FAST = [
+    "tests/test_rules.py::test_shape_and_order",
+    "tests/test_rules.py::test_every_length_at_every_offset",
+    "tests/test_rules.py::test_many_steps",
+    "tests/test_rules.py::test_poison_stays_in_its_element",
+]
+FAILURE = [*range(-64, 0), *range(1, 256)]  # exit statuses, those of signals included
+
+
+def need(session: nox.Session, *commands: str) -> None:
+    """Install the Debian packages of the commands that are not there, where that is allowed, or name them."""
+    missing = [package for command in commands if not shutil.which(command) for package in DEBIAN_PACKAGES[command]]
+    if not missing:
+        return
+    install = ["apt-get", "install", "--yes", *missing]
+    if not os.environ.get("CI") or os.geteuid() != 0:
+        session.error(f"missing: {' '.join(install)}")
+    session.run("apt-get", "update", external=True)
+    session.run(*install, external=True)
+
+
+def is_long(session: nox.Session) -> bool:
+    """Whether the long part was asked for."""
+    return "--soak" in session.posargs
+
+
+def sound_and_planted(session: nox.Session, tool: str) -> Iterator[tuple[Path, Bug | None]]:
+    """A copy of the project as it is, then with each of the bugs that the tool must report."""
+    tree = copy_project(Path(session.create_tmp()) / "project")
+    yield tree, None
+    for bug in BUGS[tool]:
+        session.log(f"planted: {bug.name}")
+        bug.plant(tree)
+        yield tree, bug
+        bug.remove(tree)
+
+
+def check(session: nox.Session, bug: Bug | None, *command: str | Path, **env: str) -> None:
+    """Without a bug the command must succeed; with one it must fail and say what the bug is."""
+    words = list(map(str, command))
+    if bug is None:
+        session.run(*words, env=env, external=True)
+        return
+    report = session.run(*words, env=env, external=True, silent=True, success_codes=FAILURE)
+    if bug.caught_by not in report:
+        session.error(f"{bug.name}: the report does not have {bug.caught_by!r} in it\n{report[-3000:]}")
+    line = next(line for line in report.splitlines() if bug.caught_by in line)
+    session.log(f"reported: {line.strip()}")
+
+
+def install(session: nox.Session, tree: Path, flags: str = "") -> None:
+    """Build and install the package from `tree`, with these compiler flags."""
+    build = Path(session.create_tmp()) / "build"
+    options = ["--no-build-isolation", f"-Cbuild-dir={build}", "-Cinstall.strip=false"]
+    session.install(*options, f"{tree}[test]", env={"CFLAGS": flags, "LDFLAGS": flags})
+
+
+def build_c(session: nox.Session, tree: Path, name: str, flags: str, *options: str) -> Path:
+    """Build the C programs of `tree` in a folder of this name, which is returned."""
+    folder = Path(session.create_tmp()) / name
+    session.run("cmake", "-S", tree / "tests/c", "-B", folder, "-GNinja", f"-DCMAKE_C_FLAGS={flags}", *options)
+    session.run("cmake", "--build", folder)
+    return folder
+
+
+def library(session: nox.Session, name: str) -> str:
+    """Where gcc has this library."""
+    return str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite; arguments go to pytest."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and types."""
+    session.install("clang-format==16.*", "cython-lint", "mypy", "numpy", "ruff")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    c_files = [path for folder in ("csrc", "fuzz", "tests/c") for path in Path(folder).rglob("*.[ch]")]
+    session.run("clang-format", "--dry-run", "-Werror", *map(str, sorted(c_files)))
+    session.run("cython-lint", "--max-line-length=120", "src")
+    session.run("mypy")
+
+
+@nox.session
+def isas(session: nox.Session) -> None:
+    """The suite with every instruction set that this processor runs."""
+    session.install(".[test]")
+    query = "import instep._core as c; print(*[name for name, runs in c.isas().items() if runs])"
+    for isa in str(session.run("python", "-c", query, silent=True)).split():
+        session.run("pytest", "-q", *([] if is_long(session) else FAST), env={"INSTEP_ISA": isa})
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """The suite under the address and undefined-behaviour sanitizers."""
+    need(session, "gcc")
+    session.install(*BUILD_REQUIREMENTS)
+    flags = "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+    preload = f"{library(session, 'libasan.so')} {library(session, 'libstdc++.so')}"
+    env = {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    for tree, bug in sound_and_planted(session, "sanitize"):
+        install(session, tree, flags)
+        tests = [] if is_long(session) and bug is None else FAST
+        check(session, bug, *PYTEST, *tests, **env)
+
+
+@nox.session
+def threadsan(session: nox.Session) -> None:
+    """The threaded tests, in Python and in C, under the thread sanitizer."""
+    need(session, "gcc", "setarch")
+    session.install(*BUILD_REQUIREMENTS)
+    flags = "-g -fsanitize=thread"
+    env = {"TSAN_OPTIONS": "halt_on_error=0 report_signal_unsafe=0"}
+    preload = {"LD_PRELOAD": library(session, "libtsan.so")}
+    same_addresses = ("setarch", "--addr-no-randomize")  # gcc 12's runtime knows no others
+    for tree, bug in sound_and_planted(session, "threadsan"):
+        programs = build_c(session, tree, "programs", flags)
+        check(session, bug, *same_addresses, programs / "stress_pool", **env)
+        install(session, tree, flags)
+        check(session, bug, *same_addresses, *PYTEST, "tests/test_threads.py", **env, **preload)
+
+
+@nox.session
+def valgrind(session: nox.Session) -> None:
+    """The C test program under valgrind."""
+    need(session, "gcc", "valgrind")
+    session.install(*BUILD_REQUIREMENTS)
+    for tree, bug in sound_and_planted(session, "valgrind"):
+        programs = build_c(session, tree, "programs", "-g")
+        check(session, bug, "valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", programs / "test_c_api")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """LibFuzzer over the kernels against the plain loop, the C arguments and the checkpoint reader."""
+    need(session, CLANG)
+    session.install(*BUILD_REQUIREMENTS, "atheris")
+    seconds = 60 if is_long(session) else 10
+    clang = f"-DCMAKE_C_COMPILER={CLANG}"
+    sanitizers = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    instrumented = ("instrumented", sanitizers, clang, "-DINSTEP_FUZZ=instrumented")
+    vectorized = ("vectorized", "-g", clang, "-DINSTEP_FUZZ=vectorized")
+    scratch = Path(session.create_tmp())
+
+    def run(target: str, bug: Bug | None, *command: str | Path) -> None:
+        corpus = scratch / f"corpus-{target}"
+        corpus.mkdir(exist_ok=True)
+        options = ["-max_len=8192", f"-max_total_time={60 if bug else seconds}", "-print_final_stats=1"]
+        check(session, bug, *command, corpus, f"-artifact_prefix={scratch}/", *options)
+
+    for target in ("fuzz_kernels", "fuzz_arguments"):
+        for tree, bug in sound_and_planted(session, target):
+            run(target, bug, build_c(session, tree, *instrumented) / target)
+    for tree, bug in sound_and_planted(session, "fuzz_kernels"):
+        run("fuzz_kernels", bug, build_c(session, tree, *vectorized) / "fuzz_kernels")
+    for tree, bug in sound_and_planted(session, "fuzz_checkpoint"):
+        install(session, tree)
+        run("fuzz_checkpoint", bug, "python", "fuzz/fuzz_checkpoint.py")
+
+
+@nox.session
+def emulate(session: nox.Session) -> None:
+    """The suite on an x86-64 without AVX and on one with AVX2; the C tests on arm64."""
+    need(session, "gcc", "qemu-x86_64", "qemu-aarch64", "aarch64-linux-gnu-gcc")
+    session.install(*BUILD_REQUIREMENTS)
+    python = Path(session.bin) / "python"
+    for tree, bug in sound_and_planted(session, "emulate"):
+        install(session, tree)
+        tests = [] if is_long(session) and bug is None else FAST
+        for cpu in ("Nehalem",) if bug else ("Nehalem", "Haswell"):
+            check(session, bug, "qemu-x86_64", "-cpu", cpu, python, *PYTEST[1:], *tests)
+    arm64 = [
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc",
+        "-DCMAKE_EXE_LINKER_FLAGS=-static",
+    ]
+    for tree, bug in sound_and_planted(session, "emulate_arm64"):
+        check(session, bug, "qemu-aarch64", build_c(session, tree, "programs", "", *arm64) / "test_c_api")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """The suite against planted bugs: all of them must be caught."""
+    session.install(*BUILD_REQUIREMENTS, ".[test]")
+    session.run("python", "tests/mutants/run.py", *([] if is_long(session) else ["--every", "5"]))
+
+
+@nox.session
+def prove(session: nox.Session) -> None:
+    """The fast part of every tool."""
+    for tool in ("isas", "sanitize", "threadsan", "valgrind", "fuzz", "emulate", "mutants"):
+        session.notify(tool)

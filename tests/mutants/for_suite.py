@@ -1,0 +1,273 @@
+"""Bugs that the suite must catch, one for each thing that it promises to notice."""
+
+from bug import Bug
+
+RULES, CONTRACT, DISPATCH = "tests/test_rules.py", "tests/test_contract.py", "tests/test_dispatch.py"
+THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
+CHECKPOINT, ATOMIC, DAMAGE = "tests/test_checkpoint.py", "tests/test_atomic.py", "tests/test_damage.py"
+
+BUGS = [
+    # ---- the loop
+    Bug("last element left out", "csrc/kernels.c", "i < size; i++", "i + 1 < size; i++", RULES),
+    Bug("one element too many", "csrc/kernels.c", "i < size; i++", "i <= size; i++", RULES),
+    Bug(
+        "32-bit index",
+        "csrc/kernels.c",
+        "for (size_t i = 0; i < size; i++)",
+        "for (int i = 0; i < (int)size; i++)",
+        RULES,
+    ),
+    Bug("third state not written", "csrc/kernels.c", "            third[i] = s[2];\n", "            ;\n", RULES),
+    Bug("fused multiply-add", "CMakeLists.txt", "-ffp-contract=off", "-ffp-contract=fast", RULES),
+    Bug("reciprocal for the division", "CMakeLists.txt", "-fno-math-errno", "-fno-math-errno -freciprocal-math", RULES),
+    # ---- the rule
+    Bug(
+        "eps on the wrong side of the root",
+        "csrc/rules/rmsprop.h",
+        "sqrt(v * c->unbias + c->eps_in) + c->eps_out",
+        "sqrt(v * c->unbias + c->eps_out) + c->eps_in",
+        RULES,
+    ),
+    Bug(
+        "momentum applied to the update too",
+        "csrc/rules/rmsprop.h",
+        "return c->lr_out * (*momentum_buffer = c->momentum * *momentum_buffer + u);",
+        "return c->lr_out * (*momentum_buffer = c->momentum * (*momentum_buffer + u));",
+        RULES,
+    ),
+    Bug(
+        "no look ahead",
+        "csrc/rules/rmsprop.h",
+        "return c->lr_out * (u + c->momentum * *momentum_buffer);",
+        "return c->lr_out * *momentum_buffer;",
+        RULES,
+    ),
+    Bug(
+        "products in another order",
+        "csrc/rules/rmsprop.h",
+        "c->one_minus_rho * (g * g)",
+        "c->one_minus_rho * g * g",
+        RULES,
+    ),
+    Bug(
+        "a coefficient formed in float",
+        "csrc/rules/rmsprop.h",
+        "c->one_minus_rho = 1 - o->rho;",
+        "c->one_minus_rho = 1 - (float)o->rho;",
+        RULES,
+    ),
+    Bug(
+        "variance not decayed with its increment",
+        "csrc/rules/rmsprop.h",
+        "c->rho * (*variance + c->one_minus_rho * d * d)",
+        "c->rho * *variance + c->one_minus_rho * d * d",
+        RULES,
+    ),
+    Bug(
+        "NaN clamped to a number",
+        "csrc/rules/rmsprop.h",
+        "d = d > LARGEST ? LARGEST : d;",
+        "d = d <= LARGEST ? d : LARGEST;",
+        RULES,
+    ),
+    Bug("huge differences not clamped", "csrc/rules/rmsprop.h", "    d = d < -LARGEST ? -LARGEST : d;\n", "", RULES),
+    Bug(
+        "bias corrected for the step before",
+        "csrc/rules/rmsprop.h",
+        "whole_power(o->rho, t)",
+        "whole_power(o->rho, t - 1)",
+        RULES,
+    ),
+    Bug(
+        "lr_in_momentum ignored",
+        "csrc/rules/rmsprop.h",
+        "o->momentum == 0 || o->lr_in_momentum != 0",
+        "o->momentum == 0",
+        RULES,
+    ),
+    Bug(
+        "weight decay of the other sign when maximizing",
+        "csrc/rules/prepare.h",
+        "*g = c->sign * *g + c->decay * *p;",
+        "*g = c->sign * (*g + c->decay * *p);",
+        RULES,
+    ),
+    Bug(
+        "no weight decay is a decay by 0",
+        "csrc/rules/prepare.h",
+        "if (weight_decay != 0 && !decoupled)",
+        "if (!decoupled)",
+        RULES,
+    ),
+    # ---- the step
+    Bug(
+        "the last line stepped twice",
+        "csrc/step.c",
+        "end - begin <= rest / a_line",
+        "end - begin < rest / a_line",
+        RULES,
+    ),
+    Bug("the caller's rounding used", "csrc/float_mode.h", "    _mm_setcsr(0x1f80);", "    ;", RULES),
+    Bug("the caller's rounding lost", "csrc/float_mode.h", "    _mm_setcsr(callers);", "    (void)callers;", RULES),
+    Bug(
+        "a missing gradient counted",
+        "csrc/step.c",
+        "arrays[k].step_count += arrays[k].grad != NULL;",
+        "arrays[k].step_count++;",
+        CONTRACT,
+    ),
+    # ---- options
+    Bug(
+        "options not checked in float32",
+        "csrc/options.c",
+        "if (status == INSTEP_OK && dtype == INSTEP_FLOAT32)",
+        "if (false)",
+        CONTRACT,
+    ),
+    Bug("NaN allowed", "csrc/options.c", "if (!isfinite(value))", "if (isinf(value))", CONTRACT),
+    # ---- dispatch
+    Bug(
+        "a forced instruction set not honoured",
+        "csrc/dispatch.c",
+        "atomic_store_explicit(&chosen, &isas[k], memory_order_relaxed);",
+        "atomic_store_explicit(&chosen, highest_available(), memory_order_relaxed);",
+        DISPATCH,
+    ),
+    Bug(
+        "the lowest instruction set by default",
+        "csrc/dispatch.c",
+        "            highest = &isas[k];",
+        "            return &isas[k];",
+        DISPATCH,
+    ),
+    # ---- the pool and the lock
+    Bug(
+        "workers not waited for",
+        "csrc/pool.c",
+        "atomic_load_explicit(&gate, memory_order_acquire) != CLOSED; looks++",
+        "looks == 0; looks++",
+        THREADS,
+    ),
+    Bug(
+        "the busy pool shared",
+        "csrc/pool.c",
+        "shares < 2 || atomic_exchange(&busy, true)",
+        "shares < 2 || atomic_load(&busy)",
+        THREADS,
+    ),
+    Bug(
+        "signals handled by workers",
+        "csrc/pool.c",
+        "    pthread_sigmask(SIG_SETMASK, &blocked, &callers);\n",
+        "    pthread_sigmask(SIG_SETMASK, NULL, &callers);\n",
+        THREADS,
+    ),
+    Bug(
+        "workers not joined before a fork",
+        "csrc/pool.c",
+        "        between_looks(looks);\n    stop_workers();\n",
+        "        between_looks(looks);\n",
+        FORK,
+    ),
+    Bug(
+        "steps in flight cut by a fork",
+        "csrc/pool.c",
+        "atomic_load(&in_flight) != 0; looks++",
+        "looks == 0; looks++",
+        FORK,
+    ),
+    Bug(
+        "a lock of the parent's held in the child",
+        "csrc/pool.c",
+        "    atomic_fetch_add(&generation, 1);\n",
+        "",
+        FORK,
+    ),
+    Bug(
+        "no lock around a step",
+        "csrc/lock.c",
+        "return holder != this_process()\n",
+        "return true || holder != this_process()\n",
+        THREADS,
+    ),
+    # ---- the binding
+    Bug(
+        "a gradient over a parameter allowed",
+        "src/instep/_core.pyx",
+        "    return low < count and start[low] < _end(array)\n",
+        "    return False\n",
+        CONTRACT,
+    ),
+    Bug(
+        "parameters over each other allowed",
+        "src/instep/_core.pyx",
+        "if written[k][0] < written[k - 1][1]:",
+        "if False:",
+        CONTRACT,
+    ),
+    Bug(
+        "read-only arrays written",
+        "src/instep/_core.pyx",
+        "if not cnp.PyArray_ISWRITEABLE(array):",
+        "if False:",
+        CONTRACT,
+    ),
+    Bug(
+        "swapped bytes taken",
+        "src/instep/_core.pyx",
+        "            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>grad)\n",
+        "",
+        CONTRACT,
+    ),
+    # ---- files
+    Bug(
+        "the file's data not on the disk",
+        "src/instep/atomic.py",
+        "            os.fsync(file)\n        finally:",
+        "            pass\n        finally:",
+        ATOMIC,
+    ),
+    Bug(
+        "the file's name not on the disk",
+        "src/instep/atomic.py",
+        "    try:\n        os.fsync(file)\n    finally:",
+        "    try:\n        pass\n    finally:",
+        ATOMIC,
+    ),
+    Bug("a short write is the end", "src/instep/atomic.py", "        rest = rest[written:]", "        break", ATOMIC),
+    Bug(
+        "an array's checksum unchecked",
+        "src/instep/checkpoint.py",
+        "or sha256(flat.data).hexdigest() != checksums[name]:",
+        ":",
+        DAMAGE,
+    ),
+    Bug(
+        "the header's checksum unchecked",
+        "src/instep/checkpoint.py",
+        "if header[_DIGEST] != _digest(header):",
+        "if False:",
+        DAMAGE,
+    ),
+    Bug(
+        "the length of the file unchecked",
+        "src/instep/checkpoint.py",
+        "if size != 8 + length + sum(map(_size, tensors.values())):",
+        "if False:",
+        DAMAGE,
+    ),
+    Bug(
+        "the count of an array not restored",
+        "src/instep/_core.pyx",
+        "                self.arrays[k].step_count = counts[k]\n",
+        "                pass\n",
+        CHECKPOINT,
+    ),
+    Bug(
+        "the count of steps not restored",
+        "src/instep/_core.pyx",
+        "            self.optimizer.step_count = total\n",
+        "            pass\n",
+        CHECKPOINT,
+    ),
+]
