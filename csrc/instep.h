@@ -18,8 +18,8 @@
  *     }
  *     optimizer.step_count++;
  *
- * Written:       param, the states, both step counts.  Never grad.
- * Allocated:     nothing, in any function.
+ * Written:       param, the states, both step counts, and first_line, which is scratch.  Never grad.
+ * Allocated:     nothing.  The first step that is large enough asks the system for processors and for threads.
  * May overlap:   gradients with gradients.  Nothing else, and this is not checked: a parameter or a state that
  *                shares memory with anything else in the call is undefined behaviour.
  * Alignment:     any address is right; the natural alignment of the type is as fast as it gets.
@@ -30,7 +30,22 @@
  * Threads:       different optimizers may step at the same time.  One optimizer may not: lock around it.
  *                instep_set_isa may not run beside a step; instep_set_threads may.
  * Forks:         a fork waits for the steps in flight; parent and child both go on, with threads made anew.
+ * NULL and 0:    an array without a gradient is left alone; an array of size 0 that has one is counted as
+ *                stepped and needs no param and no states; a call with count 0 needs no arrays and is a step.
  * Not promised:  the same bits as any other library, or as an instep of another ABI version.
+ *
+ * One buffer, from beginning to end; status codes are left out, and a program looks at them:
+ *
+ *     instep_optimizer rmsprop;
+ *     instep_init(&rmsprop, "rmsprop");
+ *     instep_set(&rmsprop, "lr", 0.01);
+ *
+ *     instep_array weights = {.size = n, .dtype = INSTEP_FLOAT32, .param = w, .grad = g, .state = {v}};
+ *     for (size_t i = 0; i < n; i++)
+ *         v[i] = instep_state_start(&rmsprop, 0);
+ *
+ *     while (fill_the_gradient(g))
+ *         instep_step(&rmsprop, &weights, 1);
  */
 #ifndef INSTEP_H
 #define INSTEP_H
@@ -38,6 +53,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* For building the library itself: what makes a function visible outside of it. */
 #ifndef INSTEP_API
 #define INSTEP_API
 #endif
@@ -51,6 +67,7 @@ extern "C" {
 #define INSTEP_MAX_OPTIONS 16
 #define INSTEP_MAX_STATES 3
 
+/* What the functions return that can fail. */
 typedef enum instep_status {
     INSTEP_OK = 0,
     INSTEP_NULL_ARGUMENT = 1,
@@ -99,7 +116,7 @@ typedef struct instep_optimizer {
  * state: as many as instep_state_count says, in the order of instep_state_name.  The others are not looked at.
  * grad: NULL leaves this array alone, and its count where it is.
  * step_count: how often this array has been stepped; start it at 0.  Bias correction goes by it.
- * first_line: scratch of the step. */
+ * reserved, first_line: need not be set. */
 typedef struct instep_array {
     size_t size;
     uint32_t dtype;
@@ -111,8 +128,9 @@ typedef struct instep_array {
     uint64_t first_line;
 } instep_array;
 
-/* What a status means, in a sentence.  Never NULL. */
+/* What a status means, in words; those from INSTEP_NOT_FINITE on follow the name of an option.  Never NULL. */
 INSTEP_API const char *instep_message(int status);
+/* INSTEP_ABI_VERSION of the library that runs, to be compared with that of the header. */
 INSTEP_API int instep_abi_version(void);
 
 /* ---- rules and their options, by name ---------------------------------------------------------------------------
@@ -138,7 +156,8 @@ INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t s
 
 /* ---- the step --------------------------------------------------------------------------------------------------- */
 
-/* Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written but scratch. */
+/* Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written.  From INSTEP_NOT_FINITE on,
+ * instep_check names the option. */
 INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
 /* Steps arrays[index] only, which must have a gradient.  A sweep over all arrays counts as one step. */
 INSTEP_API int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index);
@@ -150,13 +169,13 @@ INSTEP_API const char *instep_isa_name(size_t isa);
 /* 1 if this processor runs it. */
 INSTEP_API int instep_isa_available(size_t isa);
 INSTEP_API const char *instep_active_isa(void);
-/* Forces one.  NULL chooses the highest available, as at start. */
+/* Forces one, for the whole process.  NULL chooses the highest available, as at start. */
 INSTEP_API int instep_set_isa(const char *name);
 
 /* ---- threads ---------------------------------------------------------------------------------------------------- */
 
-/* How many threads a large step may use, the caller's included.  0 asks for the default: the processors that
- * affinity and control groups leave to this process.  No environment variable is read. */
+/* How many threads a large step of this process may use, the caller's included; the same bits whatever their number.
+ * 0 asks for the default: the processors that affinity and control groups leave.  No environment variable is read. */
 INSTEP_API int instep_set_threads(int threads);
 INSTEP_API int instep_get_threads(void);
 

@@ -4,9 +4,11 @@ import os as _os
 
 from . import _core, interchange, reference
 from ._build_config import VERSION as __version__
-from ._core import get_num_threads, set_num_threads
+from ._core import C_API, get_num_threads, set_num_threads
+from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds its functions
 from .checkpoint import CheckpointError
 from .config import show_config
+from .embedding import get_include
 from .functional import rmsprop, square_avg_of, variance_of
 from .optimizers import RMSprop
 from .presets import presets
@@ -14,9 +16,11 @@ from .resume import load
 from .threads import num_threads
 
 __all__ = [
+    "C_API",
     "CheckpointError",
     "RMSprop",
     "__version__",
+    "get_include",
     "get_num_threads",
     "interchange",
     "load",

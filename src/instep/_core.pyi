@@ -2,6 +2,9 @@ from typing import Any, final
 
 import numpy as np
 
+C_API: object
+__pyx_capi__: dict[str, object]
+
 def rules() -> dict[str, dict[str, float | bool]]: ...
 @final
 class Options:

@@ -970,3 +970,8 @@ def set_num_threads(threads):
     cdef int status = instep_set_threads(threads)
     if status != INSTEP_OK:
         raise ValueError(f"threads={threads}: {instep_message(status).decode()}")
+
+
+# ---- for other compiled modules ---------------------------------------------------------------------------------
+
+include "capi.pxi"

@@ -1,0 +1,72 @@
+"""RMSprop from plain Python: trainer.py LIBRARY N STEPS minimizes the sum of (w[i] - i)^2 and prints w in hexadecimal.
+
+LIBRARY is libinstep.so or the extension of the Python package, `instep._core.__file__`: both have the C API.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+FLOAT64 = 1
+
+
+class Optimizer(ctypes.Structure):
+    """The struct instep_optimizer."""
+
+    _fields_ = [
+        ("abi_version", ctypes.c_uint32),
+        ("rule", ctypes.c_uint32),
+        ("step_count", ctypes.c_int64),
+        ("option", ctypes.c_double * 16),
+    ]
+
+
+class Array(ctypes.Structure):
+    """The struct instep_array."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("dtype", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("param", ctypes.c_void_p),
+        ("grad", ctypes.c_void_p),
+        ("state", ctypes.c_void_p * 3),
+        ("step_count", ctypes.c_int64),
+        ("first_line", ctypes.c_uint64),
+    ]
+
+
+def load(path: str) -> ctypes.CDLL:
+    """The library, with the types of the functions that are used here."""
+    library = ctypes.CDLL(path)
+    library.instep_message.restype = ctypes.c_char_p
+    library.instep_init.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p]
+    library.instep_set.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p, ctypes.c_double]
+    library.instep_step.argtypes = [ctypes.POINTER(Optimizer), ctypes.POINTER(Array), ctypes.c_size_t]
+    return library
+
+
+def minimize(library: ctypes.CDLL, n: int, steps: int) -> list[float]:
+    """The w after so many steps from 0."""
+
+    def must(status: int) -> None:
+        if status:
+            raise ValueError(library.instep_message(status).decode())
+
+    rmsprop = Optimizer()
+    must(library.instep_init(rmsprop, b"rmsprop"))
+    must(library.instep_set(rmsprop, b"lr", 0.25))
+    w, g, v = ((ctypes.c_double * n)() for _ in range(3))
+    array = Array(size=n, dtype=FLOAT64, param=ctypes.addressof(w), grad=ctypes.addressof(g))
+    array.state[0] = ctypes.addressof(v)
+    for _ in range(steps):
+        for i in range(n):
+            g[i] = 2 * (w[i] - i)
+        must(library.instep_step(rmsprop, array, 1))
+    return list(w)
+
+
+if __name__ == "__main__":
+    path, n, steps = sys.argv[1:]
+    print(*(x.hex() for x in minimize(load(path), int(n), int(steps))))

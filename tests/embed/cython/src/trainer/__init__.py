@@ -1,0 +1,1 @@
+"""A trainer in Cython that steps with instep."""

@@ -1,0 +1,228 @@
+"""instep in other people's programs: each is built as its author would, against what is installed, and run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+import instep
+from instep import _core
+
+PROJECT = Path(__file__).parents[1]
+EMBED = Path(__file__).parent / "embed"
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+HEADER = Path(instep.get_include(), "instep.h").read_text()
+FUNCTIONS = re.findall(r"^INSTEP_API .*?(instep_\w+)\(", HEADER, re.MULTILINE)
+COMPILERS = {"gcc": "g++", "clang": "clang++", "clang-16": "clang++-16"}
+
+
+def program(name):
+    found = shutil.which(name, path=PATH)
+    if found is None:
+        pytest.fail(f"{name} is not on the PATH and is needed to build the embeddings; "
+                    "where there is no compiler, run: pytest -m 'not compiler'")  # fmt: skip
+    return found
+
+
+def run(*command, **env):
+    words = [program(command[0]), *map(str, command[1:])]
+    done = subprocess.run(words, env={**os.environ, "PATH": PATH, **env}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(words)} failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
+    return done.stdout
+
+
+def build(source, folder, *options):
+    run("cmake", "-S", source, "-B", folder, "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON", *options)
+    run("cmake", "--build", folder, "--parallel", "2")
+    return folder
+
+
+# ---- the C API is all there, however it is reached --------------------------------------------------------------
+
+
+def address(name):
+    return ctypes.cast(getattr(ctypes.CDLL(_core.__file__), name), ctypes.c_void_p).value
+
+
+def pointer(capsule, name):
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return get(capsule, name)
+
+
+def name_of(capsule):
+    get = ctypes.pythonapi.PyCapsule_GetName
+    get.restype, get.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    return get(capsule)
+
+
+def test_the_header_is_installed_as_it_is():
+    assert (PROJECT / "csrc/instep.h").read_text() == HEADER
+    assert len(FUNCTIONS) == 20
+
+
+def test_the_capsule_has_every_function_in_its_place():
+    struct = Path(instep.get_include(), "instep_capi.h").read_text()
+    members = re.findall(r"\(\*(\w+)\)\(", struct)
+    assert {f"instep_{name}" for name in members} == set(FUNCTIONS) - {"instep_abi_version"}
+    size = ctypes.sizeof(ctypes.c_void_p)
+    table = pointer(instep.C_API, b"instep.C_API")
+    assert ctypes.c_int.from_address(table).value == ctypes.CDLL(_core.__file__).instep_abi_version()
+    for place, name in enumerate(members, 1):
+        assert ctypes.c_void_p.from_address(table + place * size).value == address(f"instep_{name}"), name
+
+
+def test_cython_has_every_function_and_constant():
+    declared = (Path(instep.__file__).parent / "__init__.pxd").read_text()
+    assert set(instep.__pyx_capi__) == set(re.findall(r"(instep_\w+)\(", declared)) == set(FUNCTIONS)
+    for name, capsule in instep.__pyx_capi__.items():
+        assert pointer(capsule, name_of(capsule)) == address(name), name
+    constants = set(re.findall(r"^    (INSTEP_\w+) = ", HEADER, re.MULTILINE))
+    constants |= set(re.findall(r"^#define (INSTEP_\w+) \d", HEADER, re.MULTILINE))
+    constants |= {"INSTEP_FLOAT32", "INSTEP_FLOAT64"}
+    assert set(re.findall(r"^ {8}(INSTEP_\w+)$", declared, re.MULTILINE)) == constants
+
+
+# ---- ctypes -----------------------------------------------------------------------------------------------------
+
+
+def minimum(n=100, steps=50):
+    w, target = np.zeros(n), np.arange(n)
+    optimizer = instep.RMSprop([w], lr=0.25)
+    for _ in range(steps):
+        optimizer.step([2 * (w - target)])
+    return " ".join(x.hex() for x in w.tolist())
+
+
+def by_ctypes(library):
+    trainer = EMBED / "ctypes/trainer.py"
+    return subprocess.check_output([sys.executable, trainer, library, "100", "50"], text=True).strip()
+
+
+def test_ctypes_reaches_the_functions_of_the_package():
+    assert by_ctypes(_core.__file__) == minimum()
+
+
+def test_ctypes_and_python_share_one_copy():
+    library = ctypes.CDLL(_core.__file__)
+    assert library.instep_set_threads(3) == 0
+    assert instep.get_num_threads() == 3
+    library.instep_set_isa(b"baseline")
+    assert _core.active_isa() == "baseline"
+
+
+# ---- C and C++ --------------------------------------------------------------------------------------------------
+
+
+def available_compilers():
+    return [name for name in COMPILERS if shutil.which(name, path=PATH)] or ["gcc"]
+
+
+@pytest.fixture(scope="module", params=available_compilers())
+def compiler(request):
+    name = request.param
+    return [f"-DCMAKE_C_COMPILER={program(name)}", f"-DCMAKE_CXX_COMPILER={program(COMPILERS[name])}"]
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory, compiler):
+    """Where `cmake --install` has put the library; that it was built without a warning is part of the test."""
+    folder = tmp_path_factory.mktemp("library")
+    build(PROJECT, folder / "build", compiler[0])
+    run("cmake", "--install", folder / "build", "--prefix", folder / "prefix")
+    shutil.rmtree(folder / "build")
+    return folder / "prefix"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    x, y = load_breast_cancer(return_X_y=True)
+    name = tmp_path_factory.mktemp("data") / "breast_cancer.txt"
+    np.savetxt(name, np.column_stack([y, (x - x.mean(axis=0)) / x.std(axis=0)]), fmt="%.6g")
+    return name
+
+
+def with_cmake(prefix, folder, compiler, target):
+    build(EMBED / "c", folder, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DINSTEP_TARGET={target}", *compiler)
+    assert float.fromhex(run(folder / "one_buffer").split()[0]) == pytest.approx(1)
+    return folder / "logistic_regression"
+
+
+def with_pkg_config(prefix, folder):
+    env = {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig"), "LD_LIBRARY_PATH": str(prefix / "lib")}
+    flags = run("pkg-config", "--cflags", "--libs", "instep", **env).split()
+    trainer = folder / "by_pkg_config"
+    run("cc", EMBED / "c/logistic_regression.c", *flags, "-lm", f"-Wl,-rpath,{prefix / 'lib'}", "-o", trainer, **env)
+    return trainer
+
+
+@pytest.mark.compiler
+def test_c_programs_find_the_library_and_agree(prefix, data, compiler, tmp_path):
+    trainers = [
+        with_cmake(prefix, tmp_path / "shared", compiler, "instep::instep"),
+        with_cmake(prefix, tmp_path / "static", compiler, "instep::instep_static"),
+        with_pkg_config(prefix, tmp_path),
+    ]
+    assert b"libinstep.so.1" in trainers[0].read_bytes()
+    assert b"libinstep.so" not in trainers[1].read_bytes()
+    isas = [name for name, runs in _core.isas().items() if runs]
+    results = {run(trainer, data, isa) for trainer in trainers[:2] for isa in isas}
+    assert len(results) == 1
+    accuracy, *weights = results.pop().split()
+    assert float(accuracy) > 0.98
+    assert len(weights) == 31
+    assert run(trainers[2], data).split()[0] == accuracy
+
+
+@pytest.mark.compiler
+def test_ctypes_reaches_the_functions_of_the_library(prefix):
+    assert by_ctypes(prefix / "lib/libinstep.so") == minimum()
+
+
+@pytest.mark.compiler
+def test_what_is_installed_can_be_moved(prefix, tmp_path):
+    for name in ("lib/pkgconfig/instep.pc", "lib/cmake/instep/instepTargets.cmake"):
+        assert str(prefix) not in (prefix / name).read_text()
+    assert str(PROJECT).encode() not in (prefix / "lib/libinstep.so").read_bytes()
+
+
+# ---- Cython -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def downstream(tmp_path, monkeypatch):
+    """The package of tests/embed/cython, built and installed by itself."""
+    program("cc")
+    shutil.copytree(EMBED / "cython", tmp_path / "cython")
+    install = ["pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
+    run(sys.executable, "-m", *install, "--target", tmp_path / "installed", tmp_path / "cython")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+
+
+@pytest.mark.compiler
+def test_a_cython_package_trains_with_the_functions_of_the_package(downstream):
+    from trainer import addresses, regression
+
+    assert {name: address(name) for name in FUNCTIONS} == addresses.FUNCTIONS
+
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = np.ascontiguousarray((x - x.mean(axis=0)) / x.std(axis=0)), y.astype(np.float64)
+    options = {"lr": 0.02, "rho": 0.95, "bias_correction": True}
+    w = np.zeros(x.shape[1])
+    optimizer = instep.RMSprop([w], **options)
+    for _ in range(50):
+        optimizer.step([regression.gradient(x, y, w)])
+    assert regression.fit(x, y, 50, options).tobytes() == w.tobytes()
+    assert ((x @ w > 0) == y).mean() > 0.97
+    with pytest.raises(ValueError, match=r"rho=1 must be in \[0, 1\)"):
+        regression.fit(x, y, 1, {"rho": 1})
