@@ -56,6 +56,18 @@ def test_line_from_one_point_at_a_time(seed):
     np.testing.assert_allclose(path[-len(path) // 2 :].mean(axis=0), (2, 1), rtol=0, atol=0.15)
 
 
+def test_gradients_of_the_network():
+    rng = np.random.default_rng(0)
+    train, _ = digits.load(rng)
+    params = {name: param.astype(np.float64) for name, param in digits.network(rng).items()}
+    few = digits.Images(train.pixels[:8].astype(np.float64), train.digits[:8])
+    grads = digits.gradients(params, *few)
+    for name, param in params.items():
+        direction = rng.normal(size=param.shape)
+        loss = [digits.measure(params | {name: param + h * direction}, few)[0] for h in (1e-6, -1e-6)]
+        assert (loss[0] - loss[1]) / 2e-6 == pytest.approx(np.sum(grads[name] * direction), rel=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_digits(seed):
     rng = np.random.default_rng(seed)
