@@ -291,6 +291,22 @@ def test_hostile_files_fail_by_what_is_hostile_in_them(loader):
     assert len(HOSTILE) >= 40
 
 
+@pytest.mark.parametrize("shape", [[True, 2], [-2, -1], [2**63 + 1, 0], [0] + [1] * 64, [2.0], "2"], ids=str)
+def test_an_impossible_shape_is_seen_before_anything_is_done_with_it(loader, shape):
+    """Or the product of its numbers takes minutes, if there are many large ones."""
+    loader.path.write_bytes(in_array("shape", shape)(*taken_apart(loader.sound)))
+    with pytest.raises(instep.CheckpointError, match="impossible shape"):
+        loader.optimizer.load(loader.path)
+
+
+def test_an_array_by_itself_has_one_name(tmp_path):
+    loader = Loader(tmp_path / "checkpoint", instep.RMSprop(np.ones(2)))
+    header, data = taken_apart(loader.sound)
+    assert b'"square_avg"' in header
+    text = header.rstrip().replace(b'"square_avg', b'"square_avg/')
+    assert loader.refuses(signed(text + b" " * (-len(text) % 8), data))
+
+
 def test_a_file_of_a_newer_instep_says_so(loader):
     loader.path.write_bytes(in_metadata("instep", "2")(*taken_apart(loader.sound)))
     with pytest.raises(instep.CheckpointError, match=r"in format '2'; this one reads 1"):

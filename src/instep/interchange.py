@@ -404,9 +404,7 @@ def _refuse(framework: str, options: Mapping[str, Any], **needed: Any) -> None:
 
 def _array(value: Any) -> Array:
     """A NumPy array of a torch tensor, a Keras variable or a JAX array."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.array(value)
+    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
 
 
 def _plain(value: Any) -> Any:
