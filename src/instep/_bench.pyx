@@ -49,6 +49,7 @@ cdef class Walk:
 
     def __cinit__(self, list params, list grads, list square_avgs):
         cdef size_t k = 0
+        instep_set_isa(active_isa().encode())
         self.kept = [*params, *grads, *square_avgs]
         self.arrays = <instep_array *>calloc(len(params) + 1, sizeof(instep_array))
         if self.arrays is NULL:
@@ -69,9 +70,8 @@ cdef class Walk:
         free(self.arrays)
 
     def seconds(self, str loop, int threads, size_t repeats):
-        """The time that `repeats` walks take, on the instruction set that steps use."""
+        """The time that `repeats` walks take, on the instruction set that steps used when this was made."""
         cdef instep_bench_loop which = {"roof": INSTEP_ROOF, "divider": INSTEP_DIVIDER, "bare": INSTEP_BARE}[loop]
-        instep_set_isa(active_isa().encode())
         begin = perf_counter()
         with nogil:
             instep_bench_walk(which, self.arrays, self.count, threads, repeats)

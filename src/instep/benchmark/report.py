@@ -11,7 +11,6 @@ from .suite import PLAIN, ROOF
 Row = dict[str, Any]
 
 BYTES = 20  # an element of RMSprop in float32: parameter and average read and written, gradient read
-MARKERS = ("<!-- benchmark -->", "<!-- end of benchmark -->")
 
 
 def duration(seconds: float) -> str:
@@ -221,9 +220,24 @@ def markdown_options(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def replace_between(text: str, table: str, markers: tuple[str, str] = MARKERS) -> str:
-    """The text with the table in the place of what is between the markers, each of which must be there once."""
-    begin, end = markers
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"the text needs the lines {begin} and {end}, once each, in this order")
-    return text[: text.index(begin) + len(begin)] + "\n" + table + text[text.index(end) :]
+TABLES = {"benchmark": markdown, "claims": markdown_claims, "options": markdown_options}
+
+
+def write_tables(text: str, result: dict[str, Any]) -> str:
+    """The text with each table that it has a place for, between ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Raises
+    ------
+    ValueError
+        There is no place for any of them, or a place that does not end.
+    """
+    found = [name for name in TABLES if f"<!-- {name} -->" in text]
+    if not found:
+        raise ValueError(f"no line <!-- name -->, name being one of {', '.join(TABLES)}")
+    for name in found:
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, *rest = text.split(begin)
+        if len(rest) != 1 or rest[0].count(end) != 1:
+            raise ValueError(f"the lines {begin.strip()} and {end} must be there once each, in this order")
+        text = before + begin + TABLES[name](result) + end + rest[0].split(end)[1]
+    return text

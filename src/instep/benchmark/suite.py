@@ -309,14 +309,16 @@ def options(size: int, effort: Effort, report: Report) -> list[Row]:
 def subnormal(effort: Effort, report: Report) -> list[Row]:
     """Steps whose gradients are 0, over averages that have decayed below the normal numbers, and normal ones beside."""
     rows, size = [], 16_384
-    for dtype, smallest in ((np.float32, 1e-40), (np.float64, 1e-310)):
+    for k, (dtype, smallest) in enumerate([(np.float32, 1e-40), (np.float64, 1e-310)]):
         contenders = []
         for name, grad, square_avg in (("normal", 1e-3, 1e-6), ("subnormal", 0.0, smallest)):
             optimizer = peers.instep_optimizer([np.ones(size, dtype)], [np.full(size, square_avg, dtype)])
             optimizer.bind([np.full(size, grad, dtype)])
             contenders.append(Contender(name, 1, python_steps(optimizer.step)))
         with num_threads(1):
-            rows.append(row([(size,)], interleave(contenders, effort, report)) | {"title": np.dtype(dtype).name})
+            samples = interleave(contenders, effort)
+        report((k + 1) / 2)
+        rows.append(row([(size,)], samples) | {"title": np.dtype(dtype).name})
     return rows
 
 

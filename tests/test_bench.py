@@ -1,0 +1,213 @@
+"""`instep bench`: it runs, it names who is missing, it does not time who computes something else."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instep import reference
+from instep._bench import Walk
+from instep.benchmark import claims, measure, peers, picture, report, suite
+
+ROOT = Path(__file__).parents[1]
+NUMPY_PEERS = [peer for peer in peers.PEERS if not peer.needs]
+
+
+@pytest.fixture(scope="module")
+def result():
+    """A run in which every number is there and means nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        absent = dataclasses.replace(NUMPY_PEERS[1], name="x", needs=("x_",))
+        patch.setattr(suite, "PEERS", (*NUMPY_PEERS[1:], absent))
+        progress = []
+        found = suite.run(suite.tiny_scale(), lambda title, done: progress.append(done))
+    assert progress == sorted(progress)
+    assert progress[-1] == pytest.approx(1)
+    return json.loads(json.dumps(found))
+
+
+def test_a_run_has_every_section(result):
+    assert [row["elements"] for row in result["sizes"]] == [10, 1_000, 100_000]
+    for section in ("sizes", "workloads", "overhead", "function", "options", "subnormal", "import"):
+        for row in result[section]:
+            assert row["title"]
+            assert all(0 < time["low"] <= time["median"] <= time["high"] for time in row["times"])
+    assert set(result["options"][0]["bytes"]) == set(suite.VARIANTS)
+
+
+def test_absent_peers_are_named(result):
+    assert result["left_out"] == {"x": "x_ not installed"}
+    assert "Left out: x (x_ not installed)." in report.markdown(result)
+
+
+def test_claims_are_judged_by_the_run(result):
+    found = claims.claims(result)
+    assert len({one.what for one in found}) == len(found) > 10
+    for one in found:
+        limit, measured = (float(re.search(r"-?[\d.]+(e-?\d+)?", text)[0]) for text in (one.limit, one.measured))
+        if abs(limit - measured) > 0.01 * abs(limit):
+            assert one.holds == (measured > limit if "at least" in one.limit else measured < limit), one
+
+
+@pytest.mark.parametrize("peer", [*peers.OURS, *NUMPY_PEERS], ids=lambda peer: peer.name)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_peers_compute_rmsprop(peer, threads):
+    peers.cross_check(peer, [(300, 3), (7,), (1,)], threads)
+
+
+WRONG = {
+    "eps inside": dict(eps_inside=True),
+    "another rho": dict(rho=0.9),
+    "another lr": dict(lr=peers.LR * 1.001),
+    "bias correction": dict(bias_correction=True),
+}
+
+
+@pytest.mark.parametrize("options", WRONG.values(), ids=WRONG)
+def test_a_wrong_peer_is_caught(options):
+    def start(params, grads, square_avgs, threads):
+        dialect = dict(lr=peers.LR, rho=peers.RHO, eps=peers.EPS) | options
+        steps = iter(range(1, 100))
+
+        def step():
+            count = next(steps)
+            for param, grad, square_avg in zip(params, grads, square_avgs, strict=True):
+                reference.rmsprop(param, grad, square_avg, step_count=count, **dialect)
+
+        return peers.Started(step, lambda: params)
+
+    wrong = peers.Peer("wrong", start)
+    with pytest.raises(peers.WrongResult, match="wrong is off by"):
+        peers.cross_check(wrong, suite.POLICY, 1)
+    found, left_out = suite.choose((wrong, NUMPY_PEERS[1]))
+    assert [peer.name for peer in found] == [NUMPY_PEERS[1].name]
+    assert left_out["wrong"].startswith("another result")
+
+
+def test_a_peer_that_gives_nan_is_caught():
+    def start(params, grads, square_avgs, threads):
+        return peers.Started(lambda: None, lambda: [np.full_like(param, np.nan) for param in params])
+
+    with pytest.raises(peers.WrongResult):
+        peers.cross_check(peers.Peer("nan", start), suite.POLICY, 1)
+
+
+def test_every_contender_has_a_turn_in_every_round():
+    turns = []
+
+    def contender(name):
+        def seconds(n):
+            turns.append((name, n))
+            return n * 1e-3
+
+        return measure.Contender(name, 1, seconds)
+
+    samples = measure.interleave([contender(name) for name in "abc"], measure.Effort(rounds=3, batch=4e-3, patience=60))
+    assert {name: len(times) for (name, _), times in samples.items()} == {"a": 3, "b": 3, "c": 3}
+    assert all(time == pytest.approx(1e-3) for times in samples.values() for time in times)
+    timed = [name for name, n in turns if n == 4]
+    assert timed[-9:] == list("abcbcacab")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_loop_alone_is_the_kernel(dtype, threads):
+    generator = np.random.default_rng(1)
+    grads = [generator.normal(size=size).astype(dtype) for size in (1, 5000, 0, 3072, 17)]
+    params, expected, square_avgs, averages = ([np.zeros_like(grad) for grad in grads] for _ in range(4))
+    assert Walk(params, grads, square_avgs).seconds("bare", threads, 2) > 0
+    for param, grad, average in zip(expected, grads, averages, strict=True):
+        for _ in range(2):
+            reference.rmsprop(param, grad, average, lr=peers.LR, rho=peers.RHO, eps=peers.EPS)
+    for found, twin in zip((*params, *square_avgs), (*expected, *averages), strict=True):
+        assert found.tobytes() == twin.tobytes()
+
+
+def test_the_walls_walk_every_element():
+    shape = (5001,)
+    param, grad, square_avg = np.zeros(shape, np.float32), np.ones(shape, np.float32), np.full(shape, 4, np.float32)
+    walk = Walk([param], [grad], [square_avg])
+    walk.seconds("divider", 2, 1)
+    assert (param == 0.5).all()
+    walk.seconds("roof", 2, 3)
+    assert (square_avg == 7).all()
+    assert (param == param[0]).all()
+    assert param[0] == pytest.approx(0.497)
+
+
+# ---- tables, picture, command -----------------------------------------------------------------------------------
+
+
+def test_write_readme_replaces_what_is_between_the_markers(result, tmp_path):
+    saved, readme = tmp_path / "result.json", tmp_path / "README.md"
+    saved.write_text(json.dumps(result))
+    readme.write_text(
+        "before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nbetween\n<!-- claims -->\n<!-- /claims -->\nafter\n"
+    )
+    script = [sys.executable, ROOT / "bench" / "write_readme.py", saved, "--into", readme]
+    subprocess.run(script, check=True)
+    once = readme.read_text()
+    assert once == (
+        f"before\n<!-- benchmark -->\n{report.markdown(result)}<!-- /benchmark -->\nbetween\n"
+        f"<!-- claims -->\n{report.markdown_claims(result)}<!-- /claims -->\nafter\n"
+    )
+    subprocess.run(script, check=True)
+    assert readme.read_text() == once
+    assert (tmp_path / "result.svg").read_text().startswith("<?xml")
+
+
+def test_the_table_shows_losses(result):
+    lost = json.loads(json.dumps(result))
+    for row in lost["workloads"]:
+        for time in row["times"]:
+            if time["name"] == peers.TUTORIAL:
+                time["median"] = claims.median(row, peers.INSTEP, lost["machine"]["threads"]) / 2
+    (line,) = [line for line in report.markdown(lost).splitlines() if line.startswith(f"| {peers.TUTORIAL}")]
+    assert line.count("0.50x") == len(lost["workloads"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no place", "<!-- claims -->\nno end", "<!-- claims -->\n<!-- /claims -->\n<!-- claims -->\n<!-- /claims -->\n"],
+)
+def test_a_readme_without_its_places_is_refused(result, text):
+    with pytest.raises(ValueError, match="line"):
+        report.write_tables(text, result)
+
+
+def test_every_table_has_a_place_in_the_bench_readme():
+    text = (ROOT / "bench" / "README.md").read_text()
+    assert all(f"<!-- {name} -->\n" in text and f"<!-- /{name} -->" in text for name in report.TABLES)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_picture(result, tmp_path, suffix):
+    path = tmp_path / f"picture{suffix}"
+    picture.draw(result, path)
+    assert path.stat().st_size > 10_000
+
+
+def test_the_command_shows_a_result(result, tmp_path):
+    saved = tmp_path / "result.json"
+    saved.write_text(json.dumps(result))
+    shown = subprocess.run(
+        [sys.executable, "-m", "instep", "bench", "--show", saved],
+        capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "160"},
+    ).stdout  # fmt: skip
+    for name in (suite.ROOF, suite.DIVIDER, peers.BARE, peers.INSTEP, peers.TUTORIAL, "GB/s", "left out: x"):
+        assert name in shown
+
+
+def test_the_command_fails_before_it_measures(tmp_path):
+    failed = subprocess.run(
+        [sys.executable, "-m", "instep", "bench", "--output", tmp_path / "absent" / "result.json"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("instep bench: error: ")
+    assert "Traceback" not in failed.stderr
