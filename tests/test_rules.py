@@ -67,10 +67,10 @@ def test_every_combination_of_options(rule, dtype, isa, door, soak):
         assert_same_bits(arrays, after, f"{options}, step {step_count}")
 
 
-@pytest.mark.parametrize("size", [*range(70), 127, 128, 129, 255, 257, 1023, 4099, 70_001])
+@pytest.mark.parametrize("size", [0, 1, 1023, 4099, 70_001])
 def test_length(rule, dtype, isa, size):
     random = np.random.default_rng(size)
-    for options in one_of_each_loop(rule):
+    for options in one_of_each_loop(rule)[:: 1 if size < 10_000 else 7]:
         arrays = hard_arrays(random, rule, options, size, dtype)
         after = expected(rule, options, arrays)
         function(rule)(**arrays, **options)
@@ -186,7 +186,7 @@ def test_threads(rule, dtype, isa, threads, extra):
     after = expected(rule, options, arrays)
     room = {name: Placed(size, dtype) for name in arrays}
     instep.set_num_threads(threads)
-    for offset in (0, 5, 12):
+    for offset in (0, 5):
         placed = {name: room[name].put(values, offset) for name, values in arrays.items()}
         function(rule)(**placed, **options)
         assert_same_bits(placed, after, f"{threads} threads, {size} elements, offset {offset}")
@@ -214,11 +214,11 @@ def test_the_threshold_that_the_tests_assume():
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_cuts_across_many_arrays(rule, isa, threads):
+def test_cuts_across_many_arrays(rule, threads):
     """A share may begin and end in the middle of any array, of either dtype, past empty ones and absent gradients."""
     random = np.random.default_rng(6)
     instep.set_num_threads(threads)
-    for options in one_of_each_loop(rule)[::7]:
+    for options in one_of_each_loop(rule)[::11]:
         dtypes = random.choice(["float32", "float64"], 60)
         sizes = random.choice([0, 1, 15, 17, 1000, 8191, 40_003], 60)
         every = [hard_arrays(random, rule, options, size, dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
@@ -310,13 +310,13 @@ def test_floating_point_mode_of_workers(mode):
         import instep
         from floating_point import MODES, floating_point_mode
         from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
-        instep.set_num_threads(4)
+        instep.set_num_threads(2)
         random = np.random.default_rng(9)
-        size = {BYTES_PER_THREAD}
+        size = 2 * {BYTES_PER_THREAD} // 4
         some = hard_arrays(random, "rmsprop", {{}}, size, "float32")
         with floating_point_mode(MODES[{mode!r}]):
             instep.rmsprop(**some)
-        for options in one_of_each_loop("rmsprop")[::4]:
+        for options in one_of_each_loop("rmsprop")[::9]:
             arrays = hard_arrays(random, "rmsprop", options, size, "float32")
             after = expected("rmsprop", options, arrays)
             instep.rmsprop(**arrays, **options)
