@@ -1,0 +1,112 @@
+"""A signal never leaves half a step, and finds no worker to be handled by."""
+
+from another_process import python
+
+
+def test_interrupted_steps_are_whole_or_not_at_all():
+    """The promise's 500, at any moment of a step or between two."""
+    script = """
+        import os, random, signal, threading, time
+        import instep
+        from walker import Walker
+
+        interrupts = 500
+        instep.set_num_threads(4)
+        walker = Walker()
+        begun = done = caught = 0
+        stop = threading.Event()
+
+        def interrupt():
+            delays = random.Random(15)
+            for _ in range(interrupts):
+                time.sleep(delays.uniform(0, 0.002))
+                before = caught
+                os.kill(os.getpid(), signal.SIGINT)
+                while caught == before:
+                    time.sleep(0)
+            stop.set()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        while not stop.is_set():
+            try:
+                while not stop.is_set():
+                    begun += 1
+                    walker.step()
+                    done += 1
+            except KeyboardInterrupt:
+                caught += 1
+        thread.join()
+        assert caught == interrupts
+        assert done <= walker.optimizer.step_count <= begun
+        assert walker.is_whole()
+        walker.step()
+        assert walker.is_whole()
+    """
+    python(script, timeout=120)
+
+
+def test_interrupted_while_gradients_are_looked_at():
+    """Nothing is stepped, and the optimizer is free again."""
+    script = """
+        import os, signal
+        import numpy as np
+        import instep
+
+        class Key:
+            signals = False
+            def __hash__(self):
+                if Key.signals:
+                    os.kill(os.getpid(), signal.SIGINT)
+                return 7
+
+        keys = ["first", Key(), "last"]
+        params = {key: np.zeros(8, np.float32) for key in keys}
+        grads = {key: np.ones(8, np.float32) for key in keys}
+        optimizer = instep.RMSprop(params)
+        Key.signals = True
+        try:
+            optimizer.step(grads)
+        except KeyboardInterrupt:
+            Key.signals = False
+            assert optimizer.step_count == 0
+            assert not any(param.any() for param in optimizer.params.values())
+        else:
+            raise AssertionError("no signal")
+        optimizer.step(grads)
+        assert optimizer.step_count == 1
+    """
+    python(script)
+
+
+def test_workers_leave_signals_to_others():
+    """All but the faults, which faulthandler is to report from the thread that they happen in."""
+    script = """
+        import os, signal, time
+        from pathlib import Path
+        import instep
+        from walker import Walker
+
+        others = set(os.listdir("/proc/self/task"))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        instep.set_num_threads(4)
+        Walker().step()
+        assert signal.pthread_sigmask(signal.SIG_SETMASK, mask) == {signal.SIGUSR2}
+        workers = set(os.listdir("/proc/self/task")) - others
+        assert len(workers) == 3
+
+        def blocked(worker):
+            status = Path(f"/proc/self/task/{worker}/status").read_text()
+            mask = int(status.split("SigBlk:")[1].split()[0], 16)
+            return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
+
+        faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
+        never = {signal.SIGKILL, signal.SIGSTOP}
+        for worker in workers:
+            for _ in range(1000):
+                if signal.SIGSEGV not in blocked(worker):
+                    break
+                time.sleep(0.01)  # the C library blocks everything until a thread has begun
+            assert blocked(worker) == signal.valid_signals() - faults - never
+    """
+    python(script)
