@@ -2,102 +2,115 @@
 
 from bug import Bug
 
-RULES, CONTRACT, DISPATCH = "tests/test_rules.py", "tests/test_contract.py", "tests/test_dispatch.py"
+COMBINATIONS = "tests/test_rules.py::test_every_combination_of_options"
+OFFSETS = "tests/test_rules.py::test_every_length_at_every_offset"
+MANY_STEPS = "tests/test_rules.py::test_many_steps"
+CUTS = "tests/test_rules.py::test_a_cut_before_the_last_line"
+MODE = "tests/test_rules.py::test_floating_point_mode"
+CENTERED = "tests/test_rules.py::test_centered_makes_no_nan"
+INDICES = "tests/test_contract.py::test_64_bit_indices"
+CONTRACT, DISPATCH = "tests/test_contract.py", "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
 CHECKPOINT, ATOMIC, DAMAGE = "tests/test_checkpoint.py", "tests/test_atomic.py", "tests/test_damage.py"
 
 BUGS = [
     # ---- the loop
-    Bug("last element left out", "csrc/kernels.c", "i < size; i++", "i + 1 < size; i++", RULES),
-    Bug("one element too many", "csrc/kernels.c", "i < size; i++", "i <= size; i++", RULES),
+    Bug("last element left out", "csrc/kernels.c", "i < size; i++", "i + 1 < size; i++", COMBINATIONS),
+    Bug("one element too many", "csrc/kernels.c", "i < size; i++", "i <= size; i++", OFFSETS),
     Bug(
         "32-bit index",
         "csrc/kernels.c",
         "for (size_t i = 0; i < size; i++)",
         "for (int i = 0; i < (int)size; i++)",
-        RULES,
+        INDICES,
     ),
-    Bug("third state not written", "csrc/kernels.c", "            third[i] = s[2];\n", "            ;\n", RULES),
-    Bug("fused multiply-add", "CMakeLists.txt", "-ffp-contract=off", "-ffp-contract=fast", RULES),
-    Bug("reciprocal for the division", "CMakeLists.txt", "-fno-math-errno", "-fno-math-errno -freciprocal-math", RULES),
+    Bug("third state not written", "csrc/kernels.c", "            third[i] = s[2];\n", "            ;\n", COMBINATIONS),
+    Bug("fused multiply-add", "CMakeLists.txt", "-ffp-contract=off", "-ffp-contract=fast", COMBINATIONS),
+    Bug(
+        "unsafe arithmetic",
+        "CMakeLists.txt",
+        "-fno-math-errno",
+        "-fno-math-errno -funsafe-math-optimizations",
+        COMBINATIONS,
+    ),
     # ---- the rule
     Bug(
         "eps on the wrong side of the root",
         "csrc/rules/rmsprop.h",
         "sqrt(v * c->unbias + c->eps_in) + c->eps_out",
         "sqrt(v * c->unbias + c->eps_out) + c->eps_in",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "momentum applied to the update too",
         "csrc/rules/rmsprop.h",
         "return c->lr_out * (*momentum_buffer = c->momentum * *momentum_buffer + u);",
         "return c->lr_out * (*momentum_buffer = c->momentum * (*momentum_buffer + u));",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "no look ahead",
         "csrc/rules/rmsprop.h",
         "return c->lr_out * (u + c->momentum * *momentum_buffer);",
         "return c->lr_out * *momentum_buffer;",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "products in another order",
         "csrc/rules/rmsprop.h",
         "c->one_minus_rho * (g * g)",
         "c->one_minus_rho * g * g",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "a coefficient formed in float",
         "csrc/rules/rmsprop.h",
         "c->one_minus_rho = 1 - o->rho;",
         "c->one_minus_rho = 1 - (float)o->rho;",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "variance not decayed with its increment",
         "csrc/rules/rmsprop.h",
         "c->rho * (*variance + c->one_minus_rho * d * d)",
         "c->rho * *variance + c->one_minus_rho * d * d",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "NaN clamped to a number",
         "csrc/rules/rmsprop.h",
         "d = d > LARGEST ? LARGEST : d;",
         "d = d <= LARGEST ? d : LARGEST;",
-        RULES,
+        COMBINATIONS,
     ),
-    Bug("huge differences not clamped", "csrc/rules/rmsprop.h", "    d = d < -LARGEST ? -LARGEST : d;\n", "", RULES),
+    Bug("huge differences not clamped", "csrc/rules/rmsprop.h", "    d = d < -LARGEST ? -LARGEST : d;\n", "", CENTERED),
     Bug(
         "bias corrected for the step before",
         "csrc/rules/rmsprop.h",
         "whole_power(o->rho, t)",
         "whole_power(o->rho, t - 1)",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "lr_in_momentum ignored",
         "csrc/rules/rmsprop.h",
         "o->momentum == 0 || o->lr_in_momentum != 0",
         "o->momentum == 0",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "weight decay of the other sign when maximizing",
         "csrc/rules/prepare.h",
         "*g = c->sign * *g + c->decay * *p;",
         "*g = c->sign * (*g + c->decay * *p);",
-        RULES,
+        COMBINATIONS,
     ),
     Bug(
         "no weight decay is a decay by 0",
         "csrc/rules/prepare.h",
         "if (weight_decay != 0 && !decoupled)",
         "if (!decoupled)",
-        RULES,
+        COMBINATIONS,
     ),
     # ---- the step
     Bug(
@@ -105,10 +118,10 @@ BUGS = [
         "csrc/step.c",
         "end - begin <= rest / a_line",
         "end - begin < rest / a_line",
-        RULES,
+        CUTS,
     ),
-    Bug("the caller's rounding used", "csrc/float_mode.h", "    _mm_setcsr(0x1f80);", "    ;", RULES),
-    Bug("the caller's rounding lost", "csrc/float_mode.h", "    _mm_setcsr(callers);", "    (void)callers;", RULES),
+    Bug("the caller's rounding used", "csrc/float_mode.h", "    _mm_setcsr(0x1f80);", "    ;", MODE),
+    Bug("the caller's rounding lost", "csrc/float_mode.h", "    _mm_setcsr(callers);", "    (void)callers;", MODE),
     Bug(
         "a missing gradient counted",
         "csrc/step.c",
