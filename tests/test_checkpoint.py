@@ -339,6 +339,14 @@ def test_more_params_than_were_saved_are_no_damage(tmp_path):
         instep.load(tmp_path / "checkpoint", {"w": np.ones(2)})
 
 
+def test_another_rule_is_no_damage(tmp_path, monkeypatch):
+    optimizer = small()
+    optimizer.save(tmp_path / "checkpoint")
+    monkeypatch.setattr(instep.RMSprop, "rule", "another")
+    with pytest.raises(ValueError, match="the state is of rmsprop, the optimizer of another"):
+        optimizer.load(tmp_path / "checkpoint")
+
+
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         small().load(tmp_path / "checkpoint")

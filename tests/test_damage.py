@@ -143,6 +143,14 @@ def in_options(name, value):
     return entries_changed(change)
 
 
+def in_checksums(change):
+    def changed(entries):
+        sums = change(json.loads(entries["__metadata__"]["checksums"]))
+        entries["__metadata__"]["checksums"] = json.dumps(sums, separators=(",", ":"))
+
+    return entries_changed(changed)
+
+
 def in_array(name, value):
     return entries_changed(lambda entries: entries["square_avg/w"].update({name: value}))
 
@@ -260,6 +268,8 @@ HOSTILE = {
     "checksums that are no object": in_metadata("checksums", "5"),
     "checksums that are a list": in_metadata("checksums", '["square_avg/w","momentum_buffer/w"]'),
     "no checksums": in_metadata("checksums", "{}"),
+    "a checksum too many": in_checksums(lambda sums: sums | {"more": "0" * 64}),
+    "checksums in another order": in_checksums(lambda sums: dict(reversed(sums.items()))),
     "checksums of nothing": in_metadata("checksums", '{"square_avg/w":null,"momentum_buffer/w":null}'),
     "a step count of -1": in_metadata("step_count", "-1"),
     "a step count of 1.0": in_metadata("step_count", "1.0"),
@@ -314,15 +324,20 @@ def test_a_file_of_a_newer_instep_says_so(loader):
 
 
 @pytest.mark.parametrize(
-    ("length", "most"),
-    [(None, 2**20), (50_000_000, 110_000_000), (2**32, 2**20)],
-    ids=["sound", "long", "beyond the limit"],
+    ("size", "length", "most"),
+    [
+        (8 * 2**30, None, 2**20),
+        (8 * 2**30, 50_000_000, 110_000_000),
+        (8 * 2**30, 2**32, 2**20),
+        (2**10, 99_000_000, 2**20),
+    ],
+    ids=["sound", "long", "beyond the limit", "beyond the file"],
 )
-def test_no_gigabytes_are_read_before_the_header_is_known_to_be_good(loader, length, most):
-    """Eight of them, which take no room on the disk."""
+def test_no_gigabytes_are_read_before_the_header_is_known_to_be_good(loader, size, length, most):
+    """Eight of them, which take no room on the disk; nor is room made for more than a file has."""
     content = loader.sound if length is None else length.to_bytes(8, "little") + loader.sound[8:]
     loader.path.write_bytes(content)
-    os.truncate(loader.path, 8 * 2**30)
+    os.truncate(loader.path, size)
     tracemalloc.start()
     try:
         with pytest.raises(instep.CheckpointError):
