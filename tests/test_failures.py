@@ -1,0 +1,190 @@
+"""The system runs out of threads or of memory: fewer threads or MemoryError, nothing half done, nothing leaked."""
+
+import subprocess
+
+import pytest
+
+from another_process import python
+
+pytestmark = pytest.mark.compiler
+
+# Preloaded, it counts the calls once armed, and lets the k-th of them fail, and those after it if told so.  Memory is
+# refused to this package and to NumPy alone: CPython 3.11 itself crashes when a dictionary's iterator gets none.
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+
+atomic_int armed, from_then_on, calls;
+atomic_long blocks;
+
+static int fails(void)
+{
+    int k = atomic_load(&armed);
+    if (k == 0)
+        return 0;
+    int call = atomic_fetch_add(&calls, 1) + 1;
+    return call == k || (call > k && atomic_load(&from_then_on));
+}
+
+#ifdef THREADS
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (!real)
+        real = dlsym(RTLD_NEXT, "pthread_create");
+    return fails() ? EAGAIN : real(thread, attributes, start, argument);
+}
+#else
+static int fails_for(void *caller)
+{
+    Dl_info where;
+    return atomic_load(&armed) != 0 && dladdr(caller, &where) != 0 && where.dli_fname != NULL
+           && (strstr(where.dli_fname, "instep/_core") || strstr(where.dli_fname, "_multiarray_umath")) && fails();
+}
+#define FAILS() fails_for(__builtin_return_address(0))
+
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+extern void __libc_free(void *);
+
+static void *counted(void *block)
+{
+    atomic_fetch_add(&blocks, block != NULL);
+    return block;
+}
+
+void *malloc(size_t size)
+{
+    return FAILS() ? NULL : counted(__libc_malloc(size));
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return FAILS() ? NULL : counted(__libc_calloc(count, size));
+}
+
+void *realloc(void *block, size_t size)
+{
+    if (FAILS())
+        return NULL;
+    void *moved = __libc_realloc(block, size);
+    atomic_fetch_add(&blocks, block == NULL && moved != NULL);
+    return moved;
+}
+
+void free(void *block)
+{
+    atomic_fetch_sub(&blocks, block != NULL);
+    __libc_free(block);
+}
+#endif
+"""
+
+SCRIPT_START = """
+    import ctypes, gc, os, sys
+    import numpy as np
+    import instep
+    from walker import Walker
+
+    shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    armed, calls, from_then_on = (ctypes.c_int.in_dll(shim, name) for name in ("armed", "calls", "from_then_on"))
+    blocks = ctypes.c_long.in_dll(shim, "blocks")
+"""
+
+
+def build(folder, *flags):
+    source, library = folder / "shim.c", folder / "shim.so"
+    source.write_text(SHIM)
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", *flags, source, "-o", library, "-ldl"], check=True, timeout=60)
+    return str(library)
+
+
+@pytest.mark.parametrize("from_then_on", [False, True])
+def test_the_kth_thread_cannot_be_made(from_then_on, tmp_path):
+    script = """
+        from_then_on.value = int(sys.argv[1])
+        count_threads = lambda: len(os.listdir("/proc/self/task"))
+        instep.set_num_threads(4)
+        for k in range(1, 6):
+            walker = Walker()
+            child = os.fork()  # which has no workers yet
+            if child == 0:
+                before = count_threads()
+                calls.value, armed.value = 0, k
+                walker.step()
+                assert calls.value == min(k, 3), calls.value
+                assert count_threads() - before == min(k - 1, 3)
+                assert walker.is_whole(1)
+                for _ in range(3):
+                    walker.step()
+                assert count_threads() - before == (min(k - 1, 3) if from_then_on.value else 3)
+                assert walker.is_whole(4)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0, k
+    """
+    script = SCRIPT_START + script.replace("\n    ", "\n")
+    python(script, int(from_then_on), LD_PRELOAD=build(tmp_path, "-DTHREADS"), OPENBLAS_NUM_THREADS="1")
+
+
+@pytest.mark.parametrize("action", ["make", "step", "copy", "rebind", "change", "functional"])
+def test_the_kth_block_of_memory_cannot_be_had(action, tmp_path):
+    """MemoryError and nothing written, until k is more than the call asks for; again, and no more blocks are held."""
+    script = """
+        instep.set_num_threads(1)
+        params = {"a": np.zeros((30, 30), np.float32), "b": [np.zeros(500), np.zeros(0)]}
+        grads = {"a": np.ones((30, 30), np.float32), "b": [np.ones(500), np.ones(0)]}
+        others = {"a": np.asfortranarray(grads["a"]), "b": grads["b"]}
+        optimizer = instep.RMSprop(params)
+        optimizer.step(grads)
+        param, grad, square_avg = np.zeros(500), np.ones(500), np.zeros(500)
+
+        def arrays():
+            return [params["a"], *params["b"], param, square_avg, *flat(optimizer.state)]
+
+        def flat(tree):
+            if isinstance(tree, np.ndarray):
+                return [tree]
+            return [leaf for branch in (tree.values() if isinstance(tree, dict) else tree) for leaf in flat(branch)]
+
+        actions = {
+            "make": lambda: instep.RMSprop(params, centered=True, momentum=0.9),
+            "step": lambda: optimizer.step(grads),
+            "copy": lambda: optimizer.step(others),
+            "rebind": lambda: optimizer.bind(grads),
+            "change": lambda: setattr(optimizer, "momentum", 0.0 if optimizer.momentum else 0.9),
+            "functional": lambda: instep.rmsprop(param, grad, square_avg=square_avg, step_count=1),
+        }
+        action = actions[sys.argv[1]]
+
+        def until_it_succeeds():
+            failures = 0
+            for k in range(1, 10_000):
+                before = optimizer.step_count, [array.tobytes() for array in arrays()]
+                calls.value, armed.value = 0, k
+                try:
+                    action()
+                except MemoryError:
+                    armed.value = 0
+                    failures += 1
+                    assert before == (optimizer.step_count, [array.tobytes() for array in arrays()]), k
+                finally:
+                    armed.value = 0
+                if calls.value < k:
+                    return failures
+            raise AssertionError("no end")
+
+        held = []
+        for _ in range(6):
+            failures = until_it_succeeds()
+            gc.collect()
+            held.append(blocks.value)
+        assert (failures > 0) is (sys.argv[1] in ("make", "copy", "change")), failures
+        assert held[-1] == held[-3] and held[-2] == held[-4], held  # "change" goes to and fro
+        optimizer.step(grads)
+    """
+    script = SCRIPT_START + script.replace("\n    ", "\n")
+    python(script, action, LD_PRELOAD=build(tmp_path), OPENBLAS_NUM_THREADS="1")
