@@ -9,7 +9,13 @@ CUTS = "tests/test_rules.py::test_a_cut_before_the_last_line"
 MODE = "tests/test_rules.py::test_floating_point_mode"
 CENTERED = "tests/test_rules.py::test_centered_makes_no_nan"
 INDICES = "tests/test_contract.py::test_64_bit_indices"
-CONTRACT, DISPATCH = "tests/test_contract.py", "tests/test_dispatch.py"
+NONE = "tests/test_contract.py::test_none_leaves_an_array_alone"
+NARROW = "tests/test_contract.py::test_options_that_float32_cannot_hold"
+OPTION = "tests/test_contract.py::test_bad_option"
+OVERLAP = "tests/test_contract.py::test_overlap_in_the_class"
+READ_ONLY = "tests/test_contract.py::test_buffer[param of class-read-only]"
+SWAPPED = "tests/test_contract.py::test_buffer[grad of step-byte order swapped]"
+DISPATCH = "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
 CHECKPOINT, ATOMIC, DAMAGE = "tests/test_checkpoint.py", "tests/test_atomic.py", "tests/test_damage.py"
 
@@ -127,7 +133,7 @@ BUGS = [
         "csrc/step.c",
         "arrays[k].step_count += arrays[k].grad != NULL;",
         "arrays[k].step_count++;",
-        CONTRACT,
+        NONE,
     ),
     # ---- options
     Bug(
@@ -135,9 +141,9 @@ BUGS = [
         "csrc/options.c",
         "if (status == INSTEP_OK && dtype == INSTEP_FLOAT32)",
         "if (false)",
-        CONTRACT,
+        NARROW,
     ),
-    Bug("NaN allowed", "csrc/options.c", "if (!isfinite(value))", "if (isinf(value))", CONTRACT),
+    Bug("NaN allowed", "csrc/options.c", "if (!isfinite(value))", "if (isinf(value))", OPTION),
     # ---- dispatch
     Bug(
         "a forced instruction set not honoured",
@@ -209,28 +215,28 @@ BUGS = [
         "src/instep/_core.pyx",
         "    return low < count and start[low] < _end(array)\n",
         "    return False\n",
-        CONTRACT,
+        OVERLAP,
     ),
     Bug(
         "parameters over each other allowed",
         "src/instep/_core.pyx",
         "if written[k][0] < written[k - 1][1]:",
         "if False:",
-        CONTRACT,
+        OVERLAP,
     ),
     Bug(
         "read-only arrays written",
         "src/instep/_core.pyx",
         "if not cnp.PyArray_ISWRITEABLE(array):",
         "if False:",
-        CONTRACT,
+        READ_ONLY,
     ),
     Bug(
         "swapped bytes taken",
         "src/instep/_core.pyx",
         "            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>grad)\n",
         "",
-        CONTRACT,
+        SWAPPED,
     ),
     # ---- files
     Bug(
