@@ -36,6 +36,11 @@ def median(row: Row, name: str, threads: int | None = None) -> float:
     return found
 
 
+def roof(row: Row, threads: int) -> float:
+    """The roof for so many threads: small arrays are walked faster by one."""
+    return min(median(row, ROOF, count) for count in {1, threads})
+
+
 def claims(result: dict[str, Any]) -> list[Claim]:
     """All that this run can judge."""
     return [
@@ -74,7 +79,7 @@ def of_sizes(result: dict[str, Any]) -> Iterator[Claim]:
     for threads in sorted({1, most}):
         yield at_least(
             f"one array of {spelled(largest['elements'])}, share of the roof, threads: {threads}",
-            0.95, median(largest, ROOF, threads) / median(largest, INSTEP, threads),
+            0.95, roof(largest, threads) / median(largest, INSTEP, threads),
         )  # fmt: skip
     tutorial = {size: median(row, TUTORIAL) / median(row, INSTEP, 1) for size, row in by_size.items()}
     for what, limit, chosen in (
@@ -116,7 +121,8 @@ def of_workloads(result: dict[str, Any]) -> Iterator[Claim]:
         there = {name: seconds for name in names if (seconds := find(row, name)) is not None}
         if there and ours is not None:
             fastest = min(there, key=there.__getitem__)
-            yield at_least(f"{title}, against {' / '.join(there)}", limit, there[fastest] / ours, f" ({fastest})")
+            those = "the best of " * (len(there) > 1) + ", ".join(name.removeprefix("torch.optim.") for name in there)
+            yield at_least(f"{title}, against {those}", limit, there[fastest] / ours, f" ({fastest})")
 
     yield from against("an RL policy", (NUMBA, OPTAX, COMPILED), 8)
     yield from against("an RL policy", (TUNED_NUMBA,), 1)

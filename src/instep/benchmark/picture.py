@@ -58,7 +58,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         for threads, color in {1: OURS, most: OURS_THREADED}.items():
             points = curve(rows, INSTEP, threads)
             axes.plot(*zip(*points, strict=True), color=color, linewidth=2.8, marker="o", markersize=4.5, zorder=5)
-            name = "instep" if threads == 1 else f"instep, {threads} threads"
+            name = "instep" if threads == 1 else f"instep, {counted(threads)}"
             labels.append((points[-1], name, color, "bold"))
         draw_walls(axes, rows, result)
         write_labels(axes, labels)
@@ -95,15 +95,22 @@ def draw_walls(axes: Any, rows: list[dict[str, Any]], result: dict[str, Any]) ->
     for roof in roofs.values():
         axes.plot([edge, right], [roof, roof], color=INK, linewidth=1, zorder=2)
     text = dict(fontsize=8.5, color=INK, va="top")
-    axes.text(left, divider / 1.38, f"the divider: {divider:.2f} ns", **text)
-    spelled = ", ".join(f"{roof:.2f} on {threads}" for threads, roof in roofs.items())
-    axes.text(right, min(roofs.values()) / 1.38, f"memory:\n{spelled}", ha="right", linespacing=1.3, **text)
-    axes.set_ylim(bottom=divider / 3)
+    axes.text(left, divider / 1.38, f"the divider: {divider:.2f} ns, one thread", **text)
+    spelled = "\n".join(f"{roof:.2f} ns, {counted(threads)}" for threads, roof in roofs.items())
+    axes.text(right, divider / 1.38, f"memory:\n{spelled}", ha="right", linespacing=1.3, **text)
+    axes.set_ylim(bottom=divider / 7)
+
+
+def counted(threads: int) -> str:
+    """So many threads, in words."""
+    return "one thread" if threads == 1 else f"{threads} threads"
 
 
 def write_labels(axes: Any, labels: list[tuple[tuple[int, float], str, str, str]]) -> None:
     """Each name at the end of its curve, moved up where two would touch."""
     right = max(point[0] for point, *_ in labels)
+    bottom, top = axes.get_ylim()
+    apart = (top / bottom) ** (1 / 27)
     lowest = 0.0
     for (x, y), label, color, weight in sorted(labels, key=lambda item: item[0][1]):
         if x < right:
@@ -111,7 +118,7 @@ def write_labels(axes: Any, labels: list[tuple[tuple[int, float], str, str, str]
                 label, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=color, weight=weight
             )
             continue
-        place = max(y, lowest * 1.34)
+        place = max(y, lowest * apart)
         lowest = place
         axes.annotate(
             label, (x, y), xytext=(right * 1.35, place), textcoords="data", va="center", color=color, weight=weight,

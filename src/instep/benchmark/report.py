@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .claims import claims, find, median, spelled
+from .claims import claims, find, median, roof, spelled
 from .peers import BARE, BOUND, INSTEP, PEERS
 from .suite import PLAIN, ROOF
 
@@ -79,7 +79,7 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
             str(threads),
             duration(seconds),
             f"{BYTES * row['elements'] / seconds * 1e-9:.1f}" if bytes_known else "",
-            f"{median(row, ROOF, threads) / seconds:.0%}" if bytes_known else "",
+            f"{roof(row, threads) / seconds:.0%}" if bytes_known else "",
             "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
             style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
         )
@@ -158,7 +158,7 @@ def markdown(result: dict[str, Any]) -> str:
         cells = []
         for row in rows:
             ours = median(row, INSTEP, most)
-            seconds = find(row, name, most if name in (ROOF, INSTEP) else None)
+            seconds = find(row, name, most if name == INSTEP else None)
             if seconds is None:
                 cells.append("")
             elif name == INSTEP:
