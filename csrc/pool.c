@@ -7,8 +7,12 @@
  *
  * A job is a range cut into one share a thread.  Whoever is done with its own share takes pieces from the others', so
  * a worker that wakes late, or never, costs nothing but its help: the caller does not wait for who has not come. */
+#if defined __linux__
+#define _GNU_SOURCE /* for the cores that threads run on */
+#else
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
+#endif
 #include "pool.h"
 
 #include "cpu.h"
@@ -66,6 +70,7 @@ static atomic_bool quit;
 /* Written by who holds `busy`, or by the fork handlers when nobody can. */
 static pthread_t workers[MAX_THREADS];
 static unsigned worker_count;
+static atomic_int slept_on[MAX_THREADS]; /* the core of a worker when it fell asleep last */
 
 static atomic_int wanted; /* threads, the caller's included; 0 until asked */
 
@@ -127,7 +132,42 @@ static bool has_news(unsigned jobs_seen)
     return atomic_load(&jobs_posted) != jobs_seen || atomic_load(&quit);
 }
 
-static void wait_for_news(unsigned jobs_seen)
+static int this_core(void)
+{
+#if defined __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* Sends the workers that sleep on this core to the others.
+ *
+ * A kernel that sees no cache shared between the cores, as in many a virtual machine, wakes a thread where it slept.
+ * Where that is the core of its waker it does not help the step but interrupts it, another core being idle or not. */
+static void leave_this_core(void)
+{
+#if defined __linux__
+    int here = this_core();
+    cpu_set_t others;
+
+    CPU_ZERO(&others);
+    for (unsigned k = 0; k < worker_count; k++) {
+        if (atomic_load_explicit(&slept_on[k], memory_order_relaxed) != here)
+            continue;
+        if (CPU_COUNT(&others) == 0) {
+            if (here < 0 || sched_getaffinity(0, sizeof others, &others) != 0)
+                return;
+            CPU_CLR((size_t)here, &others);
+            if (CPU_COUNT(&others) == 0)
+                return;
+        }
+        pthread_setaffinity_np(workers[k], sizeof others, &others);
+    }
+#endif
+}
+
+static void wait_for_news(unsigned home, unsigned jobs_seen)
 {
     int64_t deadline = nanoseconds() + AWAKE_NANOSECONDS;
     for (unsigned looks = 1; nanoseconds() < deadline; looks++) {
@@ -137,6 +177,7 @@ static void wait_for_news(unsigned jobs_seen)
     }
 
     pthread_mutex_lock(&sleep_mutex);
+    atomic_store_explicit(&slept_on[home - 1], this_core(), memory_order_relaxed);
     atomic_fetch_add(&sleepers, 1);
     while (!has_news(jobs_seen))
         pthread_cond_wait(&work_posted, &sleep_mutex);
@@ -144,12 +185,13 @@ static void wait_for_news(unsigned jobs_seen)
     pthread_mutex_unlock(&sleep_mutex);
 }
 
-static void *worker(void *home)
+static void *worker(void *share)
 {
+    unsigned home = (unsigned)(uintptr_t)share;
     while (!atomic_load(&quit)) {
         unsigned jobs_seen = atomic_load(&jobs_posted); /* before joining, so that no later job is missed */
-        join_job((unsigned)(uintptr_t)home);
-        wait_for_news(jobs_seen);
+        join_job(home);
+        wait_for_news(home, jobs_seen);
     }
     return NULL;
 }
@@ -192,6 +234,7 @@ static void wake_workers(unsigned count)
     /* Who counted itself among the sleepers is asleep once the mutex is free, and wakes faster if it stays free. */
     pthread_mutex_lock(&sleep_mutex);
     pthread_mutex_unlock(&sleep_mutex);
+    leave_this_core();
     for (unsigned k = 0; k < count; k++)
         pthread_cond_signal(&work_posted);
 }
