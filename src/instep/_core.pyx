@@ -974,4 +974,9 @@ def set_num_threads(threads):
 
 # ---- for other compiled modules ---------------------------------------------------------------------------------
 
-include "capi.pxi"
+cdef extern from "capsules.h":
+    object instep_capsule()
+    object instep_cython_functions()
+
+C_API = instep_capsule()
+__pyx_capi__ = instep_cython_functions()

@@ -1,0 +1,167 @@
+"""What is shipped: how the binaries are made, and with ``--soak`` that a commit makes one wheel, everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import instep
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = Path(instep.__file__).parent
+EXTENSIONS = sorted(PACKAGE.glob("_*.so"))
+C_API = re.findall(r"^INSTEP_API .*?(instep_\w+)\(", Path(instep.get_include(), "instep.h").read_text(), re.MULTILINE)
+OF_THE_SYSTEM = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+LARGEST_WHEEL = 500_000
+COMMIT_DATE = "1700000000"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into ELF files")
+
+
+def run(*words, **env):
+    done = subprocess.run(
+        [*map(str, words)], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(map(str, words))} failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
+    return done.stdout
+
+
+def readelf(option, file):
+    if shutil.which("readelf") is None:
+        pytest.fail("readelf is not on the PATH; where there is no linker, run: pytest -m 'not compiler'")
+    return run("readelf", "--wide", option, file, LC_ALL="C")
+
+
+def symbols(file):
+    """What is visible outside of it, and what it takes from others: names without versions."""
+    table = [line.split() for line in readelf("--dyn-syms", file).splitlines()]
+    names = [(row[6], row[7].split("@")[0]) for row in table if len(row) >= 8 and row[0][:-1].isdigit()]
+    return {name for section, name in names if section != "UND"}, {name for section, name in names if section == "UND"}
+
+
+@pytest.fixture(params=EXTENSIONS, ids=lambda file: file.name.split(".")[0])
+def extension(request):
+    return request.param
+
+
+def test_there_are_extensions():
+    assert "_core" in [file.name.split(".")[0] for file in EXTENSIONS]
+
+
+@pytest.mark.compiler
+def test_hardened(extension):
+    segments, dynamic = readelf("--segments", extension), readelf("--dynamic", extension)
+    assert re.search(r"GNU_STACK .* RW ", segments)
+    assert "GNU_RELRO" in segments
+    assert re.search(r"\(FLAGS\) .*BIND_NOW", dynamic)
+    assert "RPATH" not in dynamic
+    assert "RUNPATH" not in dynamic
+    assert not re.search(r"LOAD .* RWE ", segments)
+    taken = symbols(extension)[1]
+    assert "__stack_chk_fail" in taken
+    assert any(name.endswith("_chk") for name in taken)
+
+
+@pytest.mark.compiler
+def test_exports_its_init_and_the_c_api_alone(extension):
+    init = f"PyInit_{extension.name.split('.')[0]}"
+    exported = symbols(extension)[0]
+    assert init in exported
+    assert exported - {init} <= set(C_API)
+    if init == "PyInit__core":
+        assert exported == {init, *C_API}
+
+
+@pytest.mark.compiler
+def test_brings_no_runtime(extension):
+    assert set(re.findall(r"\(NEEDED\) .*\[(.*)\]", readelf("--dynamic", extension))) <= OF_THE_SYSTEM
+
+
+@pytest.mark.compiler
+def test_profilers_see_the_kernels_by_name(extension):
+    kernels = re.findall(r" (instep_rmsprop_f(?:32|64)_\w+)$", readelf("--symbols", extension), re.MULTILINE)
+    assert {name.split("_", 3)[3] for name in kernels} == set(instep._core.isas())
+
+
+def test_tells_no_path_of_the_build(extension):
+    assert str(PROJECT).encode() not in extension.read_bytes()
+
+
+def test_has_what_other_compiled_code_needs_and_no_sources():
+    shipped = {file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*") if "__pycache__" not in file.parts}
+    assert {"__init__.pxd", "py.typed", "include/instep.h", "include/instep_capi.h"} <= shipped
+    assert not [name for name in shipped if name.endswith((".pyx", ".c", ".o", ".a"))]
+
+
+# ---- built here, which takes a minute ---------------------------------------------------------------------------
+
+
+def build(kind, project, out):
+    """Run the build backend as a frontend does, without a network."""
+    call = f"import scikit_build_core.build as b, sys; b.build_{kind}(sys.argv[1])"
+    out.mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-c", call, out],
+        cwd=project,
+        env={**os.environ, "SOURCE_DATE_EPOCH": COMMIT_DATE, "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.fail(f"the {kind} of {project} does not build:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
+    return next(out.iterdir())
+
+
+def unpacked(sdist, folder):
+    folder.mkdir(parents=True)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    return next(folder.iterdir())
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def built(soak, tmp_path_factory):
+    """An sdist of the project, and the wheels of two folders that it was unpacked into."""
+    if not soak:
+        pytest.skip("builds two wheels: pytest --soak tests/test_wheel.py")
+    folder = tmp_path_factory.mktemp("built")
+    sdist = build("sdist", PROJECT, folder / "sdist")
+    places = [unpacked(sdist, folder / "a"), unpacked(sdist, folder / "elsewhere" / "and" / "deeper")]
+    return sdist, places, [build("wheel", place, place.parent / "wheel") for place in places]
+
+
+@pytest.mark.compiler
+def test_two_builds_have_one_hash(built):
+    first, second = built[2]
+    assert digest(first) == digest(second)
+
+
+@pytest.mark.compiler
+def test_the_sdist_makes_itself(built, tmp_path):
+    sdist, places, _ = built
+    assert digest(build("sdist", places[0], tmp_path / "again")) == digest(sdist)
+
+
+@pytest.mark.compiler
+def test_the_wheel_is_small_and_holds_the_package_alone(built):
+    wheel = built[2][0]
+    assert wheel.stat().st_size < LARGEST_WHEEL
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert {name.split("/")[0] for name in names} == {"instep", f"instep-{instep.__version__}.dist-info"}
+        assert {f"instep/{file.name}" for file in EXTENSIONS} <= set(names)
