@@ -13,7 +13,7 @@ enum {
 struct work {
     const instep_optimizer *optimizer;
     instep_array *arrays;
-    size_t count;
+    size_t count, states;
     enum instep_loop loop;
 };
 
@@ -41,15 +41,14 @@ static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int6
 #include "rules.def"
 }
 
-static size_t element_size(const instep_array *array)
+static size_t bytes(const instep_array *array)
 {
-    return array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
+    return array->size * (array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double));
 }
 
-static size_t lines(const instep_array *array)
+static size_t lines(size_t bytes)
 {
-    size_t a_line = LINE / element_size(array);
-    return array->grad ? array->size / a_line + (array->size % a_line != 0) : 0;
+    return (bytes + LINE - 1) / LINE;
 }
 
 /* The array that holds this line: the last one that starts at it or before. */
@@ -69,8 +68,8 @@ static size_t array_of_line(const struct work *work, size_t line)
 static void step_lines(void *context, size_t begin, size_t end)
 {
     const struct work *work = context;
-    instep_kernel *kernels[] = {instep_active_kernels(INSTEP_FLOAT32)[work->loop],
-                                instep_active_kernels(INSTEP_FLOAT64)[work->loop]};
+    instep_kernel *in_float = instep_active_kernels(INSTEP_FLOAT32)[work->loop];
+    instep_kernel *in_double = instep_active_kernels(INSTEP_FLOAT64)[work->loop];
     float_mode callers = float_mode_enter();
     struct plan plan;
 
@@ -82,19 +81,21 @@ static void step_lines(void *context, size_t begin, size_t end)
         if (array->step_count != plan.t)
             make_plan(&plan, work->optimizer, array->step_count);
 
-        size_t a_line = LINE / element_size(array);
-        size_t first = (begin - array->first_line) * a_line;
-        size_t rest = array->size - first;
-        size_t size = end - begin <= rest / a_line ? (end - begin) * a_line : rest;
-        size_t offset = first * element_size(array);
+        size_t offset = (begin - array->first_line) * LINE;
+        size_t length = (end - begin) * LINE;
+        if (length > bytes(array) - offset)
+            length = bytes(array) - offset;
         void *state[INSTEP_MAX_STATES];
-        for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
-            state[s] = array->state[s] ? (char *)array->state[s] + offset : NULL;
+        for (size_t s = 0; s < work->states; s++)
+            state[s] = (char *)array->state[s] + offset;
 
-        const void *coefficients = array->dtype == INSTEP_FLOAT32 ? (const void *)plan.in_float : &plan.in_double;
-        kernels[array->dtype](size, (char *)array->param + offset, (const char *)array->grad + offset, state, plan.how,
-                              coefficients);
-        begin += size / a_line + (size % a_line != 0);
+        if (array->dtype == INSTEP_FLOAT32)
+            in_float(length / sizeof(float), (char *)array->param + offset, (const char *)array->grad + offset, state,
+                     plan.how, plan.in_float);
+        else
+            in_double(length / sizeof(double), (char *)array->param + offset, (const char *)array->grad + offset, state,
+                      plan.how, &plan.in_double);
+        begin += lines(length);
     }
     float_mode_leave(callers);
 }
@@ -117,7 +118,8 @@ static int check_array(const instep_array *array, size_t states)
     return INSTEP_OK;
 }
 
-static int check_call(const instep_optimizer *optimizer, const instep_array *arrays, size_t count)
+/* Checks the call, and lays the lines of its arrays end to end. */
+static int check_call(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
 {
     int narrowest = INSTEP_FLOAT64; /* what is good for float32 is good for float64 */
     size_t states = instep_state_count(optimizer);
@@ -125,11 +127,14 @@ static int check_call(const instep_optimizer *optimizer, const instep_array *arr
 
     if (arrays == NULL && count != 0)
         return INSTEP_NULL_ARGUMENT;
+    *total = 0;
     for (size_t k = 0; k < count; k++) {
         if ((status = check_array(&arrays[k], states)) != INSTEP_OK)
             return status;
         if (arrays[k].dtype == INSTEP_FLOAT32)
             narrowest = INSTEP_FLOAT32;
+        arrays[k].first_line = *total;
+        *total += arrays[k].grad ? lines(bytes(&arrays[k])) : 0;
     }
     if ((status = instep_check(optimizer, narrowest, NULL)) != INSTEP_OK)
         return status;
@@ -137,18 +142,14 @@ static int check_call(const instep_optimizer *optimizer, const instep_array *arr
 }
 
 /* What was checked.  A fork sees all of it or nothing, counts included. */
-static void run(instep_optimizer *optimizer, instep_array *arrays, size_t count, int64_t step_count)
+static void run(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count)
 {
-    struct work work = {optimizer, arrays, count, instep_loop_of(optimizer)};
-    size_t total = 0;
+    struct work work = {optimizer, arrays, count, instep_state_count(optimizer), instep_loop_of(optimizer)};
 
     instep_pool_enter();
     optimizer->step_count = step_count;
-    for (size_t k = 0; k < count; k++) {
-        arrays[k].first_line = total;
+    for (size_t k = 0; k < count; k++)
         arrays[k].step_count += arrays[k].grad != NULL;
-        total += lines(&arrays[k]);
-    }
     if (total != 0)
         instep_pool_run(step_lines, &work, total, LINES_PER_THREAD);
     instep_pool_leave();
@@ -156,22 +157,24 @@ static void run(instep_optimizer *optimizer, instep_array *arrays, size_t count,
 
 int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count)
 {
-    int status = check_call(optimizer, arrays, count);
+    size_t total;
+    int status = check_call(optimizer, arrays, count, &total);
     if (status == INSTEP_OK)
-        run(optimizer, arrays, count, optimizer->step_count + 1);
+        run(optimizer, arrays, count, total, optimizer->step_count + 1);
     return status;
 }
 
 int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index)
 {
+    size_t total;
     if (index >= count)
         return INSTEP_BAD_INDEX;
     if (arrays == NULL || arrays[index].grad == NULL)
         return INSTEP_NULL_ARGUMENT;
-    int status = check_call(optimizer, &arrays[index], 1);
+    int status = check_call(optimizer, &arrays[index], 1, &total);
     if (status == INSTEP_OK) {
         int64_t steps_of_array = arrays[index].step_count + 1;
-        run(optimizer, &arrays[index], 1,
+        run(optimizer, &arrays[index], 1, total,
             optimizer->step_count > steps_of_array ? optimizer->step_count : steps_of_array);
     }
     return status;
