@@ -14,30 +14,30 @@ def test_interrupted_steps_are_whole_or_not_at_all():
         instep.set_num_threads(4)
         walker = Walker()
         begun = done = caught = 0
-        stop = threading.Event()
+        ready = False  # to be interrupted: inside the try, and nowhere else
 
         def interrupt():
+            global ready
             delays = random.Random(15)
             for _ in range(interrupts):
-                time.sleep(delays.uniform(0, 0.002))
-                before = caught
-                os.kill(os.getpid(), signal.SIGINT)
-                while caught == before:
+                while not ready:
                     time.sleep(0)
-            stop.set()
+                ready = False
+                time.sleep(delays.uniform(0, 0.002))
+                os.kill(os.getpid(), signal.SIGINT)
 
-        thread = threading.Thread(target=interrupt)
+        thread = threading.Thread(target=interrupt, daemon=True)
         thread.start()
-        while not stop.is_set():
+        while caught < interrupts:
             try:
-                while not stop.is_set():
+                ready = True
+                while True:
                     begun += 1
                     walker.step()
                     done += 1
             except KeyboardInterrupt:
                 caught += 1
         thread.join()
-        assert caught == interrupts
         assert done <= walker.optimizer.step_count <= begun
         assert walker.is_whole()
         walker.step()
