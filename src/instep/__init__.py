@@ -6,13 +6,13 @@ from . import _core, interchange, reference
 from ._build_config import VERSION as __version__
 from ._core import C_API, get_num_threads, set_num_threads
 from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds its functions
-from .checkpoint import CheckpointError
 from .config import show_config
 from .embedding import get_include
 from .functional import rmsprop, square_avg_of, variance_of
 from .optimizers import RMSprop
 from .presets import presets
 from .resume import load
+from .state_dict import CheckpointError
 from .threads import num_threads
 
 __all__ = [

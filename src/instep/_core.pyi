@@ -24,6 +24,12 @@ class Function:
         self, param: Any, grad: Any, states: tuple[Any, ...], step_count: int, options: tuple[float | bool, ...]
     ) -> None: ...
 
+@final
+class Nest:
+    @staticmethod
+    def of(value: Any, leaves: list[Any], paths: list[tuple[Any, ...]]) -> Nest: ...
+    def build(self, leaves: list[Any]) -> Any: ...
+
 class Stepper:
     count: int
     _options: Options

@@ -36,7 +36,7 @@ import numpy as np
 
 from .atomic import replace_file
 from .functional import Array
-from .state_dict import StateDict, check
+from .state_dict import CheckpointError, StateDict, check
 
 VERSION = 1
 LONGEST_HEADER = 100_000_000  # the limit of safetensors
@@ -48,10 +48,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
-
-
-class CheckpointError(ValueError):
-    """A file is not a checkpoint, is damaged, or was written by a newer instep."""
 
 
 def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:

@@ -1,6 +1,6 @@
 """What other compiled code needs to find."""
 
-from pathlib import Path
+import os
 
 
 def get_include() -> str:
@@ -11,4 +11,4 @@ def get_include() -> str:
     str
         For the include folders of an extension that does ``cimport instep`` or reads the capsule ``instep.C_API``.
     """
-    return str(Path(__file__).parent / "include")
+    return os.path.join(os.path.dirname(__file__), "include")

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import numpy as np
 
-from . import checkpoint
 from ._core import Options, Stepper
 from .functional import Array, square_avg_of
 from .presets import preset_options
@@ -104,6 +103,8 @@ class Optimizer(Stepper):
         TypeError, ValueError
             As for `state_dict`.
         """
+        from . import checkpoint  # not before it is needed: a step does without json and hashlib
+
         checkpoint.write(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -126,6 +127,8 @@ class Optimizer(Stepper):
 
         Whatever is raised, nothing has changed.
         """
+        from . import checkpoint
+
         self.load_state_dict(checkpoint.read(path))
 
     def __reduce__(self) -> Any:

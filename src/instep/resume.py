@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import checkpoint
 from .optimizers import Optimizer
 
 
@@ -41,6 +40,8 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     >>> instep.load(path, {"w": np.zeros(3)}).options["lr"]
     0.5
     """
+    from . import checkpoint
+
     state_dict = checkpoint.read(path)
     classes = {cls.rule: cls for cls in Optimizer.__subclasses__() if cls.__module__ == Optimizer.__module__}
     optimizer: Optimizer = classes[state_dict["rule"]](params, **state_dict["options"])

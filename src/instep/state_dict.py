@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 LARGEST_COUNT = 2**63 - 2
 
 
+class CheckpointError(ValueError):
+    """A file is not a checkpoint, is damaged, or was written by a newer instep."""
+
+
 class StateDict(TypedDict):
     """What `Optimizer.state_dict` gives, the step counts and the arrays under their place, as `spell_path` has it."""
 

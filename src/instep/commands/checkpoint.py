@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from .. import checkpoint
+from ..state_dict import CheckpointError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what is inside; 1 if the file is not sound or cannot be read."""
     try:
         state_dict = checkpoint.read(arguments.file)
-    except (checkpoint.CheckpointError, OSError) as error:
+    except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{arguments.file}: sound, {state_dict['rule']} after {state_dict['step_count']} steps")
