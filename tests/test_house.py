@@ -46,7 +46,7 @@ def test_the_rule_is_public(rule):
     assert name in instep.__all__, f"instep.__all__ does not have {name}"
     assert rule in instep.__all__, f"instep.__all__ does not have {rule}"
     assert getattr(instep, name) is CLASSES[rule], f"instep.{name} is not the class of {rule}"
-    assert callable(function(rule)), f"src/instep/functional.py has no {rule}"
+    assert callable(function(rule)), f"src/instep/optimizers.py has no {rule}"
     assert callable(twin(rule)), f"src/instep/reference.py has no {rule}"
 
 

@@ -8,9 +8,9 @@ from ._core import C_API, get_num_threads, set_num_threads
 from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds its functions
 from .config import show_config
 from .embedding import get_include
-from .functional import rmsprop, square_avg_of, variance_of
-from .optimizers import RMSprop
+from .optimizers import RMSprop, rmsprop
 from .presets import presets
+from .reference import square_avg_of, variance_of
 from .resume import load
 from .state_dict import CheckpointError
 from .threads import num_threads

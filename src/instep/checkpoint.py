@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from .atomic import replace_file
-from .functional import Array
+from .reference import Array
 from .state_dict import CheckpointError, StateDict, check
 
 VERSION = 1

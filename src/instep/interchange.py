@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 
 from ._core import Nest
-from .functional import Array, square_avg_of, variance_of
 from .optimizers import RMSprop
 from .presets import preset_options
+from .reference import Array, square_avg_of, variance_of
 from .state_dict import StateDict, spell_path
 
 __all__ = ["from_keras", "from_optax", "from_torch", "to_keras", "to_optax", "to_torch"]

@@ -1,4 +1,4 @@
-"""One class a rule: what a trainer holds."""
+"""What users import: a rule as a class that holds state, and as a function of one array whose state the caller owns."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import numpy as np
 
-from ._core import Options, Stepper
-from .functional import Array, square_avg_of
+from ._core import Function, Options, Stepper
 from .presets import preset_options
+from .reference import Array, square_avg_of
 from .state_dict import StateDict, restore, state_dict_of
 
 Value = TypeVar("Value", float, bool)
@@ -313,3 +313,124 @@ class RMSprop(Optimizer):
 
 
 _RMSPROP_OPTIONS = frozenset(Options(RMSprop.rule).values())
+
+
+_rmsprop = Function(
+    "rmsprop",
+    states=("square_avg", "variance", "grad_avg", "momentum_buffer"),
+    options=(
+        "lr",
+        "rho",
+        "eps",
+        "eps_inside",
+        "momentum",
+        "nesterov",
+        "lr_in_momentum",
+        "centered",
+        "initial_square_avg",
+        "bias_correction",
+        "weight_decay",
+        "decoupled_weight_decay",
+        "maximize",
+    ),
+)
+
+
+def rmsprop(
+    param: Array,
+    grad: Array,
+    square_avg: Array | None = None,
+    *,
+    variance: Array | None = None,
+    grad_avg: Array | None = None,
+    momentum_buffer: Array | None = None,
+    step_count: int = 1,
+    lr: float = 1e-3,
+    rho: float = 0.9,
+    eps: float = 1e-8,
+    eps_inside: bool = False,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    centered: bool = False,
+    initial_square_avg: float = 0.0,
+    bias_correction: bool = False,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+) -> None:
+    """Take one RMSprop step on one array, in place.
+
+    ::
+
+        square_avg <- rho square_avg + (1 - rho) grad^2
+        param      <- param - lr grad / (sqrt(square_avg) + eps)
+
+    `instep.RMSprop` documents every option and its formula; `instep.reference.rmsprop` spells them out in NumPy and
+    leaves the same bits.
+
+    Parameters
+    ----------
+    param : numpy.ndarray
+        float32 or float64, of any shape, C- or Fortran-contiguous.  Updated in place.
+    grad : numpy.ndarray
+        Of the shape and dtype of `param`.  Not modified.  Copied first when it is not laid out as `param`.
+    square_avg : numpy.ndarray
+        The running average of the squared gradient, of the shape, dtype and layout of `param`.  Updated in place.
+        Start it at 0, or wherever the dialect does.  Needed unless `centered`.
+    variance, grad_avg : numpy.ndarray
+        The running variance and average of the gradient, likewise; needed when `centered`, in the place of
+        `square_avg`.
+    momentum_buffer : numpy.ndarray
+        The momentum, likewise, started at 0; needed when `momentum` is not 0.
+    step_count : int
+        Which step this is, from 1.  Only `bias_correction` depends on it.
+    lr, rho, eps, eps_inside, momentum, nesterov, lr_in_momentum, centered, initial_square_avg, bias_correction, \
+weight_decay, decoupled_weight_decay, maximize
+        As for `instep.RMSprop`.  `initial_square_avg` changes nothing here, where the caller makes the state; it may be
+        given so that one set of options serves both.
+
+    Raises
+    ------
+    TypeError
+        An argument is not an array, or of another dtype, or a state that these options need is missing, or one that
+        they do not need is given.
+    ValueError
+        An array is read-only, not contiguous, of another shape, or shares memory with another one; an option is out
+        of its range or contradicts another.
+
+    Whatever is raised, nothing has been written.
+
+    References
+    ----------
+    Geoffrey Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np, instep
+    >>> param, square_avg = np.zeros(2), np.zeros(2)
+    >>> instep.rmsprop(param, np.array([0.5, 0.0]), square_avg, lr=0.1)
+    >>> param.round(4)
+    array([-0.3162,  0.    ])
+    """
+    _rmsprop.step(
+        param,
+        grad,
+        (square_avg, variance, grad_avg, momentum_buffer),
+        step_count,
+        (
+            lr,
+            rho,
+            eps,
+            eps_inside,
+            momentum,
+            nesterov,
+            lr_in_momentum,
+            centered,
+            initial_square_avg,
+            bias_correction,
+            weight_decay,
+            decoupled_weight_decay,
+            maximize,
+        ),
+    )

@@ -13,6 +13,8 @@ import numpy as np
 
 from ._core import Options
 
+Array = np.ndarray[Any, Any]
+
 
 def rmsprop(
     param: Any,
@@ -67,6 +69,24 @@ def rmsprop(
             if not lr_in_momentum:
                 update = lr * update
         param -= update
+
+
+def variance_of(square_avg: Array, grad_avg: Array) -> Array:
+    """The variance that centered RMSprop carries, from the averages that other libraries carry.
+
+    ``square_avg - grad_avg**2``, and 0 where rounding makes that negative.  A new array.
+    """
+    variance: Array = np.maximum(square_avg - grad_avg * grad_avg, 0)
+    return variance
+
+
+def square_avg_of(variance: Array, grad_avg: Array) -> Array:
+    """The average of the squared gradient that other libraries carry, from the state of centered RMSprop.
+
+    ``variance + grad_avg**2``.  A new array.
+    """
+    square_avg: Array = variance + grad_avg * grad_avg
+    return square_avg
 
 
 RMSPROP_OPTIONS = frozenset(Options("rmsprop").values())

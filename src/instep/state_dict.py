@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from ._core import Options
-from .functional import Array
+from .reference import Array
 
 if TYPE_CHECKING:
     from .optimizers import Optimizer

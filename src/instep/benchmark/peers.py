@@ -20,8 +20,8 @@ import numpy as np
 
 from .. import optimizers, reference
 from .._core import set_num_threads
-from ..functional import Array
 from ..optimizers import RMSprop
+from ..reference import Array
 
 LR, RHO, EPS = 1e-2, 0.99, 1e-8
 Arrays = list[Array]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional
+from .. import optimizers
 from .._bench import Walk
 from .._core import get_num_threads, set_num_threads
 from ..optimizers import RMSprop
@@ -286,7 +286,7 @@ def overhead(count: int, effort: Effort, report: Report) -> list[Row]:
 def function(effort: Effort, report: Report) -> list[Row]:
     """A call of the function on ten elements."""
     (param,), (grad,), (square_avg,) = make_arrays([(10,)])
-    names = {"rmsprop": functional.rmsprop, "param": param, "grad": grad, "square_avg": square_avg}
+    names = {"rmsprop": optimizers.rmsprop, "param": param, "grad": grad, "square_avg": square_avg}
     call = Timer("rmsprop(param, grad, square_avg, lr=0.01)", globals=names)
     return [row([(10,)], interleave([Contender(peers.INSTEP, 1, call.timeit)], effort, report))]
 
