@@ -444,7 +444,7 @@ cdef class Nest:
         built = [child.build(leaves) for child in self.children]
         if self.kind == MAPPING:
             return dict(zip(self.keys, built, strict=True))
-        if self.container is list:
+        if issubclass(self.container, list):
             return built
         return self.container(*built) if hasattr(self.container, "_fields") else tuple(built)
 
@@ -480,6 +480,7 @@ cdef class Stepper:
     cdef PyObject **held
     cdef list bound
     cdef bint bound_in_place
+    cdef Py_ssize_t copied  # the last one that had to be
 
     def __cinit__(self, *args, **kwargs):
         self.count = 0
@@ -778,7 +779,6 @@ cdef class Stepper:
         TypeError, ValueError
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
-        cdef list leaves = []
         cdef Py_ssize_t k
         self.acquire()
         try:
@@ -786,16 +786,15 @@ cdef class Stepper:
             if grads is None:
                 self.bound = None
                 return
+            self.copied = -1
             self.collect(self.nest, grads, ())
             self.check_any()
-            Nest.of(grads, leaves, [])
-            for k in range(self.count):
-                if leaves[k] is not None and self.held[k] is not <PyObject *>leaves[k]:
-                    raise ValueError(
-                        f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter: it would be "
-                        "copied once, here, and not at each step; bind a contiguous array"
-                    )
-            self.bound = leaves
+            if self.copied >= 0:
+                raise ValueError(
+                    f"{_spell('grads', self.paths[self.copied])} is not laid out in memory as its parameter: it would "
+                    "be copied once, here, and not at each step; bind a contiguous array"
+                )
+            self.bound = [None if self.held[k] is NULL else <object>self.held[k] for k in range(self.count)]
         finally:
             self.let_go()
             instep_lock_release(&self.lock)
@@ -873,6 +872,8 @@ cdef class Stepper:
             array = <cnp.ndarray>grad
         else:
             array = _grad_in_layout(_spell("grads", self.paths[k]), grad, param)
+            if array is not grad:
+                self.copied = k
         if _start(array) != self.known_grad[k]:
             if _overlapped(array, self.written_start, self.written_end, self.written_count):
                 raise ValueError(f"{_spell('grads', self.paths[k])} overlaps a parameter or state in memory")

@@ -35,6 +35,8 @@ class Option(Generic[Value]):
 class Optimizer(Stepper):
     """What the rules have in common; use a rule's class, such as `RMSprop`."""
 
+    __slots__ = ("__weakref__",)  # and no __dict__: a misspelt option is an AttributeError
+
     rule: ClassVar[str]
 
     @property
@@ -242,6 +244,8 @@ class RMSprop(Optimizer):
     >>> weights["w"][0, 0].round(4)
     np.float32(0.6838)
     """
+
+    __slots__ = ()
 
     rule = "rmsprop"
 
