@@ -62,12 +62,14 @@
 extern "C" {
 #endif
 
-/* Goes up when a struct, an enum value or the meaning of a call changes. */
+/** Goes up when a struct, an enum value or the meaning of a call changes. */
 #define INSTEP_ABI_VERSION 1
+/** How many options a rule may have. */
 #define INSTEP_MAX_OPTIONS 16
+/** How many state arrays a rule may have. */
 #define INSTEP_MAX_STATES 3
 
-/* What the functions return that can fail. */
+/** What the functions return that can fail. */
 typedef enum instep_status {
     INSTEP_OK = 0,
     INSTEP_NULL_ARGUMENT = 1,
@@ -99,11 +101,14 @@ typedef enum instep_status {
     INSTEP_DECAY_PAST_ZERO = 52
 } instep_status;
 
+/** The type of the elements. */
 typedef enum instep_dtype { INSTEP_FLOAT32 = 0, INSTEP_FLOAT64 = 1 } instep_dtype;
 
-/* A rule with its options and its count of steps.  Plain data: copy it, keep it on the stack, write it to a file.
+/**
+ * A rule with its options and its count of steps.  Plain data: copy it, keep it on the stack, write it to a file.
  * Fill it with instep_init, change it with instep_set; option[k] is the one that instep_option_name calls k, flags
- * as 0 and 1, and every step checks them all. */
+ * as 0 and 1, and every step checks them all.
+ */
 typedef struct instep_optimizer {
     uint32_t abi_version;
     uint32_t rule;
@@ -111,12 +116,14 @@ typedef struct instep_optimizer {
     double option[INSTEP_MAX_OPTIONS];
 } instep_optimizer;
 
-/* One parameter array and what goes with it, all of `size` elements of `dtype`.
+/**
+ * One parameter array and what goes with it, all of `size` elements of `dtype`.
  *
  * state: as many as instep_state_count says, in the order of instep_state_name.  The others are not looked at.
  * grad: NULL leaves this array alone, and its count where it is.
  * step_count: how often this array has been stepped; start it at 0.  Bias correction goes by it.
- * reserved, first_line: need not be set. */
+ * reserved, first_line: need not be set.
+ */
 typedef struct instep_array {
     size_t size;
     uint32_t dtype;
@@ -128,55 +135,67 @@ typedef struct instep_array {
     uint64_t first_line;
 } instep_array;
 
-/* What a status means, in words; those from INSTEP_NOT_FINITE on follow the name of an option.  Never NULL. */
+/** What a status means, in words; those from INSTEP_NOT_FINITE on follow the name of an option.  Never NULL. */
 INSTEP_API const char *instep_message(int status);
-/* INSTEP_ABI_VERSION of the library that runs, to be compared with that of the header. */
+/** INSTEP_ABI_VERSION of the library that runs, to be compared with that of the header. */
 INSTEP_API int instep_abi_version(void);
 
 /* ---- rules and their options, by name ---------------------------------------------------------------------------
- * Names outlive the program.  An index past the end gives NULL. */
+ * Names outlive the program.  An index past the end gives NULL.
+ */
 
+/** The rules there are. */
 INSTEP_API const char *instep_rule_name(size_t rule);
+/** The options of this one's rule. */
 INSTEP_API const char *instep_option_name(const instep_optimizer *optimizer, size_t option);
-/* 1 for an option that is on or off, 0 for one that is a number. */
+/** 1 for an option that is on or off, 0 for one that is a number. */
 INSTEP_API int instep_option_is_flag(const instep_optimizer *optimizer, size_t option);
 
-/* The rule of that name with its default options and no step taken. */
+/** The rule of that name with its default options and no step taken. */
 INSTEP_API int instep_init(instep_optimizer *optimizer, const char *rule);
-/* Sets one option after checking the value by itself; how options go together is seen by instep_check. */
+/** Sets one option after checking the value by itself; how options go together is seen by instep_check. */
 INSTEP_API int instep_set(instep_optimizer *optimizer, const char *option, double value);
+/** Reads one option. */
 INSTEP_API int instep_get(const instep_optimizer *optimizer, const char *option, double *value);
-/* Are these options good for arrays of this type?  If not, *option (when option is not NULL) is the one at fault. */
+/** Are these options good for arrays of this type?  If not, `option` is set to the one at fault, unless it is NULL. */
 INSTEP_API int instep_check(const instep_optimizer *optimizer, int dtype, const char **option);
 
-/* The state arrays that these options need, and the value that each starts at. */
+/** How many state arrays these options need. */
 INSTEP_API size_t instep_state_count(const instep_optimizer *optimizer);
+/** Their names, in the order of instep_array.state. */
 INSTEP_API const char *instep_state_name(const instep_optimizer *optimizer, size_t state);
+/** The value that each starts at. */
 INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t state);
 
 /* ---- the step --------------------------------------------------------------------------------------------------- */
 
-/* Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written.  From INSTEP_NOT_FINITE on,
- * instep_check names the option. */
+/**
+ * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written.  From INSTEP_NOT_FINITE on,
+ * instep_check names the option.
+ */
 INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
-/* Steps arrays[index] only, which must have a gradient.  A sweep over all arrays counts as one step. */
+/** Steps arrays[index] only, which must have a gradient.  A sweep over all arrays counts as one step. */
 INSTEP_API int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index);
 
 /* ---- instruction sets ------------------------------------------------------------------------------------------- */
 
-/* The sets compiled in, lowest first; NULL past the end. */
+/** The sets compiled in, lowest first; NULL past the end. */
 INSTEP_API const char *instep_isa_name(size_t isa);
-/* 1 if this processor runs it. */
+/** 1 if this processor runs it. */
 INSTEP_API int instep_isa_available(size_t isa);
+/** The one that steps run. */
 INSTEP_API const char *instep_active_isa(void);
-/* Forces one, for the whole process.  NULL chooses the highest available, as at start. */
+/** Forces one, for the whole process.  NULL chooses the highest available, as at start. */
 INSTEP_API int instep_set_isa(const char *name);
 
 /* ---- threads ---------------------------------------------------------------------------------------------------- */
 
-/* How many threads a large step of this process may use, the caller's included; the same bits whatever their number.
- * 0 asks for the default: the processors that affinity and control groups leave.  No environment variable is read. */
+/**
+ * How many threads a large step of this process may use, the caller's included; the same bits whatever their number.
+ * 0 asks for the default: the processors that affinity and control groups leave.  No environment variable is read.
+ */
 INSTEP_API int instep_set_threads(int threads);
+/** The number set, or the default. */
 INSTEP_API int instep_get_threads(void);
 
 #ifdef __cplusplus

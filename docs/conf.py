@@ -19,9 +19,11 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 exclude_patterns = ["_build", "conftest.py"]
 default_role = "py:obj"
 autodoc_typehints = "none"
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 
 hawkmoth_root = str(Path(__file__).parents[1] / "csrc")
+hawkmoth_compiler = "cc"
 hawkmoth_clang = ["-std=c11", "-DINSTEP_API="]
 
 html_theme = "furo"

@@ -20,7 +20,7 @@ from instep._core import Options
 from memory_window import WINDOW, window
 from trials import CLASSES, assert_same_bits, combinations, expected, function, one_of_each_loop, states_of
 
-# ---- promise 9: the table of buffers ----------------------------------------------------------------------------
+# ---- the table of buffers ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,7 +149,7 @@ def test_a_write_to_a_map_reaches_the_file(tmp_path):
     assert (array != 0).all()
 
 
-# ---- promise 8: a rejected call changes nothing -----------------------------------------------------------------
+# ---- a rejected call changes nothing ----------------------------------------------------------------------------
 
 POSITIONS = [0, 2, 4]
 STEP_DOORS = ["step", "bind"]
@@ -397,7 +397,7 @@ def test_bad_step_count(step_count):
     assert all((array == 1).all() for array in arrays)
 
 
-# ---- promise 10: overlap ----------------------------------------------------------------------------------------
+# ---- overlap ----------------------------------------------------------------------------------------------------
 
 
 def random_layout(random, count):
@@ -484,7 +484,7 @@ def test_overlap_with_state_that_an_option_makes():
         optimizer.step([optimizer.state["momentum_buffer"][0]])
 
 
-# ---- promise 12: indices are 64 bits wide -----------------------------------------------------------------------
+# ---- indices are 64 bits wide -----------------------------------------------------------------------------------
 
 BEYOND = [2**31 + 17, 2**32 + 17]
 

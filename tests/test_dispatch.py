@@ -1,4 +1,4 @@
-"""Which compilation of the loops runs, and what may not be in any of them (promise 3)."""
+"""Which compilation of the loops runs, and what may not be in any of them."""
 
 import os
 import re

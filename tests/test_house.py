@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import buffers
 import instep
 from instep import _core
 from trials import CLASSES, NUMBERS, function, one_of_each_loop, states_of, twin
@@ -274,6 +275,12 @@ def test_no_file_names_a_home():
         if HOME.search(line)
     ]
     assert not found, f"a path of somebody's machine stands in {', '.join(found)}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/buffers.md"])
+def test_the_table_of_buffers_is_the_one_that_is_tested(page, capsys):
+    buffers.main()
+    assert f"<!-- buffers -->\n{capsys.readouterr().out}<!-- /buffers -->" in (ROOT / page).read_text()
 
 
 def test_every_test_file_is_in_the_table():

@@ -44,7 +44,7 @@ def optimizer_with(rule, options, arrays, steps_before=0):
     return optimizer
 
 
-# ---- promise 1: the bits of the twin ----------------------------------------------------------------------------
+# ---- the bits of the twin ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("door", ["function", "class"])
@@ -147,7 +147,7 @@ def test_many_steps(rule, dtype, isa):
         assert_same_bits(dict(param=own, grad=arrays["grad"], **states), arrays, f"{options}")
 
 
-# ---- promise 2: threads, alignment, tail, cut -------------------------------------------------------------------
+# ---- threads, alignment, tail, cut ------------------------------------------------------------------------------
 
 
 def test_every_length_at_every_offset(rule, dtype, isa, soak):
@@ -268,7 +268,7 @@ def test_a_step_of_slices(rule, dtype, isa):
             assert_same_bits(pieces, after, f"cut at {cuts}, {options}")
 
 
-# ---- promise 4: the caller's floating-point environment ---------------------------------------------------------
+# ---- the caller's floating-point environment --------------------------------------------------------------------
 
 
 def test_the_modes_are_modes():
@@ -325,7 +325,7 @@ def test_floating_point_mode_of_workers(mode):
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=os.path.dirname(__file__))
 
 
-# ---- promise 5: NaN and infinity stay in their element ----------------------------------------------------------
+# ---- NaN and infinity stay in their element ---------------------------------------------------------------------
 
 
 def test_poison_stays_in_its_element(rule, dtype, isa):
@@ -350,7 +350,7 @@ def test_poison_stays_in_its_element(rule, dtype, isa):
                     assert poisoned[other].tobytes() == clean[other].tobytes(), (size, place, name, other, options)
 
 
-# ---- promise 6: centered never makes a NaN ----------------------------------------------------------------------
+# ---- centered never makes a NaN ---------------------------------------------------------------------------------
 
 
 def centered_trials(random, kind, dtype, trials):

@@ -149,20 +149,20 @@ class RMSprop(Optimizer):
 
     For every element, in this order:
 
-    ==============================================================  =====================================
-    ``g = -grad``                                                   if `maximize`, else ``g = grad``
-    ``p = (1 - lr weight_decay) p``                                 if `decoupled_weight_decay`
-    ``g = g + weight_decay p``                                      else, if `weight_decay` is not 0
-    ``v = rho v + (1 - rho) g^2``                                   v is ``square_avg``
+    ===============================================================  =====================================
+    ``g = -grad``                                                    if `maximize`, else ``g = grad``
+    ``p = (1 - lr weight_decay) p``                                  if `decoupled_weight_decay`
+    ``g = g + weight_decay p``                                       else, if `weight_decay` is not 0
+    ``v = rho v + (1 - rho) g^2``                                    v is ``square_avg``
     ``d = g - m; v = rho (v + (1 - rho) d d); m = m + (1 - rho) d``  if `centered`; v is ``variance``,
-                                                                    m is ``grad_avg``
-    ``c = v / (1 - rho^t)``                                         if `bias_correction`, else ``c = v``
-    ``u = g / (sqrt(c) + eps)``                                     ``g / sqrt(c + eps)`` if `eps_inside`
-    ``p = p - lr u``                                                if `momentum` is 0
-    ``b = momentum b + u; p = p - lr b``                            b is ``momentum_buffer``
-    ``b = momentum b + lr u; p = p - b``                            if `lr_in_momentum`
-    ``b`` in the last step becomes ``u + momentum b``               if `nesterov` (``lr u + ...`` likewise)
-    ==============================================================  =====================================
+                                                                     m is ``grad_avg``
+    ``c = v / (1 - rho^t)``                                          if `bias_correction`, else ``c = v``
+    ``u = g / (sqrt(c) + eps)``                                      ``g / sqrt(c + eps)`` if `eps_inside`
+    ``p = p - lr u``                                                 if `momentum` is 0
+    ``b = momentum b + u; p = p - lr b``                             b is ``momentum_buffer``
+    ``b = momentum b + lr u; p = p - b``                             if `lr_in_momentum`
+    ``b`` in the last step becomes ``u + momentum b``                if `nesterov` (``lr u + ...`` likewise)
+    ===============================================================  =====================================
 
     Every coefficient, such as ``1 - rho``, is formed in double and rounded once to the dtype of the array.  The result
     has the bits of `instep.reference.rmsprop`, on every instruction set, for any number of threads.
