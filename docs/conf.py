@@ -16,7 +16,7 @@ extensions = [
     "hawkmoth",
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
-exclude_patterns = ["_build", "conftest.py"]
+exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_typehints = "none"
 napoleon_use_ivar = True
