@@ -34,7 +34,7 @@ def fit(double[:, ::1] x, double[::1] y, int steps, dict options):
     cdef double[::1] w = weights, g = np.zeros(x.shape[1]), v = np.zeros(x.shape[1])
     cdef instep.instep_optimizer rmsprop
     cdef instep.instep_array array
-    cdef int status, step
+    cdef int status, _step
 
     if instep.instep_init(&rmsprop, "rmsprop") != instep.INSTEP_OK:
         raise RuntimeError("instep has no rmsprop")
@@ -49,7 +49,7 @@ def fit(double[:, ::1] x, double[::1] y, int steps, dict options):
     array.grad = &g[0]
     array.state[0] = &v[0]
     with nogil:
-        for step in range(steps):
+        for _step in range(steps):
             find_gradient(x, y, w, g)
             status = instep.instep_step(&rmsprop, &array, 1)
             if status != instep.INSTEP_OK:
