@@ -30,7 +30,9 @@ class Loader:
 
     def refuses(self, content, error=instep.CheckpointError):
         before = self.optimizer._states
-        self.path.write_bytes(content)
+        with open(self.path, "r+b") as file:  # a file cut to nothing first is flushed to the disk by ext4 when closed
+            file.write(content)
+            file.truncate()
         try:
             self.optimizer.load(self.path)
         except error:
