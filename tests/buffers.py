@@ -205,7 +205,6 @@ BUFFERS = [
     everywhere("masked array", subclass(np.ma.MaskedArray), NOT_AN_ARRAY),
     everywhere("recarray", subclass(np.recarray), NOT_AN_ARRAY),
     everywhere("subclass of ndarray", subclass(Subclass), NOT_AN_ARRAY),
-    everywhere("char.chararray", lambda d: np.char.array([["a", "b", "c"]] * 2), NOT_AN_ARRAY),
     everywhere("NumPy scalar", lambda d: np.float32(1), NOT_AN_ARRAY),
     everywhere("float", lambda d: 1.0, NOT_AN_ARRAY),
     everywhere("complex", lambda d: 1j, NOT_AN_ARRAY),

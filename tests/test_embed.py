@@ -22,7 +22,8 @@ EMBED = Path(__file__).parent / "embed"
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 HEADER = Path(instep.get_include(), "instep.h").read_text()
 FUNCTIONS = re.findall(r"^INSTEP_API .*?(instep_\w+)\(", HEADER, re.MULTILINE)
-COMPILERS = {"gcc": "g++", "clang": "clang++", "clang-16": "clang++-16"}
+COMPILERS = ["gcc", "clang", "clang-16"]
+EVERYWHERE = os.environ.get("INSTEP_REQUIRE_PEERS") == "1"  # nothing may be missing, as in CI
 
 
 def program(name):
@@ -31,6 +32,13 @@ def program(name):
         pytest.fail(f"{name} is not on the PATH and is needed to build the embeddings; "
                     "where there is no compiler, run: pytest -m 'not compiler'")  # fmt: skip
     return found
+
+
+def optional_program(name):
+    """A C compiler is all that the suite asks for."""
+    if not EVERYWHERE and shutil.which(name, path=PATH) is None:
+        pytest.skip(f"{name} is not on the PATH")
+    return program(name)
 
 
 def run(*command, **env):
@@ -131,14 +139,14 @@ def available_compilers():
 @pytest.fixture(scope="module", params=available_compilers())
 def compiler(request):
     name = request.param
-    return [f"-DCMAKE_C_COMPILER={program(name)}", f"-DCMAKE_CXX_COMPILER={program(COMPILERS[name])}"]
+    return f"-DCMAKE_C_COMPILER={program(name)}"
 
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory, compiler):
     """Where `cmake --install` has put the library; that it was built without a warning is part of the test."""
     folder = tmp_path_factory.mktemp("library")
-    build(PROJECT, folder / "build", compiler[0])
+    build(PROJECT, folder / "build", compiler)
     run("cmake", "--install", folder / "build", "--prefix", folder / "prefix")
     shutil.rmtree(folder / "build")
     return folder / "prefix"
@@ -153,17 +161,8 @@ def data(tmp_path_factory):
 
 
 def with_cmake(prefix, folder, compiler, target):
-    build(EMBED / "c", folder, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DINSTEP_TARGET={target}", *compiler)
-    assert float.fromhex(run(folder / "one_buffer").split()[0]) == pytest.approx(1)
+    build(EMBED / "c", folder, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DINSTEP_TARGET={target}", compiler)
     return folder / "logistic_regression"
-
-
-def with_pkg_config(prefix, folder):
-    env = {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig"), "LD_LIBRARY_PATH": str(prefix / "lib")}
-    flags = run("pkg-config", "--cflags", "--libs", "instep", **env).split()
-    trainer = folder / "by_pkg_config"
-    run("cc", EMBED / "c/logistic_regression.c", *flags, "-lm", f"-Wl,-rpath,{prefix / 'lib'}", "-o", trainer, **env)
-    return trainer
 
 
 @pytest.mark.compiler
@@ -171,17 +170,35 @@ def test_c_programs_find_the_library_and_agree(prefix, data, compiler, tmp_path)
     trainers = [
         with_cmake(prefix, tmp_path / "shared", compiler, "instep::instep"),
         with_cmake(prefix, tmp_path / "static", compiler, "instep::instep_static"),
-        with_pkg_config(prefix, tmp_path),
     ]
     assert b"libinstep.so.1" in trainers[0].read_bytes()
     assert b"libinstep.so" not in trainers[1].read_bytes()
     isas = [name for name, runs in _core.isas().items() if runs]
-    results = {run(trainer, data, isa) for trainer in trainers[:2] for isa in isas}
+    results = {run(trainer, data, isa) for trainer in trainers for isa in isas}
     assert len(results) == 1
     accuracy, *weights = results.pop().split()
     assert float(accuracy) > 0.98
     assert len(weights) == 31
-    assert run(trainers[2], data).split()[0] == accuracy
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(("language", "source"), [("cc", "logistic_regression.c"), ("c++", "one_buffer.cpp")])
+def test_pkg_config_gives_the_flags(prefix, data, language, source, tmp_path):
+    optional_program("pkg-config")
+    flags = run("pkg-config", "--cflags", "--libs", "instep", PKG_CONFIG_PATH=str(prefix / "lib/pkgconfig")).split()
+    strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    built = tmp_path / "program"
+    run(
+        optional_program(language),
+        EMBED / "c" / source,
+        *strict,
+        *flags,
+        "-lm",
+        f"-Wl,-rpath,{prefix / 'lib'}",
+        "-o",
+        built,
+    )
+    assert float.fromhex(run(built, data).split()[-1])
 
 
 @pytest.mark.compiler

@@ -151,6 +151,7 @@ def test_torch_takes_momentum_with_the_learning_rate_in_it():
 
 
 def test_torch_and_back_is_exact():
+    peer("torch")
     here = instep.RMSprop(start(), lr=LR, momentum=0.9, weight_decay=0.01)
     walk(here, GRADS[:HALF])
     again = from_torch(to_torch(here), start())
