@@ -3,6 +3,7 @@
 
 cimport cython
 cimport numpy as cnp
+from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8
@@ -218,9 +219,9 @@ cdef inline bint _same_layout(cnp.ndarray a, cnp.ndarray b):
 
 cdef cnp.ndarray _array(str what, object value):
     if not _is_plain(value):
-        hint = "; pass np.asarray of it, which shares its memory" if hasattr(value, "__array__") or isinstance(
-            value, (bytearray, memoryview)
-        ) or hasattr(value, "typecode") else ""
+        hint = ""
+        if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__") or PyObject_CheckBuffer(value):
+            hint = "; pass a plain array over the same memory, such as np.asarray, np.from_dlpack or .numpy() gives"
         raise TypeError(f"{what} must be a numpy.ndarray, not {_type_name(value)}{hint}")
     return value
 
