@@ -61,7 +61,7 @@ def test_fork_beside_steps_in_flight(forks):
             while not done.is_set():
                 walker.step()
 
-        threads = [threading.Thread(target=step_on, args=[walker]) for walker in walkers]
+        threads = [threading.Thread(target=step_on, args=[walker], daemon=True) for walker in walkers]
         for thread in threads:
             thread.start()
         for _ in range(forks):
