@@ -75,7 +75,7 @@ BUGS = {
             "Illegal instruction",
         ),
     ],
-    "emulate_arm64": [
+    "arm64": [
         Bug(
             "the caller's rounding kept",
             "csrc/float_mode.h",
