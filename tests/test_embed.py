@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer
 
 import instep
 from instep import _core
+from peers import REQUIRED
 
 PROJECT = Path(__file__).parents[1]
 EMBED = Path(__file__).parent / "embed"
@@ -23,7 +24,6 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 HEADER = Path(instep.get_include(), "instep.h").read_text()
 FUNCTIONS = re.findall(r"^INSTEP_API .*?(instep_\w+)\(", HEADER, re.MULTILINE)
 COMPILERS = ["gcc", "clang", "clang-16"]
-EVERYWHERE = os.environ.get("INSTEP_REQUIRE_PEERS") == "1"  # nothing may be missing, as in CI
 
 
 def program(name):
@@ -36,7 +36,7 @@ def program(name):
 
 def optional_program(name):
     """A C compiler is all that the suite asks for."""
-    if not EVERYWHERE and shutil.which(name, path=PATH) is None:
+    if not REQUIRED and shutil.which(name, path=PATH) is None:
         pytest.skip(f"{name} is not on the PATH")
     return program(name)
 

@@ -8,7 +8,6 @@ state (no momentum, momentum without the learning rate, the variance for the squ
 A framework that is not installed skips its tests; with INSTEP_REQUIRE_PEERS=1 it fails them.
 """
 
-import importlib
 import itertools
 import os
 import subprocess
@@ -19,17 +18,12 @@ import pytest
 
 import instep
 from instep.interchange import from_keras, from_optax, from_torch, to_keras, to_optax, to_torch
+from peers import peer
 
 HALF = 30
 LR = 0.01
 TOLERANCE = 1e-12
 GRADS = np.random.default_rng(20).normal(0.3, 1.0, (2 * HALF, 12))
-
-
-def peer(name):
-    if os.environ.get("INSTEP_REQUIRE_PEERS") != "1":
-        pytest.importorskip(name)
-    return importlib.import_module(name)
 
 
 def start():

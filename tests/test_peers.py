@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import instep
+from peers import REQUIRED, peer
 from trajectories import (
     SCALES,
     TOLERANCE,
@@ -36,18 +37,6 @@ from trajectories import (
     walk_preset,
     without_gradient,
 )
-
-REQUIRED = os.environ.get("INSTEP_REQUIRE_PEERS") == "1"
-
-
-def peer(name):
-    """The framework's module."""
-    if not REQUIRED:
-        pytest.importorskip(name)
-    module = importlib.import_module(name)
-    if name == "torch":
-        module.set_num_threads(1)
-    return module
 
 
 def peer_file(distribution, path):
