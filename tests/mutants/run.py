@@ -37,7 +37,10 @@ def main() -> int:
             if failure:
                 print(f"{tests} fails without any bug: {failure}")
                 return 1
-        survivors = [bug for bug in bugs if not is_caught(tree, bug)]
+        try:
+            survivors = [bug for bug in bugs if not is_caught(tree, bug)]
+        finally:
+            build(copy_project(tree))  # leave no bug installed
     print(f"{len(bugs) - len(survivors)} of {len(bugs)} bugs were caught")
     for bug in survivors:
         print(f"SURVIVED: {bug.name} ({bug.file}): {bug.caught_by} passes")
