@@ -457,6 +457,8 @@ def test_options_changed_between_steps(dtype):
             arrays["variance"] = arrays.pop("square_avg")
         elif change == {"centered": False}:
             arrays["square_avg"] = instep.square_avg_of(arrays["variance"], arrays["grad_avg"])
+        elif change == {"lr_in_momentum": True}:
+            arrays["momentum_buffer"] = arrays["momentum_buffer"] * options["lr"]
         starts = states_of("rmsprop", options)
         states = {name: arrays.get(name, np.full_like(param, start)) for name, start in starts.items()}
         assert optimizer.options == options
@@ -468,6 +470,25 @@ def test_options_changed_between_steps(dtype):
             states = {name: arrays[name] for name in states}
             actual = {name: value["w"] for name, value in optimizer.state.items()}
             assert_same_bits(dict(param=param, grad=arrays["grad"], **actual), arrays, f"after {change}, step {t}")
+
+
+def test_the_momentum_moves_on_as_fast_when_lr_enters_at_the_other_end(dtype):
+    grads = np.random.default_rng(14).standard_normal((40, 7)).astype(dtype)
+    moved, stayed = np.ones(7, dtype), np.ones(7, dtype)
+    optimizers = [instep.RMSprop(param, lr=0.25, momentum=0.9) for param in (moved, stayed)]
+    for k, grad in enumerate(grads):
+        if k in (10, 20, 30):
+            optimizers[0].lr_in_momentum = not optimizers[0].lr_in_momentum
+        for optimizer in optimizers:
+            optimizer.step(grad)
+    np.testing.assert_array_equal(moved, stayed)  # lr is a power of two: no rounding
+
+
+def test_the_momentum_cannot_be_converted_without_a_learning_rate():
+    optimizer = instep.RMSprop(np.ones(3), lr=0.0, momentum=0.9)
+    with pytest.raises(ValueError, match="lr_in_momentum cannot change while lr is 0"):
+        optimizer.lr_in_momentum = True
+    assert not optimizer.lr_in_momentum
 
 
 @pytest.mark.parametrize("centered", [False, True])

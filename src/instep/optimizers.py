@@ -186,7 +186,7 @@ class RMSprop(Optimizer):
         Nesterov's momentum as optax does it; needs `momentum`.
     lr_in_momentum : bool
         Multiply by `lr` what enters the momentum buffer (TensorFlow, Keras, optax) instead of what leaves it (torch).
-        The two are the same for a constant `lr`.
+        The two are the same for a constant `lr`.  Assigned between steps it converts the momentum by the present `lr`.
     centered : bool
         Divide by the standard deviation of the gradient, estimated as a running variance (Graves 2013).  Carrying the
         variance itself gives ``square_avg - grad_avg^2`` without its cancellation, so that finite gradients never
@@ -305,6 +305,16 @@ class RMSprop(Optimizer):
             `lr` is missing.
         """
         return cls(params, **preset_options(name, options))
+
+    def _set_options(self, changes: dict[str, Any]) -> None:
+        before, lr = self.lr_in_momentum, self.lr
+        moves = bool(self.momentum) and changes.get("lr_in_momentum", before) != before
+        if moves and lr == 0:
+            raise ValueError("lr_in_momentum cannot change while lr is 0: the momentum could not be converted")
+        super()._set_options(changes)
+        if moves:
+            for buffer in self._states["momentum_buffer"]:
+                buffer *= lr if self.lr_in_momentum else 1 / lr
 
     def _make_states(self, options: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
         states: dict[str, list[Array]] = super()._make_states(options, old)
