@@ -25,10 +25,12 @@ END
     chmod +x python.new && mv python.new python
 fi
 
+extras="import tomllib; extras = tomllib.load(open('$source/pyproject.toml', 'rb'))['project']['optional-dependencies']"
+requirements=$(python -c "$extras; print(*[r for r in extras['test'] + extras['demo'] if 'instep' not in r], sep='\n')")
 version=$(./python -c "import sys; print('%d.%d' % sys.version_info[:2])")
 python -m pip install --quiet --upgrade --target "$site" --python-version "$version" --only-binary :all: \
     --platform manylinux2014_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 \
-    numpy pytest hypothesis
+    numpy -r <(echo "$requirements")
 
 rm -rf build "$site"/instep*
 cmake -S "$source" -B build -GNinja -DSKBUILD=2 -DSKBUILD_PROJECT_VERSION_FULL=0 -DCMAKE_BUILD_TYPE=Release \
