@@ -157,7 +157,7 @@ INSTEP_API int instep_init(instep_optimizer *optimizer, const char *rule);
 INSTEP_API int instep_set(instep_optimizer *optimizer, const char *option, double value);
 /** Reads one option. */
 INSTEP_API int instep_get(const instep_optimizer *optimizer, const char *option, double *value);
-/** Are these options good for arrays of this type?  If not, `option` is set to the one at fault, unless it is NULL. */
+/** Are these options good for arrays of this type?  `option`, if not NULL, is set to the one at fault, or to NULL. */
 INSTEP_API int instep_check(const instep_optimizer *optimizer, int dtype, const char **option);
 
 /** How many state arrays these options need. */

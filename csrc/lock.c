@@ -17,7 +17,7 @@ static unsigned this_process(void)
     return instep_pool_generation() + 1;
 }
 
-bool instep_lock_try(instep_lock *lock)
+static bool take(instep_lock *lock)
 {
     unsigned holder = atomic_load_explicit(&lock->holder, memory_order_relaxed);
     return holder != this_process()
@@ -25,10 +25,23 @@ bool instep_lock_try(instep_lock *lock)
                                                       memory_order_relaxed);
 }
 
+bool instep_lock_try(instep_lock *lock)
+{
+    return atomic_load_explicit(&lock->waiting, memory_order_relaxed) == 0 && take(lock);
+}
+
+bool instep_lock_is_held(instep_lock *lock)
+{
+    return atomic_load_explicit(&lock->holder, memory_order_relaxed) == this_process();
+}
+
 void instep_lock_wait(instep_lock *lock)
 {
-    while (!instep_lock_try(lock))
+    atomic_fetch_add_explicit(&lock->waiting, 1, memory_order_relaxed);
+    do
         NAP();
+    while (!take(lock));
+    atomic_fetch_sub_explicit(&lock->waiting, 1, memory_order_relaxed);
 }
 
 void instep_lock_release(instep_lock *lock)

@@ -7,11 +7,13 @@
 
 /* Free when all zero. */
 typedef struct instep_lock {
-    atomic_uint holder;
+    atomic_uint holder, waiting;
 } instep_lock;
 
 bool instep_lock_try(instep_lock *lock);
-/* Sleeps until the lock is had.  Not fair: for steps on one optimizer from several threads, which are rare. */
+/* By a thread of this process. */
+bool instep_lock_is_held(instep_lock *lock);
+/* Sleeps until the lock is had.  Nobody comes twice before one who waits has had the chance. */
 void instep_lock_wait(instep_lock *lock);
 void instep_lock_release(instep_lock *lock);
 

@@ -69,7 +69,7 @@ static int status_in_float(enum range range, double value)
 {
     if (value > FLT_MAX)
         return INSTEP_OVERFLOWS;
-    if (range == POSITIVE && (float)value == 0)
+    if ((range == POSITIVE || range == DECAY) && value != 0 && (float)value == 0)
         return INSTEP_VANISHES;
     if (range == DECAY && (float)value == 1)
         return INSTEP_ROUNDS_TO_ONE;
@@ -101,6 +101,8 @@ int instep_check(const instep_optimizer *optimizer, int dtype, const char **opti
     const char *at_fault = NULL;
     int status;
 
+    if (option)
+        *option = NULL;
     if (!sound(optimizer))
         return INSTEP_BAD_OPTIMIZER;
     if (dtype != INSTEP_FLOAT32 && dtype != INSTEP_FLOAT64)

@@ -208,6 +208,7 @@ static void start_workers(unsigned count)
     pthread_sigmask(SIG_SETMASK, &blocked, &callers);
     while (worker_count < count) {
         void *home = (void *)(uintptr_t)(worker_count + 1);
+        atomic_store_explicit(&slept_on[worker_count], -1, memory_order_relaxed);
         if (pthread_create(&workers[worker_count], NULL, worker, home) != 0)
             break;
         worker_count++;

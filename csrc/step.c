@@ -102,6 +102,8 @@ static void step_lines(void *context, size_t begin, size_t end)
 
 static int check_array(const instep_array *array, size_t states)
 {
+    if (array->grad == NULL)
+        return INSTEP_OK;
     if (array->dtype != INSTEP_FLOAT32 && array->dtype != INSTEP_FLOAT64)
         return INSTEP_BAD_DTYPE;
     if (array->step_count < 0 || array->step_count == INT64_MAX)
@@ -131,7 +133,7 @@ static int check_call(const instep_optimizer *optimizer, instep_array *arrays, s
     for (size_t k = 0; k < count; k++) {
         if ((status = check_array(&arrays[k], states)) != INSTEP_OK)
             return status;
-        if (arrays[k].dtype == INSTEP_FLOAT32)
+        if (arrays[k].grad && arrays[k].dtype == INSTEP_FLOAT32)
             narrowest = INSTEP_FLOAT32;
         arrays[k].first_line = *total;
         *total += arrays[k].grad ? lines(bytes(&arrays[k])) : 0;

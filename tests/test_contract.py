@@ -847,3 +847,45 @@ def test_the_function_takes_every_combination_the_class_takes(rule):
     parameters = inspect.signature(function(rule)).parameters
     for options in combinations(rule):
         assert set(options) | set(states_of(rule, options)) <= set(parameters)
+
+
+# ---- what changes after it was checked --------------------------------------------------------------------------
+
+
+def freeze(param):
+    param.flags.writeable = False
+
+
+def retype(param):
+    param.dtype = np.int32
+
+
+def regrow(param):
+    param.resize(7, refcheck=False)
+
+
+@pytest.mark.parametrize("change", [freeze, retype, regrow])
+def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(change):
+    param = np.ones(4096, np.float32)
+    optimizer = RMSprop({"w": param})
+    change(param)
+    before = param.tobytes()
+    grad = np.ones(param.shape, param.dtype)
+    for act in (lambda: optimizer.step({"w": grad}), lambda: optimizer.step_one("w", grad)):
+        with pytest.raises(ValueError, match=r"params\['w'\] is not what it was"):
+            act()
+    assert param.tobytes() == before
+
+
+def test_a_list_of_gradients_may_change_while_it_is_looked_at():
+    grads = [np.ones(3) for _ in range(50)]
+
+    class Changing(np.ndarray):
+        @property
+        def __dlpack__(self):
+            grads.clear()
+            raise AttributeError
+
+    grads[0] = np.ones(3).view(Changing)
+    with pytest.raises(TypeError, match=r"grads\[0\]"):
+        RMSprop([np.ones(3) for _ in range(50)]).step(grads)

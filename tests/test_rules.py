@@ -495,9 +495,9 @@ def test_the_momentum_cannot_be_converted_without_a_learning_rate():
 def test_start_value_before_the_first_step(dtype, centered):
     optimizer = instep.RMSprop([np.ones(5, dtype)], centered=centered)
     name = "variance" if centered else "square_avg"
-    array = optimizer.state[name][0]
+    assert (optimizer.state[name][0] == 0).all()
     optimizer.initial_square_avg = 1.0
-    assert (array == 1).all()
+    assert (optimizer.state[name][0] == 1).all()
     optimizer.step([np.ones(5, dtype)])
     after = optimizer.state[name][0].tobytes()
     optimizer.initial_square_avg = 3.0

@@ -110,3 +110,39 @@ def test_workers_leave_signals_to_others():
             assert blocked(worker) == signal.valid_signals() - faults - never
     """
     python(script)
+
+
+def test_a_handler_may_save_and_assign_what_is_about_to_be_stepped():
+    """A map is looked at by Python code, in the midst of which handlers run."""
+    script = """
+        import signal, tempfile, time
+        import numpy as np
+        import instep
+
+        with tempfile.NamedTemporaryFile() as file:
+            np.ones(4).tofile(file.name)
+            grad = np.memmap(file.name, dtype=float, mode="r", shape=4)
+            optimizer = instep.RMSprop(np.ones(4))
+            handled = refused = 0
+
+            def handle(signum, frame):
+                global handled, refused
+                handled += 1
+                optimizer.state_dict()
+                optimizer.lr = 0.01
+                optimizer.momentum = 0.9 * (handled % 2)
+                try:
+                    optimizer.step(np.ones(4))
+                except RuntimeError as error:
+                    assert "in the middle of another one" in str(error)
+                    refused += 1
+
+            signal.signal(signal.SIGALRM, handle)
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                optimizer.step(grad)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert handled > 20 and refused > 0
+    """
+    python(script)

@@ -101,6 +101,40 @@ def in_threads(work, count):
     assert not errors
 
 
+# ---- options changed beside steps
+
+
+def test_options_changed_beside_steps_are_whole():
+    """Options and the state that they need change as one, and no step is lost in between."""
+    param, grad = np.ones(100_000, np.float32), np.ones(100_000, np.float32)
+    optimizer = instep.RMSprop(param, lr=0.0)
+    changes = [
+        [{"momentum": 0.9}, {"momentum": 0.0}],
+        [{"centered": True}, {"centered": False}],
+        [{"eps": 1e-3}, {"eps": 1e-4}],
+        None,
+    ]
+    todo = iter(changes)
+
+    def work():
+        mine = next(todo)
+        for k in range(200):
+            if mine is None:
+                optimizer.step(grad)
+                continue
+            for name, value in mine[k % 2].items():
+                setattr(optimizer, name, value)
+            now = optimizer.state_dict()
+            needed = set(instep._core.Options("rmsprop").replace(now["options"], ()).states)
+            assert set(now["state"]) == needed
+            for arrays in now["state"].values():
+                assert (arrays[""] == arrays[""][0]).all()
+
+    in_threads(work, len(changes))
+    assert optimizer.step_count == 200
+    assert optimizer.eps == 1e-4
+
+
 # ---- how many
 
 

@@ -5,6 +5,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
@@ -62,6 +63,7 @@ cdef extern from "lock.h":
     ctypedef struct instep_lock:
         pass
     bint instep_lock_try(instep_lock *lock) nogil
+    bint instep_lock_is_held(instep_lock *lock) nogil
     void instep_lock_wait(instep_lock *lock) nogil
     void instep_lock_release(instep_lock *lock) nogil
 
@@ -470,6 +472,8 @@ cdef class Stepper:
     cdef instep_array *arrays
     cdef readonly Py_ssize_t count
     cdef instep_lock lock
+    cdef unsigned long owner
+    cdef int depth
 
     # What is written, sorted by address, for the overlap check of gradients.
     cdef uintptr_t *written_start
@@ -536,9 +540,29 @@ cdef class Stepper:
         return 0
 
     cdef void lock_now(self) noexcept:
+        """Until as many calls of `release`: a signal handler may save what its own thread is about to step."""
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        if self.owner == thread and instep_lock_is_held(&self.lock):
+            self.depth += 1
+            return
         if not instep_lock_try(&self.lock):
             with nogil:
                 instep_lock_wait(&self.lock)
+        self.owner = thread
+        self.depth = 1
+
+    cdef void release(self) noexcept:
+        self.depth -= 1
+        if self.depth == 0:
+            self.owner = 0
+            instep_lock_release(&self.lock)
+
+    cdef int acquire_to_step(self) except -1:
+        self.acquire()
+        if self.depth > 1:
+            self.release()
+            raise RuntimeError("a step cannot begin in the middle of another one, from a signal handler say")
+        return 0
 
     cdef void use(self, Options options) noexcept:
         self.options = options
@@ -549,7 +573,7 @@ cdef class Stepper:
         """The options as they are now."""
         self.acquire()
         options = self.options
-        instep_lock_release(&self.lock)
+        self.release()
         return options
 
     @property
@@ -557,7 +581,7 @@ cdef class Stepper:
         """The state arrays by name, flat, as they are now."""
         self.acquire()
         states = self.states
-        instep_lock_release(&self.lock)
+        self.release()
         return states
 
     def _get_option(self, str name):
@@ -568,19 +592,31 @@ cdef class Stepper:
 
     def _set_options(self, dict changes):
         """Change options between steps, and with them the state that they need."""
-        cdef Options options = (<Options>self._options).replace(changes, _dtypes(self.leaves))
-        states = self._states
-        if tuple(options.states) == tuple(states):
-            self.acquire()
-            self.use(options)
-            instep_lock_release(&self.lock)
-        else:
-            self._adopt(options, self._make_states(options, states))
+        cdef Options options
+        self.acquire()
+        try:
+            options = self.options.replace(changes, _dtypes(self.leaves))
+            if self._keeps_states(options):
+                self.use(options)
+            else:
+                self._adopt(options, self._make_states(options, self.states))
+        finally:
+            self.release()
+
+    def _keeps_states(self, Options options):
+        """Whether the state arrays are right for these options as they are."""
+        starts = options.states
+        return tuple(starts) == tuple(self.states) and (
+            self.optimizer.step_count != 0 or starts == self.options.states
+        )
 
     def _make_states(self, Options options, dict old):
-        """State arrays for these options, by name, keeping what `old` has."""
+        """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
+        old_starts = self.options.states if old else {}
         return {
-            name: old.get(name) or [np.full_like(param, start, subok=False) for param in self.leaves]
+            name: old[name]
+            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name])
+            else [np.full_like(param, start, subok=False) for param in self.leaves]
             for name, start in options.states.items()
         }
 
@@ -595,7 +631,7 @@ cdef class Stepper:
                 [self.arrays[k].step_count for k in range(self.count)],
             )
         finally:
-            instep_lock_release(&self.lock)
+            self.release()
 
     def _adopt(self, Options options, dict states, step_count=None, counts=None):
         """Step with these options, state arrays and counts from now on, if all of them are right.
@@ -665,7 +701,7 @@ cdef class Stepper:
         start, self.written_start = self.written_start, start
         end, self.written_end = self.written_end, end
         self.written_count = len(written)
-        instep_lock_release(&self.lock)
+        self.release()
         free(start)
         free(end)
 
@@ -716,7 +752,7 @@ cdef class Stepper:
         Whatever is raised, nothing has been written.
         """
         cdef int status
-        self.acquire()
+        self.acquire_to_step()
         try:
             if grads is _ABSENT:
                 self.show_bound()
@@ -728,7 +764,7 @@ cdef class Stepper:
                 status = instep_step(&self.optimizer, self.arrays, self.count)
         finally:
             self.let_go()
-            instep_lock_release(&self.lock)
+            self.release()
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
 
@@ -754,7 +790,7 @@ cdef class Stepper:
         if key not in self.places:
             raise KeyError(f"params has no array at {key!r}; there are {', '.join(map(repr, self.places))}")
         k = self.places[key]
-        self.acquire()
+        self.acquire_to_step()
         try:
             self.bound_in_place = False
             grad = self.checked(k, _array(_spell("grad", self.paths[k]), grad))
@@ -762,7 +798,7 @@ cdef class Stepper:
             with nogil:
                 status = instep_step_one(&self.optimizer, self.arrays, self.count, k)
         finally:
-            instep_lock_release(&self.lock)
+            self.release()
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
 
@@ -781,7 +817,7 @@ cdef class Stepper:
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
         cdef Py_ssize_t k
-        self.acquire()
+        self.acquire_to_step()
         try:
             self.bound_in_place = False
             if grads is None:
@@ -798,7 +834,7 @@ cdef class Stepper:
             self.bound = [None if self.held[k] is NULL else <object>self.held[k] for k in range(self.count)]
         finally:
             self.let_go()
-            instep_lock_release(&self.lock)
+            self.release()
 
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
@@ -821,6 +857,7 @@ cdef class Stepper:
 
     cdef int collect(self, Nest nest, object grads, tuple path) except -1:
         cdef Py_ssize_t k
+        cdef tuple items
         if nest.kind == LEAF:
             return self.set_grad(nest.leaf, grads)
         if nest.kind == MAPPING:
@@ -836,10 +873,11 @@ cdef class Stepper:
             return 0
         if not isinstance(grads, (list, tuple)):
             raise TypeError(f"{_spell('grads', path)} must be a list or tuple like the params, not {_type_name(grads)}")
-        if len(grads) != len(nest.keys):
-            raise ValueError(f"{_spell('grads', path)} has {len(grads)} items, expected {len(nest.keys)}")
+        items = tuple(grads)  # a list may change while its items are looked at
+        if len(items) != len(nest.keys):
+            raise ValueError(f"{_spell('grads', path)} has {len(items)} items, expected {len(nest.keys)}")
         for k in range(len(nest.keys)):
-            self.collect_child(nest, k, grads[k], path)
+            self.collect_child(nest, k, items[k], path)
         return 0
 
     cdef inline int collect_child(self, Nest nest, Py_ssize_t k, object grads, tuple path) except -1:
@@ -863,6 +901,13 @@ cdef class Stepper:
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
+        if (
+            cnp.PyArray_DATA(param) != self.arrays[k].param
+            or <size_t>cnp.PyArray_SIZE(param) != self.arrays[k].size
+            or not cnp.PyArray_ISWRITEABLE(param)
+            or _kernel_dtype(param) != self.arrays[k].dtype
+        ):
+            raise ValueError(f"{_spell('params', self.paths[k])} is not what it was when the optimizer was made")
         if (
             PyArray_CheckExact(grad)
             and cnp.PyArray_TYPE(<cnp.ndarray>grad) == cnp.PyArray_TYPE(param)
@@ -892,7 +937,7 @@ cdef class Stepper:
             Py_XDECREF(array)
 
 
-cdef object _other_keys(tuple path, dict grads, tuple keys):
+cdef object _other_keys(tuple path, object grads, tuple keys):
     missing = ", ".join([repr(key) for key in keys if key not in grads]) or "none"
     unknown = ", ".join([repr(key) for key in grads if key not in keys]) or "none"
     return ValueError(f"{_spell('grads', path)} has other keys than the params: missing {missing}; unknown {unknown}")

@@ -9,6 +9,9 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
+# Windows has the one flag, the others have the other.
+_PRIVATE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+
 
 def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     """Make `path` a file of these chunks, on the disk when this returns; until then it is what it was before.
@@ -23,9 +26,9 @@ def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     permissions = _permissions(path)
     temporary = os.path.join(directory, f".instep-{secrets.token_hex(8)}.tmp")
     try:
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PRIVATE, 0o666)
         try:
-            if permissions is not None:
+            if permissions is not None and hasattr(os, "fchmod"):
                 os.fchmod(file, permissions)
             for chunk in chunks:
                 _write_all(file, chunk)
@@ -37,7 +40,9 @@ def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not hasattr(os, "O_DIRECTORY"):  # where a directory cannot be opened, the rename has done what can be done
+        return
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _PRIVATE)
     try:
         os.fsync(file)
     finally:

@@ -136,6 +136,8 @@ def to_torch(optimizer: RMSprop) -> dict[str, Any]:
     parts = _parts(ours, lr_in_momentum=False)
     state: dict[int, dict[str, Any]] = {}
     for k, (place, count) in enumerate(ours["step_counts"].items()):
+        if count > 2**24:
+            raise ValueError(f"torch counts steps in float32, which does not hold {count}")
         state[k] = {"step": torch.tensor(float(count), dtype=torch.float32)}
         for name, arrays in parts.items():
             state[k][name] = torch.from_numpy(arrays[place])
@@ -173,7 +175,8 @@ def from_keras(config: Mapping[str, Any], variables: Sequence[Any], params: Any)
     Returns
     -------
     RMSprop
-        Its `lr` is the value of Keras's variable, which has 32 bits by default.
+        Its `lr` is the value of Keras's variable, which has 32 bits by default.  It decays every parameter: what
+        ``exclude_from_weight_decay`` left out is not in the configuration.
 
     Raises
     ------
@@ -352,6 +355,10 @@ def _optax_fields(state: Any, parts: Parts) -> dict[str, tuple[Nest, list[str], 
         set(getattr(part, "_fields", ["unnamed"])) <= {*_OPTAX_FIELDS, "count"} for part in state
     ):
         raise ValueError("this is not the state of an optax.rmsprop")
+    if any("trace" in part._fields for part in state[:-1]):
+        raise ValueError(
+            "this is not the state of an optax.rmsprop, whose momentum comes last, behind the learning rate"
+        )
     fields = {}
     for part in state:
         for field, name in _OPTAX_FIELDS.items():

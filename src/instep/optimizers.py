@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
@@ -43,15 +44,6 @@ class Optimizer(Stepper):
     def options(self) -> dict[str, float | bool]:
         """Every option with its value, by name."""
         return self._options.values()
-
-    def _set_options(self, changes: dict[str, Any]) -> None:
-        before = self._options.states
-        super()._set_options(changes)
-        if self.step_count == 0:
-            for name, start in self._options.states.items():
-                if name in before and before[name] != start:
-                    for array in self._states[name]:
-                        array[...] = start
 
     def state_dict(self) -> StateDict:
         """Everything but the parameters, as plain dicts of arrays and numbers.
@@ -190,9 +182,10 @@ class RMSprop(Optimizer):
     centered : bool
         Divide by the standard deviation of the gradient, estimated as a running variance (Graves 2013).  Carrying the
         variance itself gives ``square_avg - grad_avg^2`` without its cancellation, so that finite gradients never
-        produce a NaN.  `instep.variance_of` and `instep.square_avg_of` convert the state.
+        produce a NaN, short of an update or a weight decay that overflows.  `instep.variance_of` and
+        `instep.square_avg_of` convert the state.
     initial_square_avg : float
-        What ``square_avg`` or ``variance`` starts at; 1 in TensorFlow 1.  Assigned before the first step it fills the
+        What ``square_avg`` or ``variance`` starts at; 1 in TensorFlow 1.  Assigned before the first step it makes the
         state anew; later it counts only for state that is made later.
     bias_correction : bool
         Divide the running average by ``1 - rho^t``, t being the number of steps that the array has taken; not with
@@ -228,7 +221,9 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    Steps on one optimizer from several threads follow one another; steps on different optimizers run side by side.
+    Whatever several threads do with one optimizer, steps, assignments, `bind`, `save` and `load`, follows one another;
+    steps on different optimizers run side by side.  A signal handler may do all of it but step an optimizer that its
+    own thread is about to step, which is a RuntimeError.
 
     References
     ----------
@@ -295,7 +290,8 @@ class RMSprop(Optimizer):
         params
             As for the class.
         **options
-            Override the preset's.  `lr` must be among them where the framework has no default for it.
+            Override the preset's; `lr` must be among them where the framework has no default for it.  What is assigned
+            later is this class's own affair, and no longer the dialect's.
 
         Raises
         ------
@@ -306,18 +302,20 @@ class RMSprop(Optimizer):
         """
         return cls(params, **preset_options(name, options))
 
-    def _set_options(self, changes: dict[str, Any]) -> None:
-        before, lr = self.lr_in_momentum, self.lr
-        moves = bool(self.momentum) and changes.get("lr_in_momentum", before) != before
-        if moves and lr == 0:
-            raise ValueError("lr_in_momentum cannot change while lr is 0: the momentum could not be converted")
-        super()._set_options(changes)
-        if moves:
-            for buffer in self._states["momentum_buffer"]:
-                buffer *= lr if self.lr_in_momentum else 1 / lr
+    def _keeps_states(self, options: Options) -> bool:
+        return super()._keeps_states(options) and not self._moves_lr(options)
+
+    def _moves_lr(self, options: Options) -> bool:
+        """Whether lr would meet a momentum that there is at its other end."""
+        return bool(self.momentum) and options.values()["lr_in_momentum"] != self.lr_in_momentum
 
     def _make_states(self, options: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
         states: dict[str, list[Array]] = super()._make_states(options, old)
+        if "momentum_buffer" in old and "momentum_buffer" in states and self._moves_lr(options):
+            if self.lr == 0:
+                raise ValueError("lr_in_momentum cannot change while lr is 0: the momentum could not be converted")
+            convert = operator.truediv if self.lr_in_momentum else operator.mul
+            states["momentum_buffer"] = [convert(buffer, self.lr) for buffer in old["momentum_buffer"]]
         if "variance" in states and "square_avg" in old:  # grad_avg starts at 0, so that they are equal
             states["variance"] = old["square_avg"]
         elif "square_avg" in states and "variance" in old:

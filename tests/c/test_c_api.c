@@ -191,6 +191,12 @@ static void test_nulls(void)
     EXPECT(instep_step(&optimizer, NULL, 0) == INSTEP_OK && optimizer.step_count == 1);
     EXPECT(instep_step_one(&optimizer, NULL, 1, 0) == INSTEP_NULL_ARGUMENT);
 
+    instep_array without_gradient = {.size = 3, .dtype = UINT32_MAX, .step_count = -1};
+    EXPECT(instep_step(&optimizer, &without_gradient, 1) == INSTEP_OK && without_gradient.step_count == -1);
+
+    const char *at_fault = "";
+    EXPECT(instep_check(&optimizer, 2, &at_fault) == INSTEP_BAD_DTYPE && at_fault == NULL);
+
     other = optimizer;
     other.abi_version++;
     optimizer.rule = UINT32_MAX;

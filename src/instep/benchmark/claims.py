@@ -125,10 +125,10 @@ def of_workloads(result: dict[str, Any]) -> Iterator[Claim]:
             yield at_least(f"{title}, against {those}", limit, there[fastest] / ours, f" ({fastest})")
 
     yield from against("an RL policy", (NUMBA, OPTAX, COMPILED), 8)
-    yield from against("an RL policy", (TUNED_NUMBA,), 1)
+    yield from against("an RL policy", (TUNED_NUMBA,), 8)
     yield from against("an RL policy", (TORCH,), 30)
     yield from against("1000 arrays of 1000", (NUMBA, FOREACH), 10)
-    yield from against("1000 arrays of 1000", (TUNED_NUMBA,), 1)
+    yield from against("1000 arrays of 1000", (TUNED_NUMBA,), 10)
     many = rows["1000 arrays of 1000"]
     yield at_most(
         "1000 arrays of 1000, one thread, over its loop", 1.15, median(many, INSTEP, 1) / median(many, BARE, 1), "x"

@@ -31,5 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     for name, arrays in state_dict["state"].items():
         for place, array in arrays.items():
             spelled = f"{name}/{place}" if place else name
+            spelled = spelled.encode("unicode_escape").decode()  # a name may hold anything, such as a terminal's codes
             print(f"  {spelled}  {array.dtype} {array.shape}, {state_dict['step_counts'][place]} steps")
     return 0
