@@ -298,6 +298,14 @@ cdef inline uintptr_t _end(cnp.ndarray array):
     return _start(array) + cnp.PyArray_NBYTES(array)
 
 
+cdef inline size_t _size(cnp.ndarray array):
+    cdef size_t size = 1
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(array)):
+        size *= <size_t>cnp.PyArray_DIMS(array)[k]
+    return size
+
+
 cdef inline int _kernel_dtype(cnp.ndarray array):
     return INSTEP_FLOAT32 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32 else INSTEP_FLOAT64
 
@@ -903,7 +911,7 @@ cdef class Stepper:
         cdef cnp.ndarray array
         if (
             cnp.PyArray_DATA(param) != self.arrays[k].param
-            or <size_t>cnp.PyArray_SIZE(param) != self.arrays[k].size
+            or _size(param) != self.arrays[k].size
             or not cnp.PyArray_ISWRITEABLE(param)
             or _kernel_dtype(param) != self.arrays[k].dtype
         ):
