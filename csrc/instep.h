@@ -71,38 +71,68 @@ extern "C" {
 
 /** What the functions return that can fail. */
 typedef enum instep_status {
+    /** All is well. */
     INSTEP_OK = 0,
+    /** A pointer that must point somewhere is NULL. */
     INSTEP_NULL_ARGUMENT = 1,
+    /** There is no rule of that name. */
     INSTEP_UNKNOWN_RULE = 2,
+    /** This rule has no option of that name. */
     INSTEP_UNKNOWN_OPTION = 3,
+    /** No instruction set of that name was compiled in. */
     INSTEP_UNKNOWN_ISA = 4,
+    /** This processor does not run that instruction set. */
     INSTEP_UNAVAILABLE_ISA = 5,
+    /** The type is neither float32 nor float64. */
     INSTEP_BAD_DTYPE = 6,
+    /** The number of threads must be from 1 to 256, or 0 for the default. */
     INSTEP_BAD_THREADS = 7,
+    /** The optimizer was not made by instep_init of this version. */
     INSTEP_BAD_OPTIMIZER = 8,
+    /** A step count must be at least 0 and leave room for one step more. */
     INSTEP_BAD_STEP_COUNT = 9,
+    /** The arrays are larger than the address space. */
     INSTEP_BAD_SIZE = 10,
+    /** The index is past the last array. */
     INSTEP_BAD_INDEX = 11,
     /* an option's value by itself */
+    /** Must be finite. */
     INSTEP_NOT_FINITE = 16,
+    /** Must not be negative. */
     INSTEP_NEGATIVE = 17,
+    /** Must be greater than 0: a zero gradient over a zero average would be 0 / 0. */
     INSTEP_NOT_POSITIVE = 18,
+    /** Must be in [0, 1). */
     INSTEP_NOT_BELOW_ONE = 19,
+    /** Must be on or off. */
     INSTEP_NOT_A_FLAG = 20,
     /* an option in the arrays' type */
+    /** Is infinite in the arrays' type. */
     INSTEP_OVERFLOWS = 32,
+    /** Rounds to 0 in the arrays' type. */
     INSTEP_VANISHES = 33,
+    /** Rounds to 1 in the arrays' type, where nothing would ever be forgotten. */
     INSTEP_ROUNDS_TO_ONE = 34,
     /* options that contradict each other */
+    /** Looks ahead along the momentum: it needs momentum > 0. */
     INSTEP_NESTEROV_WITHOUT_MOMENTUM = 48,
+    /** Does not go with centered: the corrected variance of the first gradient is 0 / 0. */
     INSTEP_BIAS_CORRECTION_OF_CENTERED = 49,
+    /** Undoes a start at 0: it needs initial_square_avg = 0. */
     INSTEP_BIAS_CORRECTION_OF_NONZERO_START = 50,
+    /** Needs rho > 0: the variance of a single gradient is 0. */
     INSTEP_CENTERED_WITHOUT_MEMORY = 51,
+    /** Times lr must not exceed 1: a decoupled decay would turn the sign of every parameter. */
     INSTEP_DECAY_PAST_ZERO = 52
 } instep_status;
 
 /** The type of the elements. */
-typedef enum instep_dtype { INSTEP_FLOAT32 = 0, INSTEP_FLOAT64 = 1 } instep_dtype;
+typedef enum instep_dtype {
+    /** float */
+    INSTEP_FLOAT32 = 0,
+    /** double */
+    INSTEP_FLOAT64 = 1
+} instep_dtype;
 
 /**
  * A rule with its options and its count of steps.  Plain data: copy it, keep it on the stack, write it to a file.
@@ -110,28 +140,35 @@ typedef enum instep_dtype { INSTEP_FLOAT32 = 0, INSTEP_FLOAT64 = 1 } instep_dtyp
  * as 0 and 1, and every step checks them all.
  */
 typedef struct instep_optimizer {
+    /** INSTEP_ABI_VERSION of the library that made it. */
     uint32_t abi_version;
+    /** The rule that instep_rule_name calls so. */
     uint32_t rule;
+    /** How many steps have been taken. */
     int64_t step_count;
+    /** The options, in the order of instep_option_name. */
     double option[INSTEP_MAX_OPTIONS];
 } instep_optimizer;
 
 /**
  * One parameter array and what goes with it, all of `size` elements of `dtype`.
- *
- * state: as many as instep_state_count says, in the order of instep_state_name.  The others are not looked at.
- * grad: NULL leaves this array alone, and its count where it is.
- * step_count: how often this array has been stepped; start it at 0.  Bias correction goes by it.
- * reserved, first_line: need not be set.
  */
 typedef struct instep_array {
+    /** How many elements. */
     size_t size;
+    /** An instep_dtype. */
     uint32_t dtype;
+    /** Need not be set. */
     uint32_t reserved;
+    /** Moved by a step. */
     void *param;
+    /** Read by a step.  NULL leaves this array alone, and its count where it is. */
     const void *grad;
+    /** As many as instep_state_count says, in the order of instep_state_name.  The others are not looked at. */
     void *state[INSTEP_MAX_STATES];
+    /** How often this array has been stepped; start it at 0.  Bias correction goes by it. */
     int64_t step_count;
+    /** Scratch of a step; need not be set. */
     uint64_t first_line;
 } instep_array;
 

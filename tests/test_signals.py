@@ -11,6 +11,7 @@ def test_interrupted_steps_are_whole_or_not_at_all():
         from walker import Walker
 
         interrupts = 500
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background takes away
         instep.set_num_threads(4)
         walker = Walker()
         begun = done = caught = 0
