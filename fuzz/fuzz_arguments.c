@@ -1,5 +1,6 @@
 /* Any structs, any names, any numbers into every function of csrc/instep.h.  The pointers are NULL or valid, and a size
  * is that of the memory or beyond any memory.  What is refused changes nothing; what is done is counted. */
+#include "input.h"
 #include "instep.h"
 
 #include <stdbool.h>
@@ -8,28 +9,6 @@
 #include <string.h>
 
 enum { ARRAYS = 4, ELEMENTS = 24, NAME = 40 };
-
-struct input {
-    const uint8_t *bytes;
-    size_t left;
-};
-
-static void take(struct input *input, void *to, size_t size)
-{
-    size_t have = size < input->left ? size : input->left;
-    memset(to, 0, size);
-    if (have)
-        memcpy(to, input->bytes, have);
-    input->bytes += have;
-    input->left -= have;
-}
-
-static uint8_t take_byte(struct input *input)
-{
-    uint8_t byte;
-    take(input, &byte, 1);
-    return byte;
-}
 
 static void require(bool truth, const char *what)
 {

@@ -2,6 +2,7 @@
  * addresses.  The arrays are allocated to the byte, so that the address sanitizer sees one element too many. */
 #define T float
 #define REFERENCE reference_f32
+#include "input.h"
 #include "reference.h"
 #define T double
 #define REFERENCE reference_f64
@@ -13,29 +14,6 @@
 #include <string.h>
 
 enum { ARRAYS = 2 + INSTEP_MAX_STATES, LARGEST_SIZE = 200 };
-
-/* What is left of the input; zeros when nothing is. */
-struct input {
-    const uint8_t *bytes;
-    size_t left;
-};
-
-static void take(struct input *input, void *to, size_t size)
-{
-    size_t have = size < input->left ? size : input->left;
-    memset(to, 0, size);
-    if (have)
-        memcpy(to, input->bytes, have);
-    input->bytes += have;
-    input->left -= have;
-}
-
-static uint8_t take_byte(struct input *input)
-{
-    uint8_t byte;
-    take(input, &byte, 1);
-    return byte;
-}
 
 static instep_optimizer take_optimizer(struct input *input)
 {
