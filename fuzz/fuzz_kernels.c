@@ -2,11 +2,12 @@
  * addresses.  The arrays are allocated to the byte, so that the address sanitizer sees one element too many. */
 #define T float
 #define REFERENCE reference_f32
-#include "input.h"
 #include "reference.h"
 #define T double
 #define REFERENCE reference_f64
 #include "reference.h"
+
+#include "input.h"
 
 #include <stdbool.h>
 #include <stdio.h>
