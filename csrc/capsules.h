@@ -47,7 +47,7 @@ static PyObject *instep_cython_functions(void)
         {"instep_rule_name", "char const *(size_t)", (void *)instep_rule_name},
         {"instep_option_name", "char const *(instep_optimizer const *, size_t)", (void *)instep_option_name},
         {"instep_option_is_flag", "int (instep_optimizer const *, size_t)", (void *)instep_option_is_flag},
-        {"instep_init", "int (instep_optimizer *, char const *)", (void *)instep_init},
+        {"instep_init", "int (instep_optimizer *, char const *, int)", (void *)instep_init},
         {"instep_set", "int (instep_optimizer *, char const *, double)", (void *)instep_set},
         {"instep_get", "int (instep_optimizer const *, char const *, double *)", (void *)instep_get},
         {"instep_check", "int (instep_optimizer const *, int, char const **)", (void *)instep_check},

@@ -37,7 +37,7 @@
  * One buffer, from beginning to end; status codes are left out, and a program looks at them:
  *
  *     instep_optimizer rmsprop;
- *     instep_init(&rmsprop, "rmsprop");
+ *     instep_init(&rmsprop, "rmsprop", INSTEP_ABI_VERSION);
  *     instep_set(&rmsprop, "lr", 0.01);
  *
  *     instep_array weights = {.size = n, .dtype = INSTEP_FLOAT32, .param = w, .grad = g, .state = {v}};
@@ -95,6 +95,8 @@ typedef enum instep_status {
     INSTEP_BAD_SIZE = 10,
     /** The index is past the last array. */
     INSTEP_BAD_INDEX = 11,
+    /** The header that the caller was compiled with has another ABI version than this library. */
+    INSTEP_ABI_MISMATCH = 12,
     /* an option's value by itself */
     /** Must be finite. */
     INSTEP_NOT_FINITE = 16,
@@ -140,7 +142,7 @@ typedef enum instep_dtype {
  * as 0 and 1, and every step checks them all.
  */
 typedef struct instep_optimizer {
-    /** INSTEP_ABI_VERSION of the library that made it. */
+    /** INSTEP_ABI_VERSION of the header and of the library that made it. */
     uint32_t abi_version;
     /** The rule that instep_rule_name calls so. */
     uint32_t rule;
@@ -174,7 +176,7 @@ typedef struct instep_array {
 
 /** What a status means, in words; those from INSTEP_NOT_FINITE on follow the name of an option.  Never NULL. */
 INSTEP_API const char *instep_message(int status);
-/** INSTEP_ABI_VERSION of the library that runs, to be compared with that of the header. */
+/** INSTEP_ABI_VERSION of the library that runs. */
 INSTEP_API int instep_abi_version(void);
 
 /* ---- rules and their options, by name ---------------------------------------------------------------------------
@@ -188,8 +190,11 @@ INSTEP_API const char *instep_option_name(const instep_optimizer *optimizer, siz
 /** 1 for an option that is on or off, 0 for one that is a number. */
 INSTEP_API int instep_option_is_flag(const instep_optimizer *optimizer, size_t option);
 
-/** The rule of that name with its default options and no step taken. */
-INSTEP_API int instep_init(instep_optimizer *optimizer, const char *rule);
+/**
+ * The rule of that name with its default options and no step taken.  abi_version is INSTEP_ABI_VERSION, which says what
+ * the caller takes the structs to be: a library that has them otherwise writes nothing and returns INSTEP_ABI_MISMATCH.
+ */
+INSTEP_API int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version);
 /** Sets one option after checking the value by itself; how options go together is seen by instep_check. */
 INSTEP_API int instep_set(instep_optimizer *optimizer, const char *option, double value);
 /** Reads one option. */

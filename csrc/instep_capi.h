@@ -28,7 +28,7 @@ typedef struct instep_functions {
     const char *(*rule_name)(size_t rule);
     const char *(*option_name)(const instep_optimizer *optimizer, size_t option);
     int (*option_is_flag)(const instep_optimizer *optimizer, size_t option);
-    int (*init)(instep_optimizer *optimizer, const char *rule);
+    int (*init)(instep_optimizer *optimizer, const char *rule, int abi_version);
     int (*set)(instep_optimizer *optimizer, const char *option, double value);
     int (*get)(const instep_optimizer *optimizer, const char *option, double *value);
     int (*check)(const instep_optimizer *optimizer, int dtype, const char **option);

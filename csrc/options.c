@@ -115,8 +115,10 @@ int instep_check(const instep_optimizer *optimizer, int dtype, const char **opti
     return status;
 }
 
-int instep_init(instep_optimizer *optimizer, const char *rule)
+int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version)
 {
+    if (abi_version != INSTEP_ABI_VERSION)
+        return INSTEP_ABI_MISMATCH;
     if (optimizer == NULL || rule == NULL)
         return INSTEP_NULL_ARGUMENT;
     for (uint32_t k = 0; k < INSTEP_RULES; k++) {
@@ -235,6 +237,8 @@ const char *instep_message(int status)
         return "the arrays are larger than the address space";
     case INSTEP_BAD_INDEX:
         return "the index is past the last array";
+    case INSTEP_ABI_MISMATCH:
+        return "the header that the caller was compiled with has another ABI version than this library";
     case INSTEP_BAD_THREADS:
         return "the number of threads must be from 1 to 256, or 0 for the default";
     case INSTEP_BAD_OPTIMIZER:

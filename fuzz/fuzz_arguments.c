@@ -29,7 +29,7 @@ static instep_optimizer take_optimizer(struct input *input)
 {
     instep_optimizer optimizer;
     uint8_t how = take_byte(input);
-    instep_init(&optimizer, "rmsprop");
+    instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION);
     if (how % 4 == 1)
         take(input, &optimizer, sizeof optimizer);
     if (how % 4 == 2)
@@ -91,7 +91,8 @@ static void try_names(struct input *input, const instep_optimizer *optimizer)
     instep_isa_name(index);
     instep_isa_available(index);
     take_name(input, optimizer, name);
-    REQUIRE(known(instep_init(&made, name)));
+    REQUIRE(known(instep_init(&made, name, INSTEP_ABI_VERSION)));
+    REQUIRE(instep_init(&made, name, (int)index) == INSTEP_ABI_MISMATCH || (int)index == INSTEP_ABI_VERSION);
     REQUIRE(known(instep_set_isa(name)));
     REQUIRE(known(instep_set_threads((int)index)));
 }

@@ -24,7 +24,7 @@ static instep_optimizer take_optimizer(struct input *input)
 
     while (instep_rule_name(rules))
         rules++;
-    instep_init(&optimizer, instep_rule_name(take_byte(input) % rules));
+    instep_init(&optimizer, instep_rule_name(take_byte(input) % rules), INSTEP_ABI_VERSION);
     for (size_t k = 0; instep_option_name(&optimizer, k); k++) {
         uint8_t choice = take_byte(input);
         double value = choice & 1;

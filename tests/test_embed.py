@@ -121,6 +121,18 @@ def test_ctypes_reaches_the_functions_of_the_package():
     assert by_ctypes(_core.__file__) == minimum()
 
 
+def test_ctypes_with_structs_of_another_abi_is_refused(tmp_path):
+    trainer = (EMBED / "ctypes/trainer.py").read_text()
+    assert "ABI_VERSION = 1 " in trainer
+    other = tmp_path / "trainer.py"
+    other.write_text(trainer.replace("ABI_VERSION = 1 ", "ABI_VERSION = 2 "))
+    done = subprocess.run(
+        [sys.executable, other, _core.__file__, "100", "50"], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "another ABI version" in done.stderr
+
+
 def test_ctypes_and_python_share_one_copy():
     library = ctypes.CDLL(_core.__file__)
     assert library.instep_set_threads(3) == 0
@@ -199,6 +211,19 @@ def test_pkg_config_gives_the_flags(prefix, data, language, source, tmp_path):
         built,
     )
     assert float.fromhex(run(built, data).split()[-1])
+
+
+@pytest.mark.compiler
+def test_a_program_with_another_header_is_refused(prefix, data, tmp_path):
+    header = re.sub(r"(#define INSTEP_ABI_VERSION) \d+", r"\1 2", HEADER)
+    assert header != HEADER
+    (tmp_path / "instep.h").write_text(header)
+    source, built = EMBED / "c/logistic_regression.c", tmp_path / "program"
+    run("cc", source, f"-I{tmp_path}", prefix / "lib/libinstep.so", f"-Wl,-rpath,{prefix / 'lib'}", "-lm", "-o", built)
+    done = subprocess.run([built, data], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "another ABI version" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.compiler

@@ -22,6 +22,7 @@ cdef extern from "instep.h" nogil:
         INSTEP_BAD_STEP_COUNT
         INSTEP_BAD_SIZE
         INSTEP_BAD_INDEX
+        INSTEP_ABI_MISMATCH
         INSTEP_NOT_FINITE
         INSTEP_NEGATIVE
         INSTEP_NOT_POSITIVE
@@ -63,7 +64,7 @@ cdef:
     const char *instep_rule_name(size_t rule) noexcept nogil
     const char *instep_option_name(const instep_optimizer *optimizer, size_t option) noexcept nogil
     int instep_option_is_flag(const instep_optimizer *optimizer, size_t option) noexcept nogil
-    int instep_init(instep_optimizer *optimizer, const char *rule) noexcept nogil
+    int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version) noexcept nogil
     int instep_set(instep_optimizer *optimizer, const char *option, double value) noexcept nogil
     int instep_get(const instep_optimizer *optimizer, const char *option, double *value) noexcept nogil
     int instep_check(const instep_optimizer *optimizer, int dtype, const char **option) noexcept nogil

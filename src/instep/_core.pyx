@@ -21,6 +21,7 @@ cnp.import_array()
 
 cdef extern from "instep.h":
     enum:
+        INSTEP_ABI_VERSION
         INSTEP_OK
         INSTEP_FLOAT32
         INSTEP_FLOAT64
@@ -45,7 +46,7 @@ cdef extern from "instep.h":
     const char *instep_rule_name(size_t rule)
     const char *instep_option_name(const instep_optimizer *optimizer, size_t option)
     int instep_option_is_flag(const instep_optimizer *optimizer, size_t option)
-    int instep_init(instep_optimizer *optimizer, const char *rule)
+    int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version)
     int instep_check(const instep_optimizer *optimizer, int dtype, const char **option)
     size_t instep_state_count(const instep_optimizer *optimizer)
     const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
@@ -120,7 +121,7 @@ cdef class Options:
     cdef readonly str rule
 
     def __cinit__(self, str rule):
-        if instep_init(&self.optimizer, rule.encode()) != INSTEP_OK:
+        if instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
             raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
         self.rule = rule
 

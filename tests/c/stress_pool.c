@@ -74,7 +74,7 @@ static void check(const struct model *model, const char *where)
 {
     instep_optimizer optimizer;
     instep_array alone = make_array(PERIOD);
-    instep_init(&optimizer, "rmsprop");
+    instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION);
     while (optimizer.step_count < model->optimizer.step_count)
         instep_step(&optimizer, &alone, 1);
     for (size_t k = 0; k < ARRAYS; k++) {
@@ -145,7 +145,7 @@ int main(int count, char **arguments)
     pthread_t steppers[THREADS_EACH], changer;
 
     for (int m = 0; m < OPTIMIZERS; m++) {
-        instep_init(&models[m].optimizer, "rmsprop");
+        instep_init(&models[m].optimizer, "rmsprop", INSTEP_ABI_VERSION);
         for (size_t k = 0; k < ARRAYS; k++)
             models[m].arrays[k] = make_array(sizes[m]);
     }

@@ -7,6 +7,7 @@
 #include "reference.h"
 
 #include <fenv.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ static void expect(bool truth, int line, const char *what)
 static instep_optimizer made(void)
 {
     instep_optimizer optimizer;
-    EXPECT(instep_init(&optimizer, "rmsprop") == INSTEP_OK);
+    EXPECT(instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION) == INSTEP_OK);
     return optimizer;
 }
 
@@ -41,7 +42,7 @@ static void test_names(void)
 
     EXPECT(instep_abi_version() == INSTEP_ABI_VERSION);
     for (; instep_rule_name(rules); rules++) {
-        EXPECT(instep_init(&optimizer, instep_rule_name(rules)) == INSTEP_OK);
+        EXPECT(instep_init(&optimizer, instep_rule_name(rules), INSTEP_ABI_VERSION) == INSTEP_OK);
         EXPECT(optimizer.abi_version == INSTEP_ABI_VERSION && optimizer.rule == rules && optimizer.step_count == 0);
         EXPECT(instep_check(&optimizer, INSTEP_FLOAT32, NULL) == INSTEP_OK);
         EXPECT(instep_check(&optimizer, INSTEP_FLOAT64, NULL) == INSTEP_OK);
@@ -180,9 +181,9 @@ static void test_nulls(void)
     instep_optimizer optimizer = made(), other;
     double value;
 
-    EXPECT(instep_init(NULL, "rmsprop") == INSTEP_NULL_ARGUMENT);
-    EXPECT(instep_init(&optimizer, NULL) == INSTEP_NULL_ARGUMENT);
-    EXPECT(instep_init(&optimizer, "no such rule") == INSTEP_UNKNOWN_RULE);
+    EXPECT(instep_init(NULL, "rmsprop", INSTEP_ABI_VERSION) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_init(&optimizer, NULL, INSTEP_ABI_VERSION) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_init(&optimizer, "no such rule", INSTEP_ABI_VERSION) == INSTEP_UNKNOWN_RULE);
     EXPECT(instep_set(&optimizer, NULL, 1) == INSTEP_NULL_ARGUMENT);
     EXPECT(instep_get(&optimizer, NULL, &value) == INSTEP_NULL_ARGUMENT);
     EXPECT(instep_get(&optimizer, "lr", NULL) == INSTEP_NULL_ARGUMENT);
@@ -212,6 +213,21 @@ static void test_nulls(void)
         EXPECT(instep_state_name(bad[k], 0) == NULL);
         EXPECT(instep_state_start(bad[k], 0) == 0);
     }
+}
+
+/* A caller whose header has another ABI version is told so, whatever else it asks for, and its memory is left alone. */
+static void test_another_abi(void)
+{
+    static const int versions[] = {0, INSTEP_ABI_VERSION + 1, -INSTEP_ABI_VERSION, INT_MAX, INT_MIN};
+    for (size_t k = 0; k < sizeof versions / sizeof versions[0]; k++) {
+        unsigned char memory[sizeof(instep_optimizer)], before[sizeof memory];
+        memset(memory, 0xA5, sizeof memory);
+        memcpy(before, memory, sizeof memory);
+        EXPECT(instep_init((instep_optimizer *)(void *)memory, "rmsprop", versions[k]) == INSTEP_ABI_MISMATCH);
+        EXPECT(memcmp(memory, before, sizeof memory) == 0);
+        EXPECT(instep_init(NULL, NULL, versions[k]) == INSTEP_ABI_MISMATCH);
+    }
+    EXPECT(strstr(instep_message(INSTEP_ABI_MISMATCH), "ABI") != NULL);
 }
 
 /* ---- steps ---- */
@@ -540,6 +556,7 @@ int main(void)
     test_option_errors();
     test_check();
     test_nulls();
+    test_another_abi();
     test_steps();
     test_many_arrays();
     test_nothing_is_written();

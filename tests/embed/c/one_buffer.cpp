@@ -9,7 +9,7 @@ int main()
 {
     std::vector<double> w(1000, 0.0), g(w.size()), v(w.size());
     instep_optimizer rmsprop;
-    if (int status = instep_init(&rmsprop, "rmsprop")) {
+    if (int status = instep_init(&rmsprop, "rmsprop", INSTEP_ABI_VERSION)) {
         std::fprintf(stderr, "%s\n", instep_message(status));
         return 1;
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
+ABI_VERSION = 1  # the structs below are those of this version
 FLOAT64 = 1
 
 
@@ -41,7 +42,7 @@ def load(path: str) -> ctypes.CDLL:
     """The library, with the types of the functions that are used here."""
     library = ctypes.CDLL(path)
     library.instep_message.restype = ctypes.c_char_p
-    library.instep_init.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p]
+    library.instep_init.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p, ctypes.c_int]
     library.instep_set.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p, ctypes.c_double]
     library.instep_step.argtypes = [ctypes.POINTER(Optimizer), ctypes.POINTER(Array), ctypes.c_size_t]
     return library
@@ -55,7 +56,7 @@ def minimize(library: ctypes.CDLL, n: int, steps: int) -> list[float]:
             raise ValueError(library.instep_message(status).decode())
 
     rmsprop = Optimizer()
-    must(library.instep_init(rmsprop, b"rmsprop"))
+    must(library.instep_init(rmsprop, b"rmsprop", ABI_VERSION))
     must(library.instep_set(rmsprop, b"lr", 0.25))
     w, g, v = ((ctypes.c_double * n)() for _ in range(3))
     array = Array(size=n, dtype=FLOAT64, param=ctypes.addressof(w), grad=ctypes.addressof(g))

@@ -36,8 +36,9 @@ def fit(double[:, ::1] x, double[::1] y, int steps, dict options):
     cdef instep.instep_array array
     cdef int status, _step
 
-    if instep.instep_init(&rmsprop, "rmsprop") != instep.INSTEP_OK:
-        raise RuntimeError("instep has no rmsprop")
+    status = instep.instep_init(&rmsprop, "rmsprop", instep.INSTEP_ABI_VERSION)
+    if status != instep.INSTEP_OK:
+        raise RuntimeError(instep.instep_message(status).decode())
     for name, value in options.items():
         status = instep.instep_set(&rmsprop, name.encode(), value)
         if status != instep.INSTEP_OK:
