@@ -193,24 +193,50 @@ def test_c_programs_find_the_library_and_agree(prefix, data, compiler, tmp_path)
     assert len(weights) == 31
 
 
+def with_pkg_config(language, source, libraries, built):
+    """Compile a program with the flags that pkg-config finds in this folder of libraries."""
+    optional_program("pkg-config")
+    flags = run("pkg-config", "--cflags", "--libs", "instep", PKG_CONFIG_PATH=str(libraries / "pkgconfig")).split()
+    strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    words = [EMBED / "c" / source, *strict, *flags, "-lm", f"-Wl,-rpath,{libraries}", "-o", built]
+    run(optional_program(language), *words)
+    return built
+
+
 @pytest.mark.compiler
 @pytest.mark.parametrize(("language", "source"), [("cc", "logistic_regression.c"), ("c++", "one_buffer.cpp")])
 def test_pkg_config_gives_the_flags(prefix, data, language, source, tmp_path):
-    optional_program("pkg-config")
-    flags = run("pkg-config", "--cflags", "--libs", "instep", PKG_CONFIG_PATH=str(prefix / "lib/pkgconfig")).split()
-    strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    built = tmp_path / "program"
-    run(
-        optional_program(language),
-        EMBED / "c" / source,
-        *strict,
-        *flags,
-        "-lm",
-        f"-Wl,-rpath,{prefix / 'lib'}",
-        "-o",
-        built,
-    )
+    built = with_pkg_config(language, source, prefix / "lib", tmp_path / "program")
     assert float.fromhex(run(built, data).split()[-1])
+
+
+@pytest.mark.compiler
+def test_libraries_may_be_installed_outside_of_the_prefix(data, tmp_path):
+    prefix, libraries = tmp_path / "prefix", tmp_path / "elsewhere/lib"
+    options = [f"-DCMAKE_INSTALL_PREFIX={prefix}", f"-DCMAKE_INSTALL_LIBDIR={libraries}"]
+    run("cmake", "--install", build(PROJECT, tmp_path / "build", *options))
+    assert (prefix / "include/instep.h").exists()
+    assert not list(prefix.rglob("*libinstep*"))
+    found = f"-Dinstep_DIR={libraries}/cmake/instep"
+    run(build(EMBED / "c", tmp_path / "by_cmake", found) / "logistic_regression", data)
+    run(with_pkg_config("cc", "logistic_regression.c", libraries, tmp_path / "by_pkg_config"), data)
+
+
+@pytest.mark.compiler
+def test_a_project_built_by_scikit_build_core_may_have_this_one_inside(data, tmp_path):
+    """Then it is the library that is asked for, and the other's wheel does not get what is not its own."""
+    (tmp_path / "CMakeLists.txt").write_text(f"""
+        cmake_minimum_required(VERSION 3.26)
+        project(other LANGUAGES C)
+        add_subdirectory({PROJECT} instep EXCLUDE_FROM_ALL)
+        add_executable(other {EMBED}/c/logistic_regression.c)
+        target_link_libraries(other PRIVATE instep::instep_static m)
+        install(TARGETS other DESTINATION other)
+    """)
+    built = build(tmp_path, tmp_path / "build", "-DSKBUILD=2", "-DSKBUILD_PROJECT_NAME=other")
+    run("cmake", "--install", built, "--prefix", tmp_path / "installed")
+    assert [file.name for file in (tmp_path / "installed").rglob("*") if file.is_file()] == ["other"]
+    run(tmp_path / "installed/other/other", data)
 
 
 @pytest.mark.compiler
@@ -232,7 +258,12 @@ def test_ctypes_reaches_the_functions_of_the_library(prefix):
 
 
 @pytest.mark.compiler
-def test_what_is_installed_can_be_moved(prefix, tmp_path):
+def test_the_licence_is_installed(prefix):
+    assert (prefix / "share/licenses/instep/LICENSE").read_text() == (PROJECT / "LICENSE").read_text()
+
+
+@pytest.mark.compiler
+def test_what_is_installed_can_be_moved(prefix):
     for name in ("lib/pkgconfig/instep.pc", "lib/cmake/instep/instepTargets.cmake"):
         assert str(prefix) not in (prefix / name).read_text()
     assert str(PROJECT).encode() not in (prefix / "lib/libinstep.so").read_bytes()
