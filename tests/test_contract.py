@@ -864,6 +864,7 @@ def regrow(param):
     param.resize(7, refcheck=False)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # of NumPy 2.5, where it still works
 @pytest.mark.parametrize("change", [freeze, retype, regrow])
 def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(change):
     param = np.ones(4096, np.float32)
