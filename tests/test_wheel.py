@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -21,6 +22,10 @@ PACKAGE = Path(instep.__file__).parent
 EXTENSIONS = sorted(PACKAGE.glob("_*.so"))
 C_API = re.findall(r"^INSTEP_API .*?(instep_\w+)\(", Path(instep.get_include(), "instep.h").read_text(), re.MULTILINE)
 OF_THE_SYSTEM = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+# The glibc of the image that wheels are built in, and what a newer one has under a newer version: the functions of
+# libpthread moved into libc until 2.34, and from 2.38 on numbers are read as in C23.
+OLDEST_GLIBC = (2, 28)
+RENEWED = re.compile(r"pthread_\w+|__isoc23_\w+")
 LARGEST_WHEEL = 500_000
 COMMIT_DATE = "1700000000"
 
@@ -47,6 +52,12 @@ def symbols(file):
     table = [line.split() for line in readelf("--dyn-syms", file).splitlines()]
     names = [(row[6], row[7].split("@")[0]) for row in table if len(row) >= 8 and row[0][:-1].isdigit()]
     return {name for section, name in names if section != "UND"}, {name for section, name in names if section == "UND"}
+
+
+def versions(file):
+    """What it takes from the C library, each with the version that it asks for."""
+    found = re.findall(r" UND (\w+)@GLIBC_([\d.]+)", readelf("--dyn-syms", file))
+    return {name: tuple(map(int, version.split("."))) for name, version in found}
 
 
 @pytest.fixture(params=EXTENSIONS, ids=lambda file: file.name.split(".")[0])
@@ -85,6 +96,14 @@ def test_exports_its_init_and_the_c_api_alone(extension):
 @pytest.mark.compiler
 def test_brings_no_runtime(extension):
     assert set(re.findall(r"\(NEEDED\) .*\[(.*)\]", readelf("--dynamic", extension))) <= OF_THE_SYSTEM
+
+
+@pytest.mark.compiler
+def test_takes_nothing_that_an_older_system_lacks(extension):
+    taken = versions(extension)
+    assert taken
+    newer = [name for name, version in taken.items() if version > OLDEST_GLIBC]
+    assert [name for name in newer if not RENEWED.fullmatch(name)] == []
 
 
 @pytest.mark.compiler
@@ -165,3 +184,28 @@ def test_the_wheel_is_small_and_holds_the_package_alone(built):
         names = archive.namelist()
         assert {name.split("/")[0] for name in names} == {"instep", f"instep-{instep.__version__}.dist-info"}
         assert {f"instep/{file.name}" for file in EXTENSIONS} <= set(names)
+
+
+@pytest.mark.compiler
+def test_the_tag_is_as_old_as_the_symbols(built, tmp_path):
+    """Nor is anything grafted in, which would be a foreign runtime."""
+    if importlib.util.find_spec("auditwheel") is None:
+        pytest.skip("auditwheel is absent: nox -s wheels")
+    wheel = built[2][0]
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    extensions = list((tmp_path / "unpacked").rglob("*.so"))
+    newest = max(version for file in extensions for version in versions(file).values())
+    report = run(sys.executable, "-m", "auditwheel", "show", wheel)
+    tag = re.search(r"platform tag:\s+\"manylinux_(\d+)_(\d+)_", report)
+    assert tag, report
+    assert (int(tag[1]), int(tag[2])) == newest
+
+    run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", tmp_path / "repaired", wheel)
+    (repaired,) = (tmp_path / "repaired").iterdir()
+    assert f"manylinux_{tag[1]}_{tag[2]}_" in repaired.name
+    with zipfile.ZipFile(wheel) as before, zipfile.ZipFile(repaired) as after:
+        assert {name for name in after.namelist() if not name.endswith("/")} == set(before.namelist())
+        for file in extensions:
+            name = file.relative_to(tmp_path / "unpacked").as_posix()
+            assert after.read(name) == before.read(name), name
