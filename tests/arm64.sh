@@ -20,7 +20,8 @@ if [ ! -e python ]; then
     done
     cat >python.new <<END
 #!/bin/sh
-PYTHONHOME=$root/usr PYTHONPATH=$site exec qemu-aarch64 -0 $PWD/python -L $root $root/usr/bin/python3 "\$@"
+export PYTHONHOME=$root/usr PYTHONPATH=$site\${PYTHONPATH:+:\$PYTHONPATH}
+exec qemu-aarch64 -0 $PWD/python -L $root $root/usr/bin/python3 "\$@"
 END
     chmod +x python.new && mv python.new python
 fi

@@ -489,7 +489,7 @@ def test_overlap_with_state_that_an_option_makes():
 BEYOND = [2**31 + 17, 2**32 + 17]
 
 
-@pytest.mark.memory_window
+@pytest.mark.unemulated("keeps a table entry for each page of the many GiB that are mapped")
 @pytest.mark.skipif(sys.platform != "linux", reason="maps memory as Linux does")
 @pytest.mark.parametrize("size", BEYOND)
 def test_64_bit_indices(size, soak):
@@ -520,7 +520,7 @@ def test_64_bit_indices(size, soak):
         assert result.tobytes() == expected_window.tobytes()
 
 
-@pytest.mark.memory_window
+@pytest.mark.unemulated("keeps a table entry for each page of the many GiB that are mapped")
 @pytest.mark.skipif(sys.platform != "linux", reason="maps memory as Linux does")
 def test_64_bit_indices_in_threads(soak):
     """With rho and lr 0 every visit leaves the same, so that threads may meet in the same memory."""

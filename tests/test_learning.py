@@ -68,6 +68,7 @@ def test_gradients_of_the_network():
         assert (loss[0] - loss[1]) / 2e-6 == pytest.approx(np.sum(grads[name] * direction), rel=1e-6)
 
 
+@pytest.mark.unemulated("minutes of matrix products, which are NumPy's")
 @pytest.mark.parametrize("seed", range(3))
 def test_digits(seed):
     rng = np.random.default_rng(seed)
