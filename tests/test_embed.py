@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,44 @@ def test_what_is_installed_can_be_moved(prefix):
     for name in ("lib/pkgconfig/instep.pc", "lib/cmake/instep/instepTargets.cmake"):
         assert str(prefix) not in (prefix / name).read_text()
     assert str(PROJECT).encode() not in (prefix / "lib/libinstep.so").read_bytes()
+
+
+def in_comment(text):
+    """The code in a comment, which is what is indented in it."""
+    return "\n".join(line[7:] for line in text.splitlines() if line.startswith(" *     ") or line == " *")
+
+
+def compiles(code, folder, *options):
+    (folder / "example.c").write_text(code)
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    run("cc", *strict, f"-I{instep.get_include()}", *options, folder / "example.c")
+
+
+@pytest.mark.compiler
+def test_the_examples_of_the_documentation_compile(tmp_path):
+    examples = {}
+    for page in (PROJECT / "docs").rglob("*.md"):
+        for number, example in enumerate(re.findall(r"^```c\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)):
+            examples[f"{page.stem} {number}"] = example
+            compiles(f"""
+                #include <instep.h>
+                int fill_the_gradient(float *);
+                void example(size_t n, float *w, float *g, float *v);
+                void example(size_t n, float *w, float *g, float *v) {{ {example} }}
+            """, tmp_path)  # fmt: skip
+    of_the_header = HEADER.split("One buffer, from beginning to end")[1].split("*/")[0]
+    assert in_comment(of_the_header).split() == examples["c 0"].split()
+
+
+@pytest.mark.compiler
+def test_the_example_of_the_capsule_compiles(tmp_path):
+    example = in_comment(Path(instep.get_include(), "instep_capi.h").read_text().split("*/")[0])
+    includes = [line for line in example.splitlines() if line.startswith("#include")]
+    body = [line for line in example.splitlines() if not line.startswith("#include")]
+    assert len(includes) == 2
+    function = "void *example(instep_optimizer optimizer, instep_array *arrays, size_t count)"
+    lines = [*includes, function + ";", function, "{", *body, "return NULL;", "}"]
+    compiles("\n".join(lines), tmp_path, f"-I{sysconfig.get_path('include')}")
 
 
 # ---- Cython -----------------------------------------------------------------------------------------------------
