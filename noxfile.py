@@ -286,9 +286,11 @@ def without_a_compiler(session: nox.Session) -> None:
     """A wheel, and the suite from it in an environment where no compiler is to be found."""
     folder = Path(session.create_tmp())
     session.install("build")
+    shutil.rmtree(folder / "wheel", ignore_errors=True)
     session.run("python", "-m", "build", "--quiet", "--wheel", "--outdir", folder / "wheel")
-    wheel = next((folder / "wheel").glob("*.whl"))
-    session.run("pip", "install", "--quiet", f"instep[test] @ {wheel.resolve().as_uri()}")
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    session.install(f"instep[test] @ {wheel.resolve().as_uri()}")
+    session.install("--force-reinstall", "--no-deps", wheel)  # which pip takes for the last one, if there was one
     commands = folder / "commands"
     commands.mkdir(exist_ok=True)
     for command in ("sh", "git", "uname"):
