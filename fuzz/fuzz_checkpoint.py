@@ -1,15 +1,18 @@
-"""Any bytes as a checkpoint: they are refused with a CheckpointError, or they are what `save` would have written.
+"""Any bytes as a checkpoint: they are refused with a CheckpointError, or they are what `save` writes.
 
-An input is a file.  When its first byte is odd, the checksum of the header is put right before it is read, so that
-mutations get past it.  Run it as ``python fuzz/fuzz_checkpoint.py CORPUS [libFuzzer's options]``; files to start from
-are put into CORPUS.
+An input is a file behind one byte.  When its lowest bit is set, the checksum of the header is put right before the file
+is read, and when the next one is set, those of the arrays are before that: so mutations get past them.  Run it as
+``python fuzz/fuzz_checkpoint.py CORPUS [libFuzzer's options]``; files to start from are put into CORPUS.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import atheris
 
@@ -18,35 +21,69 @@ with atheris.instrument_imports():
 
     import instep
     from instep import checkpoint
+    from instep.state_dict import StateDict, read_path
 
 scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 given, again = scratch / "given", scratch / "again"
 
 
-def put_checksum_right(file: bytes) -> bytes:
+def taken_apart(file: bytes) -> tuple[bytes, bytes, bytes]:
+    """Length, header and data."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    return file[:8], file[8:end], file[end:]
+
+
+def put_arrays_checksums_right(file: bytes) -> bytes:
+    """The file with the checksums that its arrays ought to have, as far as it can be told what they are."""
+    length, header, data = taken_apart(file)
+    try:
+        entries = json.loads(header)
+        for name, checksum in json.loads(entries["__metadata__"]["checksums"]).items():
+            content = data[slice(*entries[name]["data_offsets"])]
+            header = header.replace(checksum.encode(), sha256(content).hexdigest().encode())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return file
+    return length + header + data
+
+
+def put_header_checksum_right(file: bytes) -> bytes:
     """The file with the checksum that its header ought to have."""
-    header = file[8 : 8 + int.from_bytes(file[:8], "little")]
+    _, header, _ = taken_apart(file)
     start, end = (8 + edge for edge in (checkpoint._DIGEST.start, checkpoint._DIGEST.stop))
     return file[:start] + checkpoint._digest(header) + file[end:]
 
 
 def try_file(data: bytes) -> None:
-    """Read the input; what is read without complaint must be written in the same bytes."""
-    file = data[1:]
-    if data[:1] and data[0] % 2:
-        file = put_checksum_right(file)
+    """Read the input; what is read without complaint must be of some optimizer, and saved by it in the same bytes."""
+    kind, file = data[:1] or b"\0", data[1:]
+    if kind[0] & 2:
+        file = put_arrays_checksums_right(file)
+    if kind[0] & 1:
+        file = put_header_checksum_right(file)
     given.write_bytes(file)
     try:
         state_dict = checkpoint.read(given)
     except instep.CheckpointError:
         return
-    checkpoint.write(again, state_dict)
+    instep.load(given, params_of(state_dict)).save(again)
     if again.read_bytes() != file:
         raise AssertionError("a file was taken that save does not write")
 
 
+def params_of(state_dict: StateDict) -> Any:
+    """Some params with their arrays where the state has them."""
+    root: dict[Any, Any] = {}
+    for place, array in next(iter(state_dict["state"].values())).items():
+        *branches, last = ("root", *read_path(place))
+        branch = root
+        for key in branches:
+            branch = branch.setdefault(key, {})
+        branch[last] = np.zeros_like(array)
+    return root["root"]
+
+
 def put_seeds(corpus: Path) -> None:
-    """Sound checkpoints of several options, dtypes and nestings, and the same with the odd first byte."""
+    """Sound checkpoints of several options, dtypes and nestings, behind each first byte."""
     corpus.mkdir(parents=True, exist_ok=True)
     for k, options in enumerate([{}, {"momentum": 0.9}, {"centered": True, "momentum": 0.5, "nesterov": True}]):
         for dtype in (np.float32, np.float64):
@@ -54,7 +91,7 @@ def put_seeds(corpus: Path) -> None:
             optimizer = instep.RMSprop(params, **options)
             optimizer.step(params_like(params))
             optimizer.save(given)
-            for first in (b"\0", b"\1"):
+            for first in (b"\0", b"\1", b"\3"):
                 (corpus / f"sound-{k}-{np.dtype(dtype)}-{first[0]}").write_bytes(first + given.read_bytes())
 
 

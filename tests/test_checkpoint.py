@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import instep
 from instep import checkpoint
-from instep.state_dict import spell_path
+from instep.state_dict import read_path, spell_path
 
 OPTIONS = {
     "plain": dict(lr=0.1),
@@ -142,13 +142,41 @@ def test_resuming_in_another_process_is_exact(tmp_path, options, other_isa, thre
 
 
 def test_every_bit_pattern_survives(tmp_path):
+    """NaN and infinities too, which a run that has diverged leaves there; but no negative average of squares."""
     patterns = np.random.default_rng(5).integers(0, 2**32, 4096, np.uint32)
     patterns[:4] = 0x7F800001, 0xFFC12345, 0x80000000, 1  # a signalling NaN, a payload, -0, the smallest
-    optimizer = instep.RMSprop(np.ones(4096, np.float32))
-    optimizer.state["square_avg"].view(np.uint32)[...] = patterns
+    patterns[4:6] = 0x7F800000, 0xFF800000
+    squares = np.where(patterns.view(np.float32) < 0, patterns & 0x7FFFFFFF, patterns)
+    optimizer = instep.RMSprop(np.ones(4096, np.float32), momentum=0.5)
+    optimizer.state["momentum_buffer"].view(np.uint32)[...] = patterns
+    optimizer.state["square_avg"].view(np.uint32)[...] = squares
     optimizer.save(tmp_path / "checkpoint")
     resumed = instep.load(tmp_path / "checkpoint", np.ones(4096, np.float32))
-    assert (resumed.state["square_avg"].view(np.uint32) == patterns).all()
+    assert (resumed.state["momentum_buffer"].view(np.uint32) == patterns).all()
+    assert (resumed.state["square_avg"].view(np.uint32) == squares).all()
+
+
+NEGATIVE = [-np.inf, -1.0, -np.nextafter(np.float32(0), np.float32(1))]
+
+
+@pytest.mark.parametrize("value", NEGATIVE)
+@pytest.mark.parametrize(("options", "name"), [({}, "square_avg"), ({"centered": True}, "variance")], ids=str)
+def test_no_average_of_squares_is_negative(tmp_path, options, name, value):
+    """Whichever way it comes in, and a checkpoint that could not be loaded is not written."""
+    optimizer = instep.RMSprop({"v": np.ones(2), "w": np.ones((2, 2), np.float32)}, **options)
+    optimizer.save(tmp_path / "checkpoint")
+    before = (tmp_path / "checkpoint").read_bytes()
+    optimizer.state[name]["w"][1, 0] = np.nan
+    optimizer.state[name]["w"][1, 1] = value
+    other = instep.RMSprop({"v": np.ones(2), "w": np.ones((2, 2), np.float32)}, **options)
+    unchanged = other.state_dict()
+    message = re.escape(f"state['{name}']['w'] holds a negative number")
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(optimizer.state_dict())
+    np.testing.assert_equal(other.state_dict(), unchanged)
+    with pytest.raises(ValueError, match=message):
+        optimizer.save(tmp_path / "checkpoint")
+    assert (tmp_path / "checkpoint").read_bytes() == before
 
 
 # ---- the form -------------------------------------------------------------------------------------------------------
@@ -204,6 +232,12 @@ KEYS = st.one_of(st.integers(-12, 12), st.text("~/'01-٣a", max_size=3))
 @given(st.lists(st.lists(KEYS, min_size=1, max_size=3).map(tuple), min_size=2, max_size=30, unique=True))
 def test_no_two_places_are_spelled_alike(paths):
     assert len({spell_path(path) for path in paths}) == len(paths)
+
+
+@given(st.lists(KEYS, max_size=3).map(tuple))
+def test_a_place_is_read_as_the_path_that_it_was_spelled_for(path):
+    assert read_path(spell_path(path)) == path
+    assert list(map(type, read_path(spell_path(path)))) == list(map(type, path))
 
 
 def test_places():
@@ -264,6 +298,7 @@ MISFITS = {
     "another key": replaced(["more"], 1),
     "rule of no name": replaced(["rule"], 5),
     "unknown rule": replaced(["rule"], "sgd"),
+    "a rule that C takes for another": replaced(["rule"], "rmsprop\0"),
     "no options": replaced(["options"], None),
     "options in a list": replaced(["options"], [1]),
     "an option missing": replaced(["options", "rho"], None),

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import instep
+from instep import checkpoint
 from instep.__main__ import main
+from instep.state_dict import read_path
 
 
 def small():
@@ -112,12 +114,19 @@ def taken_apart(content):
 
 
 def test_random_headers_with_the_right_checksum_crash_nothing(loader, rounds):
-    """Some are good, such as another step count; the others are a ValueError of one kind or the other."""
+    """Some are good, such as another step count, and saved in the same bytes; the others are a ValueError."""
     rng = np.random.default_rng(11)
     header, data = taken_apart(loader.sound)
     head, rest = header[:100], header[100:]
-    outcomes = [loader.refuses(signed(head + mutated(rest, rng), data), ValueError) for _ in range(rounds)]
-    assert sum(outcomes) > rounds / 2
+    refused = 0
+    for _ in range(rounds):
+        content = signed(head + mutated(rest, rng), data)
+        if loader.refuses(content, ValueError):
+            refused += 1
+        else:
+            loader.optimizer.save(loader.path)
+            assert loader.path.read_bytes() == content
+    assert rounds / 2 < refused < rounds
 
 
 def entries_changed(change):
@@ -301,6 +310,207 @@ def test_hostile_files_fail_by_what_is_hostile_in_them(loader):
     assert not loader.refuses(in_metadata("step_count", "5")(header, data))
     assert loader.optimizer.step_count == 5
     assert len(HOSTILE) >= 40
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    ["1.25e-1", "12.5e-2", "0.125E0", "0.1250", "00.125", ".125", "+0.125", "0.125 ", "\\t0.125", "1", "true", "null"]
+    + ["1e999", "-0.125", "[0.125]", "NaN", "Infinity", "-Infinity", "0." + "9" * 5000, "9" * 5000, "0x1p-3"],
+    ids=lambda spelled: spelled[:20],
+)
+def test_an_option_is_spelled_in_one_way(loader, spelled):
+    assert loader.refuses(text_changed(b":0.125,", f":{spelled},".encode())(*taken_apart(loader.sound)))
+
+
+@pytest.mark.parametrize("place", ["step_count", "step_counts"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "1.0",
+        "1e0",
+        "10e-1",
+        "1E0",
+        "01",
+        "+1",
+        "-1",
+        "-0",
+        " 1",
+        "1 ",
+        "1\n",
+        "0x1",
+        "1_0",
+        "\u0661",
+        "1,1",
+        "'1'",
+        '"1"',
+    ]
+    + ["true", "null", "NaN", "Infinity", "-Infinity", "[1]", "{}", "", str(2**63 - 1), str(2**64 + 1), "9" * 5000],
+    ids=lambda spelled: spelled[:20],
+)
+def test_a_count_is_spelled_in_one_way(loader, place, spelled):
+    value = spelled if place == "step_count" else f'{{"w":{spelled}}}'
+    assert loader.refuses(in_metadata(place, value)(*taken_apart(loader.sound)))
+
+
+def mixed():
+    """Float32 comes first in the params, float64 in the file."""
+    params = {"a": np.ones(2, np.float32), "b": [np.ones(1), np.ones(0, np.float32)], "c": np.ones((1, 2))}
+    optimizer = instep.RMSprop(params, lr=0.125, momentum=0.5)
+    optimizer.step({"a": np.ones(2, np.float32), "b": [np.ones(1), np.ones(0, np.float32)], "c": np.ones((1, 2))})
+    return optimizer
+
+
+def built(content, change):
+    """A file of which everything is right, offsets and checksums included, for what `change` made of its parts."""
+    header, data = taken_apart(content)
+    entries = json.loads(header)
+    metadata = entries.pop("__metadata__")
+    parsed = ("step_count", "options", "step_counts")
+    metadata |= {name: json.loads(metadata[name]) for name in parsed}
+    arrays = {name: [e["dtype"], e["shape"], data[slice(*e["data_offsets"])]] for name, e in entries.items()}
+    change(metadata, arrays)
+
+    metadata["checksums"] = {name: sha256(content).hexdigest() for name, (_, _, content) in arrays.items()}
+    metadata |= {name: to_json(metadata[name]) for name in (*parsed, "checksums")}
+    entries = {"__metadata__": metadata}
+    end = 0
+    for name, (dtype, shape, content) in arrays.items():
+        start, end = end, end + len(content)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = to_json(entries).encode()
+    return signed(text + b" " * (-len(text) % 8), b"".join(content for _, _, content in arrays.values()))
+
+
+def to_json(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def reordered(pick, order):
+    def change(metadata, arrays):
+        items = pick(metadata, arrays)
+        ordered = {key: items[key] for key in sorted(items, key=order)}
+        assert list(ordered) != list(items)
+        items.clear()
+        items.update(ordered)
+
+    return change
+
+
+def all_arrays(metadata, arrays):
+    return arrays
+
+
+def doubled(name):
+    """One float32 array of two is in float64, but stays in its place in the file."""
+
+    def change(metadata, arrays):
+        for state in ("square_avg", "momentum_buffer"):
+            arrays[f"{state}/{name}"][0] = "F64"
+            arrays[f"{state}/{name}"][2] *= 2
+
+    return change
+
+
+def valued(value):
+    def change(metadata, arrays):
+        arrays["square_avg/a"][2] = np.array([1, value], "<f4").tobytes()
+
+    return change
+
+
+def placed(*places):
+    """Empty arrays in these places."""
+
+    def change(metadata, arrays):
+        metadata["step_counts"] = dict.fromkeys(places, 1)
+        arrays.clear()
+        for state in ("square_avg", "momentum_buffer"):
+            arrays |= {f"{state}/{place}" if place else state: ["F32", [0], b""] for place in places}
+
+    return change
+
+
+IN_ORDER = ["square_avg/b/0", "square_avg/c", "momentum_buffer/b/0", "momentum_buffer/c"]
+IN_ORDER += ["square_avg/a", "square_avg/b/1", "momentum_buffer/a", "momentum_buffer/b/1"]
+NO_PLACES = ["~", "~2", "a~", "/", "a/", "/a", "a//b", "01", "-0", "00", "-01", "'", "'a'", "'a", "''a", "'-'", "'''a"]
+NO_PLACES += ["9" * 5000, "'1'/'", "'\u0661'"]
+NOT_WRITTEN = {
+    "arrays in reverse": reordered(all_arrays, lambda name: -IN_ORDER.index(name)),
+    "float32 before float64": reordered(all_arrays, lambda name: name[-1] in "0c"),
+    "arrays in the order of the params": reordered(all_arrays, lambda name: (name[0] == "m", name[-1] == "c", name)),
+    "a float32 array too early": reordered(all_arrays, lambda name: name != "square_avg/a"),
+    "momentum before the average": reordered(all_arrays, lambda name: (IN_ORDER.index(name) > 3, name)),
+    "place by place": reordered(all_arrays, lambda name: (IN_ORDER.index(name) > 3, name[-3:], name[0] == "m")),
+    "a float64 array behind float32": doubled("a"),
+    "an empty float64 array behind float32": doubled("b/1"),
+    "counts in another order than the arrays": reordered(lambda metadata, _: metadata["step_counts"], "cb/1b/0a".find),
+    "options in another order": reordered(lambda metadata, _: metadata["options"], str),
+    "an integer for a number": lambda metadata, _: metadata["options"].update(lr=1),
+    "a rule that C takes for another": lambda metadata, _: metadata.update(rule="rmsprop\0"),
+    "a negative average of squares": valued(-1.0),
+    "an infinite negative average of squares": valued(-np.inf),
+    "no array": placed(),
+    "an array and one under it": placed("a", "a/b"),
+    "an array under another, which follows": placed("a/b", "a"),
+    "an array by itself and another": placed("", "a"),
+    "a branch left and come back to": placed("a/b", "c", "a/d"),
+    "a branch left and come back to as an array": placed("a/b", "c", "a"),
+    "nested too deep": placed("/".join("a" * 65)),
+    "nested far too deep": placed("/".join("a" * 50_000)),
+    "a place spelled in two ways": placed("a", "'a'"),
+} | {f"a place spelled {place!r:.9}": placed(place) for place in NO_PLACES}
+WRITTEN = {
+    "the same": lambda metadata, arrays: None,
+    "NaN": valued(np.nan),
+    "infinity": valued(np.inf),
+    "-0": valued(-0.0),
+    "another count": lambda metadata, _: metadata["step_counts"].update(a=5),
+    "another option": lambda metadata, _: metadata["options"].update(lr=1.0),
+    "nested deep": placed("/".join("a" * 64)),
+    "an array by itself": placed(""),
+    "every spelling": placed("~0", "~1", "~01/''", "~01/0/-1", "~01/0/''1'", "10/'10'", "10/'-10'", "\u0661", "-", " "),
+    "branches": placed("a/b", "a/d/e", "a/d/f", "c", "d"),
+}
+
+
+@pytest.mark.parametrize("change", NOT_WRITTEN.values(), ids=NOT_WRITTEN)
+def test_a_file_that_save_does_not_write_is_refused(tmp_path, change):
+    path = tmp_path / "checkpoint"
+    mixed().save(path)
+    path.write_bytes(built(path.read_bytes(), change))
+    with pytest.raises(instep.CheckpointError):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize("change", WRITTEN.values(), ids=WRITTEN)
+def test_a_file_that_save_writes_is_taken(tmp_path, change):
+    """Made in the same way as those that it does not write."""
+    path = tmp_path / "checkpoint"
+    mixed().save(path)
+    content = built(path.read_bytes(), change)
+    path.write_bytes(content)
+    instep.load(path, params_of(checkpoint.read(path))).save(path)
+    assert path.read_bytes() == content
+
+
+def params_of(state_dict):
+    """Some params with their arrays where the state has them."""
+    root = {}
+    for place, array in state_dict["state"]["square_avg"].items():
+        *branches, last = ("root", *read_path(place))
+        branch = root
+        for key in branches:
+            branch = branch.setdefault(key, {})
+        branch[last] = np.zeros_like(array)
+    return root["root"]
+
+
+def test_a_negative_average_of_squares_is_named(tmp_path):
+    path = tmp_path / "checkpoint"
+    mixed().save(path)
+    path.write_bytes(built(path.read_bytes(), valued(-1.0)))
+    with pytest.raises(instep.CheckpointError, match=r"state\['square_avg'\]\['a'\] holds a negative number"):
+        mixed().load(path)
 
 
 @pytest.mark.parametrize("shape", [[True, 2], [-2, -1], [2**63 + 1, 0], [0] + [1] * 64, [2.0], "2"], ids=str)

@@ -17,8 +17,9 @@ data     the arrays, little-endian and in C order, float64 before float32, witho
 Every byte is covered.  What comes before the first checksum is the same in every file but for the length, which decides
 what the checksum is taken of; the rest of the header, the checksums of the arrays included, is under that checksum, and
 the length of the file follows from the header.  So nothing is parsed before it is known to be what was written.  And
-nothing is taken that would not have been written so: the header is spelled anew from what was understood and must come
-out the same, which leaves no room for doubled keys, gaps, overlaps or a second way to put anything.
+nothing is taken that would not have been written so: the header is spelled anew from the state_dict that was understood
+and must come out the same, which leaves no room for doubled keys, gaps, overlaps, another order or a second way to put
+anything.
 
 SHA-256, because with 32 bits one damaged file in 4e9 would pass, and processors have instructions for it.
 """
@@ -36,7 +37,7 @@ import numpy as np
 
 from .atomic import replace_file
 from .reference import Array
-from .state_dict import CheckpointError, StateDict, check
+from .state_dict import CheckpointError, StateDict, check, check_places
 
 VERSION = 1
 LONGEST_HEADER = 100_000_000  # the limit of safetensors
@@ -51,28 +52,16 @@ Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
-    """Write it to a file, whole or not at all."""
-    arrays = {
-        _tensor_name(state, place): np.asarray(array, array.dtype.newbyteorder("<"))
-        for state, arrays in state_dict["state"].items()
-        for place, array in arrays.items()
+    """Write it to a file, whole or not at all.  ValueError if `read` would not take it back."""
+    check(state_dict)
+    flat = {
+        name: np.ravel(np.asarray(array, array.dtype.newbyteorder("<")), order="C").view(np.uint8).data
+        for name, array in _arrays(state_dict).items()
     }
-    # Larger items first, so that every array is aligned to its own.
-    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
-    flat = {name: np.ravel(array, order="C").view(np.uint8).data for name, array in arrays.items()}
-    metadata = {
-        "sha256": "0" * 64,
-        "instep": str(VERSION),
-        "rule": state_dict["rule"],
-        "step_count": _to_json(state_dict["step_count"]),
-        "options": _to_json(state_dict["options"]),
-        "step_counts": _to_json(state_dict["step_counts"]),
-        "checksums": _to_json({name: sha256(data).hexdigest() for name, data in flat.items()}),
-    }
-    tensors = {name: (_DTYPE_NAMES[array.dtype], array.shape) for name, array in arrays.items()}
-    header = bytearray(_header(metadata, tensors))
+    checksums = {name: sha256(data).hexdigest() for name, data in flat.items()}
+    header = bytearray(_header(state_dict, checksums))
     if len(header) > LONGEST_HEADER:
-        raise ValueError(f"the names of {len(tensors)} arrays do not fit into the header of a checkpoint")
+        raise ValueError(f"the names of {len(flat)} arrays do not fit into the header of a checkpoint")
     header[_DIGEST] = _digest(header)
     replace_file(os.fsdecode(path), [len(header).to_bytes(8, "little") + header, *flat.values()])
 
@@ -98,7 +87,7 @@ def _read(file: BufferedReader, size: int) -> StateDict:
     metadata, tensors = _parse(header)
     if size != 8 + length + sum(map(_size, tensors.values())):
         raise ValueError(f"it is {size} bytes long, which is not what its header says")
-    checksums = _from_json(metadata["checksums"])
+    checksums = json.loads(metadata["checksums"])
     if list(checksums) != list(tensors):
         raise ValueError("its checksums are not those of its arrays")
 
@@ -110,22 +99,27 @@ def _read(file: BufferedReader, size: int) -> StateDict:
         dtype, shape = tensor
         array = flat.view(_DTYPES[dtype]).reshape(shape)
         kind, _, place = name.partition("/")
-        if name != _tensor_name(kind, place):
-            raise ValueError(f"there is no array of the name {name!r}")
         state.setdefault(kind, {})[place] = array.astype(array.dtype.newbyteorder("="), copy=False)
     state_dict: StateDict = {
         "rule": metadata["rule"],
-        "options": _from_json(metadata["options"]),
-        "step_count": _from_json(metadata["step_count"]),
-        "step_counts": _from_json(metadata["step_counts"]),
+        "options": json.loads(metadata["options"]),
+        "step_count": json.loads(metadata["step_count"]),
+        "step_counts": json.loads(metadata["step_counts"]),
         "state": state,
     }
-    check(state_dict)
+    options = check(state_dict)
+    check_places(state_dict["step_counts"])
+    state_dict["options"] = options.values()
+    state_dict["state"] = {
+        kind: {place: state[kind][place] for place in state_dict["step_counts"]} for kind in options.states
+    }
+    if _header(state_dict, checksums)[_DIGEST.stop :] != header[_DIGEST.stop :]:
+        raise ValueError("its header is not as instep writes it")
     return state_dict
 
 
 def _parse(header: bytes) -> tuple[dict[str, str], Tensors]:
-    """What a header says, if `_header` would say it in the same bytes."""
+    """What a header says, as far as the arrays can be read by it."""
     entries = json.loads(header.decode())
     metadata = entries.pop("__metadata__")
     version = metadata["instep"]
@@ -141,19 +135,38 @@ def _parse(header: bytes) -> tuple[dict[str, str], Tensors]:
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"the array {name!r} is of the dtype {entry['dtype']!r}, not of {' or '.join(_DTYPES)}")
         tensors[name] = (entry["dtype"], shape)
-    if _header(metadata, tensors) != header:
-        raise ValueError("its header is not as instep writes it")
     return metadata, tensors
 
 
-def _header(metadata: dict[str, str], tensors: Tensors) -> bytes:
+def _header(state_dict: StateDict, checksums: dict[str, str]) -> bytes:
+    """The only header for it, but with zeros for the checksum of the header."""
+    metadata = {
+        "sha256": "0" * 64,
+        "instep": str(VERSION),
+        "rule": state_dict["rule"],
+        "step_count": _to_json(state_dict["step_count"]),
+        "options": _to_json(state_dict["options"]),
+        "step_counts": _to_json(state_dict["step_counts"]),
+        "checksums": _to_json(checksums),
+    }
     entries: dict[str, Any] = {"__metadata__": metadata}
     end = 0
-    for name, (dtype, shape) in tensors.items():
-        start, end = end, end + _size((dtype, shape))
-        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, end)}
+    for name, array in _arrays(state_dict).items():
+        start, end = end, end + array.nbytes
+        dtype = _DTYPE_NAMES[array.dtype.newbyteorder("<")]
+        entries[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (start, end)}
     header = _to_json(entries).encode()
     return header + b" " * (-len(header) % 8)
+
+
+def _arrays(state_dict: StateDict) -> dict[str, Array]:
+    """By name, in the order of the file: larger items first, so that every array is aligned to its own."""
+    arrays = {
+        f"{kind}/{place}" if place else kind: array
+        for kind, by_place in state_dict["state"].items()
+        for place, array in by_place.items()
+    }
+    return dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
 
 
 def _digest(header: bytes | bytearray) -> bytes:
@@ -165,16 +178,5 @@ def _size(tensor: tuple[str, tuple[int, ...]]) -> int:
     return math.prod(shape) * _DTYPES[dtype].itemsize
 
 
-def _tensor_name(state: str, place: str) -> str:
-    return f"{state}/{place}" if place else state
-
-
 def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _from_json(text: str) -> Any:
-    value = json.loads(text)
-    if _to_json(value) != text:
-        raise ValueError("its metadata is not as instep writes it")
-    return value

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ._core import Options
+from ._core import Options, rules
 from .reference import Array
 
 if TYPE_CHECKING:
     from .optimizers import Optimizer
 
 LARGEST_COUNT = 2**63 - 2
+DEEPEST_NESTING = 64  # as for params
+NEVER_NEGATIVE = frozenset({"square_avg", "variance"})
+
+_INTEGER = "-?[0-9]+"
 
 
 class CheckpointError(ValueError):
@@ -22,7 +26,11 @@ class CheckpointError(ValueError):
 
 
 class StateDict(TypedDict):
-    """What `Optimizer.state_dict` gives, the step counts and the arrays under their place, as `spell_path` has it."""
+    """What `Optimizer.state_dict` gives, the step counts and the arrays under their place, as `spell_path` has it.
+
+    The arrays may hold NaN and infinities, as those of a run that has diverged do.  An average of squares must not hold
+    a negative number, which no step leaves there.
+    """
 
     rule: str
     options: dict[str, float | bool]
@@ -51,7 +59,40 @@ def _spell_key(key: Any) -> str:
         spelled.encode()
     except UnicodeEncodeError:
         raise ValueError(f"the key {key!r} of the params is not Unicode text and cannot be saved") from None
-    return f"'{spelled}'" if not spelled or spelled[0] == "'" or re.fullmatch("-?[0-9]+", spelled) else spelled
+    return f"'{spelled}'" if not spelled or spelled[0] == "'" or re.fullmatch(_INTEGER, spelled) else spelled
+
+
+def read_path(place: str) -> tuple[str | int, ...]:
+    """The path that is spelled so, if there is one."""
+    return tuple(map(_read_key, place.split("/"))) if place else ()
+
+
+def _read_key(spelled: str) -> str | int:
+    if re.fullmatch(_INTEGER, spelled):
+        return int(spelled)
+    key = spelled[1:-1] if spelled.startswith("'") else spelled
+    return key.replace("~1", "/").replace("~0", "~")
+
+
+def check_places(places: Iterable[str]) -> None:
+    """Refuse what are not the places of the arrays of one nesting, in its order."""
+    places = list(places)
+    nesting: dict[str | int, Any] = {}
+    for place in places:
+        if place.count("/") >= DEEPEST_NESTING:
+            raise ValueError(f"an array is nested deeper than {DEEPEST_NESTING} levels")
+        branch = nesting
+        for key in read_path(place):
+            branch = branch.setdefault(key, {})
+    if list(map(spell_path, _leaves(nesting, ()))) != places:
+        raise ValueError("no params have their arrays at these places in this order")
+
+
+def _leaves(nesting: dict[str | int, Any], path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    if not nesting:
+        yield path
+    for key, branch in nesting.items():
+        yield from _leaves(branch, (*path, key))
 
 
 def state_dict_of(optimizer: Optimizer) -> StateDict:
@@ -73,6 +114,8 @@ def check(state_dict: StateDict) -> Options:
     rule, state = state_dict["rule"], state_dict["state"]
     if not isinstance(rule, str):
         raise TypeError(f"rule must be a str, not {rule!r}")
+    if rule not in rules():
+        raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
     options = Options(rule)
     _check_keys("options", state_dict["options"], options.values())
     options = options.replace(state_dict["options"], ())
@@ -91,7 +134,12 @@ def check(state_dict: StateDict) -> Options:
         if len(kinds) > 1:
             raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
         dtypes |= {dtype for _, dtype in kinds}
-    return options.replace({}, tuple(dtypes))
+    options = options.replace({}, tuple(dtypes))
+    for name in NEVER_NEGATIVE & state.keys():
+        for path, array in state[name].items():
+            if (array < 0).any():
+                raise ValueError(f"state[{name!r}][{path!r}] holds a negative number, which no average of squares is")
+    return options
 
 
 def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
