@@ -5,6 +5,7 @@ enforces.
 """
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -180,6 +181,35 @@ def test_the_data_is_on_the_disk_before_the_name_and_the_name_before_the_end(tmp
     assert writing < syncing[0] < renaming < syncing[1]
     assert recorder.calls[syncing[0]][1] == (file,)
     assert renaming < max(k for k, name in enumerate(names) if name == "open") < syncing[1]
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+@pytest.mark.parametrize("number", [None, errno.ENOTSUP, errno.EIO])
+def test_macos_has_a_call_that_empties_the_cache_of_the_drive(tmp_path, monkeypatch, system, number):
+    """Where it can: without it, fsync does what can be done; any other error is one."""
+    recorder = FaultyOS(NONE, None)
+    emptied = []
+
+    def empty(file, command):
+        emptied.append((file, command))
+        if number is not None:
+            raise OSError(number, "an error")
+
+    monkeypatch.setattr(atomic, "os", recorder)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", empty)
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"old")
+    if system == "darwin" and number == errno.EIO:
+        with pytest.raises(OSError, match="an error"):
+            small().save(path)
+        assert path.read_bytes() == b"old"
+        return
+    small().save(path)
+    assert [command for _, command in emptied] == ([51, 51] if system == "darwin" else [])
+    synced = [arguments for name, arguments in recorder.calls if name == "fsync"]
+    assert len(synced) == (0 if system == "darwin" and number is None else 2)
 
 
 def sweep_in_children(folder, prepare):

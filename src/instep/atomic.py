@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -32,7 +33,7 @@ def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
                 os.fchmod(file, permissions)
             for chunk in chunks:
                 _write_all(file, chunk)
-            os.fsync(file)
+            _sync(file)
         finally:
             os.close(file)
         os.replace(temporary, path)
@@ -44,7 +45,7 @@ def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         return
     file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _PRIVATE)
     try:
-        os.fsync(file)
+        _sync(file)
     finally:
         os.close(file)
 
@@ -68,3 +69,17 @@ def _write_all(file: int, chunk: bytes | memoryview) -> None:
         if written == 0:
             raise OSError(errno.EIO, "nothing was written")
         rest = rest[written:]
+
+
+def _sync(file: int) -> None:
+    """Have it on the disk.  On macOS fsync leaves it in the cache of the drive, which is lost with the power."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):  # a file system that has no such call
+                raise
+    os.fsync(file)
