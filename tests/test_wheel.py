@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -96,6 +97,11 @@ def test_exports_its_init_and_the_c_api_alone(extension):
 @pytest.mark.compiler
 def test_brings_no_runtime(extension):
     assert set(re.findall(r"\(NEEDED\) .*\[(.*)\]", readelf("--dynamic", extension))) <= OF_THE_SYSTEM
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has the GIL")
+def test_the_import_leaves_the_gil_off():
+    run(sys.executable, "-c", "import sys, instep._core, instep._bench; sys.exit(sys._is_gil_enabled())")
 
 
 @pytest.mark.compiler
