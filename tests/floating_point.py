@@ -17,7 +17,14 @@ class Environment(ctypes.Structure):
 
 LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 MODES = (
-    {"flush to zero": 1 << 24, "upward": 1 << 22, "downward": 2 << 22, "toward zero": 3 << 22}
+    {
+        "to nearest": 0,
+        "flush to zero": 1 << 24,
+        "upward": 1 << 22,
+        "downward": 2 << 22,
+        "toward zero": 3 << 22,
+        "upward and flush to zero": 1 << 22 | 1 << 24,
+    }
     if platform.machine() == "aarch64"
     else {
         "to nearest": 0x1F80,

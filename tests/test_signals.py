@@ -1,5 +1,7 @@
 """A signal never leaves half a step, and finds no worker to be handled by."""
 
+import pytest
+
 from another_process import python
 
 
@@ -81,6 +83,7 @@ def test_interrupted_while_gradients_are_looked_at():
     python(script)
 
 
+@pytest.mark.unemulated("the signals that are shown as blocked are those of the emulator")
 def test_workers_leave_signals_to_others():
     """All but the faults, which faulthandler is to report from the thread that they happen in."""
     script = """
