@@ -3,6 +3,7 @@
 #include "float_mode.h"
 #include "options.h"
 #include "pool.h"
+#include "step.h"
 
 enum {
     LINE = 64, /* bytes: the unit in which a step is cut between threads */
@@ -120,8 +121,7 @@ static int check_array(const instep_array *array, size_t states)
     return INSTEP_OK;
 }
 
-/* Checks the call, and lays the lines of its arrays end to end. */
-static int check_call(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
+int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
 {
     int narrowest = INSTEP_FLOAT64; /* what is good for float32 is good for float64 */
     size_t states = instep_state_count(optimizer);
@@ -143,8 +143,7 @@ static int check_call(const instep_optimizer *optimizer, instep_array *arrays, s
     return optimizer->step_count < 0 || optimizer->step_count == INT64_MAX ? INSTEP_BAD_STEP_COUNT : INSTEP_OK;
 }
 
-/* What was checked.  A fork sees all of it or nothing, counts included. */
-static void run(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count)
+void instep_run(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count)
 {
     struct work work = {optimizer, arrays, count, instep_state_count(optimizer), instep_loop_of(optimizer)};
 
@@ -160,9 +159,9 @@ static void run(instep_optimizer *optimizer, instep_array *arrays, size_t count,
 int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count)
 {
     size_t total;
-    int status = check_call(optimizer, arrays, count, &total);
+    int status = instep_plan(optimizer, arrays, count, &total);
     if (status == INSTEP_OK)
-        run(optimizer, arrays, count, total, optimizer->step_count + 1);
+        instep_run(optimizer, arrays, count, total, optimizer->step_count + 1);
     return status;
 }
 
@@ -173,11 +172,11 @@ int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t co
         return INSTEP_BAD_INDEX;
     if (arrays == NULL || arrays[index].grad == NULL)
         return INSTEP_NULL_ARGUMENT;
-    int status = check_call(optimizer, &arrays[index], 1, &total);
+    int status = instep_plan(optimizer, &arrays[index], 1, &total);
     if (status == INSTEP_OK) {
         int64_t steps_of_array = arrays[index].step_count + 1;
-        run(optimizer, &arrays[index], 1, total,
-            optimizer->step_count > steps_of_array ? optimizer->step_count : steps_of_array);
+        instep_run(optimizer, &arrays[index], 1, total,
+                   optimizer->step_count > steps_of_array ? optimizer->step_count : steps_of_array);
     }
     return status;
 }

@@ -8,9 +8,9 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8
-from libc.stdint cimport int64_t, uint32_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, strcmp
+from libc.string cimport memcpy, strcmp
 
 import numbers
 import os
@@ -59,6 +59,12 @@ cdef extern from "instep.h":
     int instep_set_isa(const char *name)
     int instep_set_threads(int threads)
     int instep_get_threads()
+
+cdef extern from "step.h":
+    int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
+    void instep_run(
+        instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
+    ) nogil
 
 cdef extern from "lock.h":
     ctypedef struct instep_lock:
@@ -206,11 +212,13 @@ cdef inline bint _is_plain(object array):
 
 
 cdef inline bint _same_shape(cnp.ndarray a, cnp.ndarray b):
-    cdef int ndim = cnp.PyArray_NDIM(a)
-    return ndim == cnp.PyArray_NDIM(b) and (
-        ndim == 0
-        or memcmp(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b), ndim * sizeof(cnp.npy_intp)) == 0
-    )
+    cdef int k
+    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
+        return False
+    for k in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIMS(a)[k] != cnp.PyArray_DIMS(b)[k]:
+            return False
+    return True
 
 
 cdef inline bint _same_layout(cnp.ndarray a, cnp.ndarray b):
@@ -416,7 +424,8 @@ cdef class Nest:
     cdef object container
     cdef tuple keys
     cdef tuple children
-    cdef Py_ssize_t leaf
+    cdef Py_ssize_t leaf  # its own number, or that of the first one below
+    cdef bint is_flat  # every child is a leaf
 
     @staticmethod
     def of(value, list leaves, list paths):
@@ -426,6 +435,8 @@ cdef class Nest:
     @staticmethod
     cdef Nest descend(object value, list leaves, list paths, tuple path):
         cdef Nest nest = Nest()
+        cdef Nest child
+        nest.leaf = len(leaves)
         if len(path) > DEEPEST_NESTING:
             raise ValueError(f"params are nested deeper than {DEEPEST_NESTING} levels")
         if isinstance(value, dict):
@@ -438,7 +449,6 @@ cdef class Nest:
             items = tuple(value)
         else:
             nest.kind = LEAF
-            nest.leaf = len(leaves)
             leaves.append(value)
             paths.append(path)
             return nest
@@ -446,6 +456,7 @@ cdef class Nest:
         nest.children = tuple([
             Nest.descend(item, leaves, paths, path + (key,)) for key, item in zip(nest.keys, items, strict=True)
         ])
+        nest.is_flat = all([child.kind == LEAF for child in nest.children])
         return nest
 
     def build(self, list leaves):
@@ -495,6 +506,10 @@ cdef class Stepper:
     cdef list bound
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
+
+    # The step as it was planned: good until options, counts or the choice of arrays change.
+    cdef bint planned
+    cdef size_t lines
 
     def __cinit__(self, *args, **kwargs):
         self.count = 0
@@ -574,6 +589,7 @@ cdef class Stepper:
         return 0
 
     cdef void use(self, Options options) noexcept:
+        self.planned = False
         self.options = options
         memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
 
@@ -659,6 +675,8 @@ cdef class Stepper:
             for count in [step_count, *counts]:
                 if type(count) is not int or not 0 <= count < LARGEST_COUNT:
                     raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT - 1}, not {count!r}")
+            if max(counts) > step_count:
+                raise ValueError(f"an array cannot have taken {max(counts)} of {step_count} steps")
             total = step_count
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
@@ -760,7 +778,6 @@ cdef class Stepper:
 
         Whatever is raised, nothing has been written.
         """
-        cdef int status
         self.acquire_to_step()
         try:
             if grads is _ABSENT:
@@ -768,14 +785,12 @@ cdef class Stepper:
             else:
                 self.bound_in_place = False
                 self.collect(self.nest, grads, ())
-                self.check_any()
+            self.plan()
             with nogil:
-                status = instep_step(&self.optimizer, self.arrays, self.count)
+                instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
         finally:
             self.let_go()
             self.release()
-        if status != INSTEP_OK:
-            raise ValueError(instep_message(status).decode())
 
     def step_one(self, key, grad):
         """Update one array as soon as its gradient exists, while both are still in cache.
@@ -803,6 +818,7 @@ cdef class Stepper:
         try:
             self.bound_in_place = False
             grad = self.checked(k, _array(_spell("grad", self.paths[k]), grad))
+            self.planned = False  # for a step of all of them
             self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>grad)
             with nogil:
                 status = instep_step_one(&self.optimizer, self.arrays, self.count, k)
@@ -834,7 +850,7 @@ cdef class Stepper:
                 return
             self.copied = -1
             self.collect(self.nest, grads, ())
-            self.check_any()
+            self.plan()
             if self.copied >= 0:
                 raise ValueError(
                     f"{_spell('grads', self.paths[self.copied])} is not laid out in memory as its parameter: it would "
@@ -853,20 +869,37 @@ cdef class Stepper:
             raise TypeError("step() without gradients needs bind(grads) first")
         for k in range(self.count):
             grad = self.bound[k]
-            self.arrays[k].grad = NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad)
+            self.show(k, NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad))
         self.bound_in_place = True
         return 0
 
-    cdef int check_any(self) except -1:
-        cdef Py_ssize_t k
-        for k in range(self.count):
-            if self.arrays[k].grad is not NULL:
-                return 0
-        raise ValueError("every gradient is None: there is nothing to step")
+    @cython.final
+    cdef inline void show(self, Py_ssize_t k, const void *grad) noexcept:
+        if (self.arrays[k].grad is NULL) != (grad is NULL):
+            self.planned = False
+        self.arrays[k].grad = grad
 
+    @cython.final
+    cdef int plan(self) except -1:
+        """Check what a step meets beside gradients, if it is not what the last step met."""
+        cdef Py_ssize_t k = 0
+        cdef int status
+        if self.planned and self.optimizer.step_count < INT64_MAX:
+            return 0
+        while k < self.count and self.arrays[k].grad is NULL:
+            k += 1
+        if k == self.count:
+            raise ValueError("every gradient is None: there is nothing to step")
+        status = instep_plan(&self.optimizer, self.arrays, self.count, &self.lines)
+        if status != INSTEP_OK:
+            raise ValueError(instep_message(status).decode())
+        self.planned = True
+        return 0
+
+    @cython.final
     cdef int collect(self, Nest nest, object grads, tuple path) except -1:
         cdef Py_ssize_t k
-        cdef tuple items
+        cdef list items
         if nest.kind == LEAF:
             return self.set_grad(nest.leaf, grads)
         if nest.kind == MAPPING:
@@ -882,31 +915,38 @@ cdef class Stepper:
             return 0
         if not isinstance(grads, (list, tuple)):
             raise TypeError(f"{_spell('grads', path)} must be a list or tuple like the params, not {_type_name(grads)}")
-        items = tuple(grads)  # a list may change while its items are looked at
+        items = list(grads)  # it may change while its items are looked at
         if len(items) != len(nest.keys):
             raise ValueError(f"{_spell('grads', path)} has {len(items)} items, expected {len(nest.keys)}")
-        for k in range(len(nest.keys)):
-            self.collect_child(nest, k, items[k], path)
+        if nest.is_flat:
+            for k in range(len(items)):
+                self.set_grad(nest.leaf + k, items[k])
+        else:
+            for k in range(len(items)):
+                self.collect_child(nest, k, items[k], path)
         return 0
 
-    cdef inline int collect_child(self, Nest nest, Py_ssize_t k, object grads, tuple path) except -1:
+    @cython.final
+    cdef int collect_child(self, Nest nest, Py_ssize_t k, object grads, tuple path) except -1:
         cdef Nest child = <Nest>nest.children[k]
         if child.kind == LEAF:
             return self.set_grad(child.leaf, grads)
         return self.collect(child, grads, path + (nest.keys[k],))
 
-    cdef int set_grad(self, Py_ssize_t k, object grad) except -1:
+    @cython.final
+    cdef inline int set_grad(self, Py_ssize_t k, object grad) except -1:
         if grad is None:
-            self.arrays[k].grad = NULL
+            self.show(k, NULL)
             return 0
         array = self.checked(k, grad)
-        self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>array)
+        self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
         Py_INCREF(array)
         Py_XDECREF(self.held[k])
         self.held[k] = <PyObject *>array
         return 0
 
-    cdef cnp.ndarray checked(self, Py_ssize_t k, object grad):
+    @cython.final
+    cdef inline cnp.ndarray checked(self, Py_ssize_t k, object grad):
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
@@ -935,6 +975,7 @@ cdef class Stepper:
             self.known_grad[k] = _start(array)
         return array
 
+    @cython.final
     cdef void let_go(self) noexcept:
         cdef Py_ssize_t k
         cdef PyObject *array
