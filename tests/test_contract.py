@@ -718,6 +718,13 @@ def test_the_count_is_64_bits_wide():
     assert optimizer.step_count == 2**63 - 1
 
 
+def test_no_array_is_ahead_of_the_count():
+    optimizer = RMSprop([np.ones(3), np.ones(3)])
+    with pytest.raises(ValueError, match="cannot have taken 3 of 2 steps"):
+        optimizer._adopt(optimizer._options, optimizer._states, 2, [1, 3])
+    assert optimizer._snapshot()[2:] == (0, [0, 0])
+
+
 def test_step_count_cannot_be_assigned():
     optimizer = RMSprop([np.ones(3)])
     for name in ("step_count", "params", "state", "options"):

@@ -9,6 +9,7 @@ CUTS = "tests/test_rules.py::test_a_cut_before_the_last_line"
 MODE = "tests/test_rules.py::test_floating_point_mode"
 INDICES = "tests/test_contract.py::test_64_bit_indices"
 NONE = "tests/test_contract.py::test_none_leaves_an_array_alone"
+BIND = "tests/test_contract.py::test_bind"
 NARROW = "tests/test_contract.py::test_options_that_float32_cannot_hold"
 OPTION = "tests/test_contract.py::test_bad_option"
 OVERLAP = "tests/test_contract.py::test_overlap_in_the_class"
@@ -280,6 +281,20 @@ BUGS = [
         "if size != 8 + length + sum(map(_size, tensors.values())):",
         "if False:",
         DAMAGE,
+    ),
+    Bug(
+        "the plan outlives the choice of arrays",
+        "src/instep/_core.pyx",
+        "        if (self.arrays[k].grad is NULL) != (grad is NULL):\n            self.planned = False\n",
+        "",
+        NONE,
+    ),
+    Bug(
+        "the plan outlives a step of one array",
+        "src/instep/_core.pyx",
+        "            self.planned = False  # for a step of all of them\n",
+        "",
+        BIND,
     ),
     Bug(
         "the count of an array not restored",
