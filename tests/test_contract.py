@@ -746,6 +746,7 @@ def test_bind():
         if t == 2:  # what is given to a step counts for that step alone
             optimizer.step([np.ones(3), None])
             other.step([np.ones(3), None])
+        if t == 3:
             optimizer.step_one(1, np.ones((2, 2)))
             other.step_one(1, np.ones((2, 2)))
     for mine, its in zip(params, other.params, strict=True):
