@@ -8,6 +8,8 @@ is read, and when the next one is set, those of the arrays are before that: so m
 from __future__ import annotations
 
 import json
+import random
+import re
 import sys
 import tempfile
 from hashlib import sha256
@@ -22,6 +24,8 @@ with atheris.instrument_imports():
     import instep
     from instep import checkpoint
     from instep.state_dict import StateDict, read_path
+
+WORD = re.compile(rb"[^\s\"\\/:,{}\[\]]+")
 
 scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 given, again = scratch / "given", scratch / "again"
@@ -51,6 +55,21 @@ def put_header_checksum_right(file: bytes) -> bytes:
     _, header, _ = taken_apart(file)
     start, end = (8 + edge for edge in (checkpoint._DIGEST.start, checkpoint._DIGEST.stop))
     return file[:start] + checkpoint._digest(header) + file[end:]
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """Bytes changed as libFuzzer does it; or one word of the header, such as a key, wherever it stands."""
+    rng = random.Random(seed)
+    _, header, content = taken_apart(data[1:])
+    words = sorted(set(WORD.findall(header)))
+    if not words or rng.random() < 0.3:
+        return bytes(atheris.Mutate(data, max_size))
+    word = rng.choice(words)
+    other = rng.choice(words) if rng.random() < 0.5 else bytes(atheris.Mutate(word, len(word) + 4))
+    changes = {word: other} | ({other: word} if rng.random() < 0.5 else {})
+    text = WORD.sub(lambda found: changes.get(found[0], found[0]), header.rstrip(b" "))
+    text += b" " * (-len(text) % 8)
+    return (data[:1] + len(text).to_bytes(8, "little") + text + content)[:max_size]
 
 
 def try_file(data: bytes) -> None:
@@ -106,5 +125,5 @@ def params_like(nest: object) -> object:
 
 if __name__ == "__main__":
     put_seeds(Path(sys.argv[1]))
-    atheris.Setup(sys.argv, try_file)
+    atheris.Setup(sys.argv, try_file, custom_mutator=mutate)
     atheris.Fuzz()
