@@ -1,6 +1,7 @@
 """`instep bench`: it runs, it names who is missing, it does not time who computes something else."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rich.console
 
 from instep import reference
+from instep.__main__ import main
 from instep._bench import Walk
 from instep.benchmark import claims, measure, peers, picture, report, suite
 
@@ -211,3 +214,25 @@ def test_the_command_fails_before_it_measures(tmp_path):
     assert failed.returncode == 1
     assert failed.stderr.startswith("instep bench: error: ")
     assert "Traceback" not in failed.stderr
+
+
+def test_eighty_columns_are_enough():
+    console = rich.console.Console(width=80, file=io.StringIO())
+    report.show(json.loads(next(ROOT.glob("bench/results/*.json")).read_text()), console)
+    printed = console.file.getvalue()
+    assert "the roof" in printed
+    assert "…" not in printed
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "# README", '{"format": 2, "workloads": []}', "\xff"])
+def test_what_is_no_result_is_not_shown(text, tmp_path, capsys):
+    path = tmp_path / "result.json"
+    path.write_text(text, encoding="latin-1")
+    assert main(["bench", "--show", str(path)]) == 1
+    assert "is not a result of instep bench" in capsys.readouterr().err
+
+
+def test_the_picture_does_not_take_the_place_of_the_result(tmp_path, capsys):
+    assert main(["bench", "--output", str(tmp_path / "result.png")]) == 1
+    assert "where the picture goes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

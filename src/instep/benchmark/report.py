@@ -39,14 +39,16 @@ def show(result: dict[str, Any], console: Any) -> None:
     show_claims(result, console)
 
 
-def new_table(title: str, *columns: str) -> Any:
-    """With numbers on the right."""
+def new_table(title: str, *columns: str, gap: int = 1) -> Any:
+    """With numbers on the right, and narrow enough for 80 columns."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, gap, 0, 0), show_edge=False
+    )
     for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k == 0 else "right", no_wrap=k == 0)
+        table.add_column(column, justify="left" if k == 0 else "right", no_wrap=True)
     return table
 
 
@@ -69,7 +71,7 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
     most = result["machine"]["threads"]
     ours = {threads: median(row, INSTEP, threads) for threads in (1, most)}
     title = f"{row['title']}: {spelled(row['elements'])} elements"
-    table = new_table(title, "", "threads", "a step", "GB/s", "of the roof", "against instep")
+    table = new_table(title, "", "threads", "a step", "GB/s", "of the\nroof", "against\ninstep")
     other = {peer.name: f" ({peer.another_rule})" for peer in PEERS if peer.another_rule}
     for time in row["times"]:
         name, threads, seconds = time["name"], time["threads"], time["median"]
@@ -94,7 +96,7 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
     rows = [row for row in result["sizes"] if str(row["elements"]).strip("0") == "1"]
     rows += [row for row in result["sizes"][-1:] if row not in rows]
     table = new_table(
-        "one array, nanoseconds an element, 1 thread or all", "", *[spelled(row["elements"]) for row in rows]
+        "one array, nanoseconds an element, 1 thread or all", "", *[short(row["elements"]) for row in rows], gap=0
     )
     for name in dict.fromkeys(time["name"] for row in rows for time in row["times"]):
         cells = []
@@ -103,11 +105,20 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
             cells.append("" if seconds is None else number(seconds / row["elements"] * 1e9))
         table.add_row(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
     console.print(table)
+    console.print()
+
+
+def short(count: int) -> str:
+    """Of a size that is a power of ten or whole millions."""
+    for unit, each in (("M", 1_000_000), ("k", 1_000)):
+        if count >= each:
+            return f"{count // each}{unit}"
+    return str(count)
 
 
 def number(value: float) -> str:
-    """Three digits, never an exponent."""
-    return f"{value:.3g}" if value < 999.5 else spelled(round(value))
+    """In five characters."""
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}" if value < 999.5 else spelled(round(value))
 
 
 def show_rest(result: dict[str, Any], console: Any) -> None:
@@ -116,6 +127,7 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
     for row in result["overhead"]:
         table.add_row(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
     console.print(table)
+    console.print()
     for row in result["options"]:
         plain = median(row, PLAIN)
         table = new_table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
@@ -128,6 +140,7 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
                 f"{moved:.2f}x",
             )
         console.print(table)
+        console.print()
     for row in result["subnormal"]:
         slower = median(row, "subnormal") / median(row, "normal")
         console.print(f"{row['title']}: a step over subnormal averages takes {slower:.2f}x", highlight=False)
@@ -137,7 +150,8 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
 def show_claims(result: dict[str, Any], console: Any) -> None:
     """What was to be shown."""
     table = new_table("what a run has to show", "", "limit", "measured", "")
-    table.columns[0].no_wrap = False
+    for column in (table.columns[0], table.columns[2]):
+        column.no_wrap = False
     for claim in claims(result):
         table.add_row(claim.what, claim.limit, claim.measured, "[green]yes" if claim.holds else "[red]no")
     console.print(table)

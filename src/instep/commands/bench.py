@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     try:
         if arguments.show:
-            report.show(json.loads(arguments.show.read_text()), console)
+            report.show(load(arguments.show), console)
             return 0
+        if arguments.output.suffix == ".png":
+            raise ValueError(f"{arguments.output} is where the picture goes: name the result, as .json say")
         with arguments.output.open("a"):  # better to fail now than after five minutes
             pass
         scale = suite.quick_scale() if arguments.quick else suite.full_scale()
@@ -54,7 +57,18 @@ def run(arguments: argparse.Namespace) -> int:
             console.print(f"written: {image}", highlight=False)
         except ModuleNotFoundError as error:
             console.print(f"[yellow]no picture:[/] {error.name} is not installed", highlight=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"instep bench: error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def load(path: Path) -> dict[str, Any]:
+    """An earlier result."""
+    try:
+        result = json.loads(path.read_bytes())
+    except ValueError:
+        result = None
+    if not isinstance(result, dict) or result.get("format") != 1 or "workloads" not in result:
+        raise ValueError(f"{path} is not a result of instep bench")
+    return result
