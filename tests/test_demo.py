@@ -28,6 +28,7 @@ def assert_picture(path):
     assert width >= 800
 
 
+@pytest.mark.unemulated("minutes of matrix products, which are NumPy's")
 def test_digits(capsys, tmp_path):
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
