@@ -700,8 +700,12 @@ def test_step_one_counts_a_sweep_as_one_step():
 
 def test_step_one_needs_a_gradient():
     optimizer = RMSprop([np.ones(3)])
-    with pytest.raises(TypeError, match=r"grad\[0\]"):
+    with pytest.raises(TypeError, match=r"^grad\[0\] must be"):
         optimizer.step_one(0, None)
+    with pytest.raises(ValueError, match=r"^grad\[0\] has shape"):
+        optimizer.step_one(0, np.ones(4))
+    with pytest.raises(ValueError, match=r"^grad\[0\] overlaps"):
+        optimizer.step_one(0, optimizer.params[0])
 
 
 def test_the_count_is_64_bits_wide():

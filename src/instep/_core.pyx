@@ -66,7 +66,7 @@ cdef extern from "step.h":
         instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
     ) nogil
 
-cdef extern from "lock.h":
+cdef extern from "fork_lock.h":
     ctypedef struct instep_lock:
         pass
     bint instep_lock_try(instep_lock *lock) nogil
@@ -817,7 +817,7 @@ cdef class Stepper:
         self.acquire_to_step()
         try:
             self.bound_in_place = False
-            grad = self.checked(k, _array(_spell("grad", self.paths[k]), grad))
+            grad = self.checked("grad", k, _array(_spell("grad", self.paths[k]), grad))
             self.planned = False  # for a step of all of them
             self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>grad)
             with nogil:
@@ -938,7 +938,7 @@ cdef class Stepper:
         if grad is None:
             self.show(k, NULL)
             return 0
-        array = self.checked(k, grad)
+        array = self.checked("grads", k, grad)
         self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
         Py_INCREF(array)
         Py_XDECREF(self.held[k])
@@ -946,7 +946,7 @@ cdef class Stepper:
         return 0
 
     @cython.final
-    cdef inline cnp.ndarray checked(self, Py_ssize_t k, object grad):
+    cdef inline cnp.ndarray checked(self, str root, Py_ssize_t k, object grad):
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
@@ -966,12 +966,12 @@ cdef class Stepper:
         ):
             array = <cnp.ndarray>grad
         else:
-            array = _grad_in_layout(_spell("grads", self.paths[k]), grad, param)
+            array = _grad_in_layout(_spell(root, self.paths[k]), grad, param)
             if array is not grad:
                 self.copied = k
         if _start(array) != self.known_grad[k]:
             if _overlapped(array, self.written_start, self.written_end, self.written_count):
-                raise ValueError(f"{_spell('grads', self.paths[k])} overlaps a parameter or state in memory")
+                raise ValueError(f"{_spell(root, self.paths[k])} overlaps a parameter or state in memory")
             self.known_grad[k] = _start(array)
         return array
 

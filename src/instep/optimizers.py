@@ -221,6 +221,24 @@ class RMSprop(Optimizer):
 
     Notes
     -----
+    Which arrays are taken:
+
+    =====================================================  ==================  =========================
+    array                                                  parameter or state  gradient
+    =====================================================  ==================  =========================
+    contiguous, writable, in the machine's byte order      in place            in place
+    the same misaligned, mapped, over foreign memory       in place            in place
+    contiguous, but not in the order of its parameter      ValueError          copied, refused by `bind`
+    strided, reversed, broadcast                           ValueError          copied, refused by `bind`
+    read-only                                              ValueError          in place
+    of another shape than its parameter                    ValueError          ValueError
+    of another dtype than its parameter, or byte order     TypeError           TypeError
+    mapped, past the end of a file that was truncated      ValueError          ValueError
+    masked, or of another subclass but ``numpy.memmap``    TypeError           TypeError
+    a list, scalar, buffer or tensor                       TypeError           TypeError
+    sharing memory with another parameter or state         ValueError          ValueError
+    =====================================================  ==================  =========================
+
     Whatever several threads do with one optimizer, steps, assignments, `bind`, `save` and `load`, follows one another;
     steps on different optimizers run side by side.  A signal handler may do all of it but step an optimizer that its
     own thread is about to step, which is a RuntimeError.

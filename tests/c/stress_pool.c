@@ -7,7 +7,7 @@
  * short array stepped alone. */
 #define _POSIX_C_SOURCE 200809L
 #include "instep.h"
-#include "lock.h"
+#include "fork_lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

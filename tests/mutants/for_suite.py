@@ -211,7 +211,7 @@ BUGS = [
     ),
     Bug(
         "no lock around a step",
-        "csrc/lock.c",
+        "csrc/fork_lock.c",
         "return holder != this_process()\n",
         "return true || holder != this_process()\n",
         THREADS,

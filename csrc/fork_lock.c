@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L
-#include "lock.h"
+#include "fork_lock.h"
 
 #include "pool.h"
 

@@ -1,6 +1,6 @@
 /* A lock that survives a fork: what a thread of the parent held is free in the child, where that thread is not. */
-#ifndef INSTEP_LOCK_H
-#define INSTEP_LOCK_H
+#ifndef INSTEP_FORK_LOCK_H
+#define INSTEP_FORK_LOCK_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
