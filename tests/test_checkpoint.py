@@ -325,6 +325,7 @@ MISFITS = {
     "a count missing": replaced(["step_counts", "weight"], None),
     "a count too many": replaced(["step_counts", "more"], 1),
     "a negative count": replaced(["step_counts", "weight"], -1),
+    "more steps of an array than in all": replaced(["step_counts", "weight"], 4),
 }
 
 

@@ -125,6 +125,9 @@ def check(state_dict: StateDict) -> Options:
     for count in (state_dict["step_count"], *state_dict["step_counts"].values()):
         if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
             raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT}, not {count!r}")
+    for path, count in state_dict["step_counts"].items():
+        if count > state_dict["step_count"]:
+            raise ValueError(f"the array {path!r} cannot have taken {count} of {state_dict['step_count']} steps")
     dtypes = set()
     for path in state_dict["step_counts"]:
         for name, arrays in state.items():
