@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import subprocess
@@ -287,3 +288,12 @@ def test_every_test_file_is_in_the_table():
     table = (ROOT / "tests/README.md").read_text()
     for path in (ROOT / "tests").glob("test_*.py"):
         assert f"`{path.name}`" in table, f"tests/README.md does not say what {path.name} is for"
+
+
+def test_every_bug_can_be_planted(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests/mutants")
+    for_suite, for_tools = map(importlib.import_module, ("for_suite", "for_tools"))
+    for bug in itertools.chain(for_suite.BUGS, *for_tools.BUGS.values()):
+        assert (ROOT / bug.file).read_text().count(bug.old) == 1, bug.name
+    for bug in for_suite.BUGS:
+        assert (ROOT / bug.caught_by.split("::")[0]).exists(), bug.name

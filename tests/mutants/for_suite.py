@@ -249,14 +249,14 @@ BUGS = [
     Bug(
         "the file's data not on the disk",
         "src/instep/atomic.py",
-        "            os.fsync(file)\n        finally:",
+        "            _sync(file)\n        finally:",
         "            pass\n        finally:",
         ATOMIC,
     ),
     Bug(
         "the file's name not on the disk",
         "src/instep/atomic.py",
-        "    try:\n        os.fsync(file)\n    finally:",
+        "    try:\n        _sync(file)\n    finally:",
         "    try:\n        pass\n    finally:",
         ATOMIC,
     ),
@@ -281,6 +281,13 @@ BUGS = [
         "if size != 8 + length + sum(map(_size, tensors.values())):",
         "if False:",
         DAMAGE,
+    ),
+    Bug(
+        "any ABI is taken",
+        "csrc/options.c",
+        "    if (abi_version != INSTEP_ABI_VERSION)\n        return INSTEP_ABI_MISMATCH;\n",
+        "    (void)abi_version;\n",
+        "tests/test_embed.py::test_ctypes_with_structs_of_another_abi_is_refused",
     ),
     Bug(
         "the plan outlives the choice of arrays",
