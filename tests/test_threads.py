@@ -96,7 +96,7 @@ def in_threads(work, count):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(600)  # minutes under the thread sanitizer
         assert not thread.is_alive()
     assert not errors
 
