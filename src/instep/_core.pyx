@@ -127,7 +127,7 @@ cdef class Options:
     cdef readonly str rule
 
     def __cinit__(self, str rule):
-        if instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
+        if "\0" in rule or instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
             raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
         self.rule = rule
 

@@ -74,7 +74,7 @@ class Optimizer(Stepper):
         Raises
         ------
         TypeError, ValueError
-            It is not of this form, or of other params.  Nothing has changed.
+            It is not of this form, or of other params; an average of squares is negative.  Nothing has changed.
         """
         restore(self, state_dict)
 
@@ -95,7 +95,7 @@ class Optimizer(Stepper):
         OSError
             The file could not be written.
         TypeError, ValueError
-            As for `state_dict`.
+            As for `state_dict`; an average of squares is negative.
         """
         from . import checkpoint  # not before it is needed: a step does without json and hashlib
 
