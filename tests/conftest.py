@@ -1,9 +1,13 @@
 """What several files share: the sizes of a soak, and processes' settings put back after each test."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import instep
 from instep import _core
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # an emulator and a busy machine are no failures
 
 
 def pytest_addoption(parser):

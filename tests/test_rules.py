@@ -112,7 +112,6 @@ def any_options(draw, rule, dtype):
 def test_any_options_on_any_numbers(rule, dtype, isa, soak):
     @settings(
         max_examples=5000 if soak else 150,
-        deadline=None,
         suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
     )
     @given(st.data())
