@@ -1,7 +1,14 @@
-/* The pool where there are no POSIX threads: every step runs on the thread that asks for it. */
+/* The pool where there are no POSIX threads: every step runs on the thread that asks for it, which is a number of
+ * threads that it may use, whatever was set. */
 #include "pool.h"
 
 #include "instep.h"
+
+#include <stdatomic.h>
+
+enum { MAX_THREADS = 256 };
+
+static atomic_int wanted; /* 0 until asked */
 
 void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
 {
@@ -24,10 +31,14 @@ unsigned instep_pool_generation(void)
 
 int instep_set_threads(int threads)
 {
-    return threads == 0 || threads == 1 ? INSTEP_OK : INSTEP_BAD_THREADS;
+    if (threads < 0 || threads > MAX_THREADS)
+        return INSTEP_BAD_THREADS;
+    atomic_store_explicit(&wanted, threads, memory_order_relaxed);
+    return INSTEP_OK;
 }
 
 int instep_get_threads(void)
 {
-    return 1;
+    int threads = atomic_load_explicit(&wanted, memory_order_relaxed);
+    return threads == 0 ? 1 : threads;
 }
