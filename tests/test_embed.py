@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -211,16 +214,50 @@ def test_pkg_config_gives_the_flags(prefix, data, language, source, tmp_path):
     assert float.fromhex(run(built, data).split()[-1])
 
 
+@pytest.fixture(scope="module")
+def build_folder(tmp_path_factory):
+    """A build, to be configured anew: only where it is installed to differs."""
+    return tmp_path_factory.mktemp("build")
+
+
+def embeds(libraries, data, folder):
+    """Whether both ways to find the library in this folder lead to programs that run."""
+    found = f"-Dinstep_DIR={libraries}/cmake/instep"
+    run(build(EMBED / "c", folder / "by_cmake", found) / "logistic_regression", data)
+    run(with_pkg_config("cc", "logistic_regression.c", libraries, folder / "by_pkg_config"), data)
+
+
 @pytest.mark.compiler
-def test_libraries_may_be_installed_outside_of_the_prefix(data, tmp_path):
+def test_libraries_may_be_installed_outside_of_the_prefix(build_folder, data, tmp_path):
     prefix, libraries = tmp_path / "prefix", tmp_path / "elsewhere/lib"
-    options = [f"-DCMAKE_INSTALL_PREFIX={prefix}", f"-DCMAKE_INSTALL_LIBDIR={libraries}"]
-    run("cmake", "--install", build(PROJECT, tmp_path / "build", *options))
+    options = [f"-DCMAKE_INSTALL_PREFIX={prefix}/", f"-DCMAKE_INSTALL_LIBDIR={libraries}"]
+    run("cmake", "--install", build(PROJECT, build_folder, "-UCMAKE_INSTALL_*", *options))
     assert (prefix / "include/instep.h").exists()
     assert not list(prefix.rglob("*libinstep*"))
-    found = f"-Dinstep_DIR={libraries}/cmake/instep"
-    run(build(EMBED / "c", tmp_path / "by_cmake", found) / "logistic_regression", data)
-    run(with_pkg_config("cc", "logistic_regression.c", libraries, tmp_path / "by_pkg_config"), data)
+    embeds(libraries, data, tmp_path)
+    run("cmake", "--install", build_folder, "--prefix", prefix)
+
+
+@pytest.mark.compiler
+def test_libraries_outside_of_the_prefix_are_of_one_prefix(build_folder, tmp_path):
+    """What is installed there has the prefix in it."""
+    options = [f"-DCMAKE_INSTALL_PREFIX={tmp_path}/prefix", f"-DCMAKE_INSTALL_LIBDIR={tmp_path}/lib"]
+    build(PROJECT, build_folder, "-UCMAKE_INSTALL_*", *options)
+    command = [program("cmake"), "--install", build_folder, "--prefix", tmp_path / "another"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"set CMAKE_INSTALL_PREFIX={tmp_path}/another when configuring" in " ".join(done.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.compiler
+def test_the_header_may_be_installed_outside_of_the_prefix(build_folder, data, tmp_path):
+    headers, prefix = tmp_path / "elsewhere/include", tmp_path / "prefix"
+    build(PROJECT, build_folder, "-UCMAKE_INSTALL_*", f"-DCMAKE_INSTALL_INCLUDEDIR={headers}")
+    run("cmake", "--install", build_folder, "--prefix", prefix)
+    assert (headers / "instep.h").exists()
+    assert not list(prefix.rglob("*.h"))
+    embeds(prefix / "lib", data, tmp_path)
 
 
 @pytest.mark.compiler
@@ -238,6 +275,69 @@ def test_a_project_built_by_scikit_build_core_may_have_this_one_inside(data, tmp
     run("cmake", "--install", built, "--prefix", tmp_path / "installed")
     assert [file.name for file in (tmp_path / "installed").rglob("*") if file.is_file()] == ["other"]
     run(tmp_path / "installed/other/other", data)
+
+
+@pytest.mark.compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other processors have the baseline alone")
+def test_a_project_built_for_newer_processors_may_have_this_one_inside(compiler, data, tmp_path):
+    """What runs before the processor is known stays at the baseline; the project itself is what was asked for."""
+    (tmp_path / "CMakeLists.txt").write_text(f"""
+        cmake_minimum_required(VERSION 3.21)
+        project(other LANGUAGES C)
+        add_compile_options(-march=x86-64-v3)
+        add_subdirectory({PROJECT} instep EXCLUDE_FROM_ALL)
+        add_executable(other {EMBED}/c/logistic_regression.c)
+        target_link_libraries(other PRIVATE instep::instep_static m)
+    """)
+    (tmp_path / "newer.h").write_text("__AVX__ __BMI2__ __SSE3__")
+    flags = ["-DCMAKE_C_FLAGS=-march=native", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", compiler]
+    build(tmp_path, tmp_path / "build", *flags)
+    commands = json.loads((tmp_path / "build/compile_commands.json").read_text())
+    for_any = [c["command"] for c in commands if "instep_c.dir" in c["command"] or "_baseline.dir" in c["command"]]
+    assert len(for_any) > 2
+    for command in for_any:
+        words = [word for word in shlex.split(command) if word.startswith("-m")]
+        macros = run(shlex.split(command)[0], *words, "-E", "-P", "-x", "c", tmp_path / "newer.h").split()
+        assert macros == ["__AVX__", "__BMI2__", "__SSE3__"], command
+    run(tmp_path / "build/other", data, "baseline")
+
+
+@pytest.mark.compiler
+def test_programs_may_compare_the_functions_addresses(prefix, compiler, tmp_path):
+    """Also those that are not position-independent, for which the linker puts the address into the program."""
+    (tmp_path / "program.c").write_text("""
+        #include <instep.h>
+        int (*volatile function)(void) = instep_abi_version;
+        int main(void) { return function != instep_abi_version || function() != INSTEP_ABI_VERSION; }
+    """)
+    flags = ["-fno-pie", "-no-pie", f"-I{prefix}/include", f"-L{prefix}/lib", f"-Wl,-rpath,{prefix}/lib"]
+    run(compiler.split("=")[1], tmp_path / "program.c", *flags, "-linstep", "-o", tmp_path / "program")
+    run(tmp_path / "program")
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("library", ["the C library", "the package"])
+def test_its_own_calls_reach_no_other_copy(library, prefix):
+    """They are bound when it is linked: none is left for the loader to look up in what else is loaded."""
+    file = _core.__file__ if library == "the package" else prefix / "lib/libinstep.so"
+    relocations = run("readelf", "--wide", "--relocs", file, LC_ALL="C")
+    assert "pthread_create" in relocations
+    assert re.findall(r" (instep_\w+)", relocations) == []
+
+
+@pytest.mark.compiler
+def test_without_posix_threads_the_steps_have_the_same_bits(tmp_path):
+    """As on Windows, where a number of threads is taken and one is used."""
+    outputs = []
+    for threads in ("ON", "OFF"):
+        folder = tmp_path / threads
+        run("cmake", "-S", PROJECT / "tests/c", "-B", folder, f"-DINSTEP_THREADS={threads}")
+        run("cmake", "--build", folder, "--target", "test_c_api", "--parallel", "2")
+        taken = run("nm", "--undefined-only", "--no-sort", folder / "instep/libinstep.a")
+        assert ("pthread_create" in taken) == (threads == "ON")
+        outputs.append(run(folder / "test_c_api"))
+    assert outputs[0] == outputs[1]
+    assert "digest" in outputs[0]
 
 
 @pytest.mark.compiler
