@@ -35,9 +35,17 @@ static const struct {
 #include "rules.def"
 };
 
+static int status_of(const instep_optimizer *optimizer)
+{
+    if (optimizer == NULL)
+        return INSTEP_NULL_ARGUMENT;
+    return optimizer->abi_version == INSTEP_ABI_VERSION && optimizer->rule < INSTEP_RULES ? INSTEP_OK
+                                                                                          : INSTEP_BAD_OPTIMIZER;
+}
+
 static bool sound(const instep_optimizer *optimizer)
 {
-    return optimizer != NULL && optimizer->abi_version == INSTEP_ABI_VERSION && optimizer->rule < INSTEP_RULES;
+    return status_of(optimizer) == INSTEP_OK;
 }
 
 /* The option's place; INSTEP_MAX_OPTIONS when there is none. */
@@ -103,8 +111,8 @@ int instep_check(const instep_optimizer *optimizer, int dtype, const char **opti
 
     if (option)
         *option = NULL;
-    if (!sound(optimizer))
-        return INSTEP_BAD_OPTIMIZER;
+    if ((status = status_of(optimizer)) != INSTEP_OK)
+        return status;
     if (dtype != INSTEP_FLOAT32 && dtype != INSTEP_FLOAT64)
         return INSTEP_BAD_DTYPE;
     float_mode callers = float_mode_enter();
@@ -134,14 +142,13 @@ int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version)
 
 int instep_set(instep_optimizer *optimizer, const char *option, double value)
 {
-    if (option == NULL)
-        return INSTEP_NULL_ARGUMENT;
-    if (!sound(optimizer))
-        return INSTEP_BAD_OPTIMIZER;
+    int status = option == NULL ? INSTEP_NULL_ARGUMENT : status_of(optimizer);
+    if (status != INSTEP_OK)
+        return status;
     size_t k = find(optimizer, option);
     if (k == INSTEP_MAX_OPTIONS)
         return INSTEP_UNKNOWN_OPTION;
-    int status = status_of_value(options[optimizer->rule][k].range, value);
+    status = status_of_value(options[optimizer->rule][k].range, value);
     if (status == INSTEP_OK)
         optimizer->option[k] = value;
     return status;
@@ -149,10 +156,9 @@ int instep_set(instep_optimizer *optimizer, const char *option, double value)
 
 int instep_get(const instep_optimizer *optimizer, const char *option, double *value)
 {
-    if (option == NULL || value == NULL)
-        return INSTEP_NULL_ARGUMENT;
-    if (!sound(optimizer))
-        return INSTEP_BAD_OPTIMIZER;
+    int status = option == NULL || value == NULL ? INSTEP_NULL_ARGUMENT : status_of(optimizer);
+    if (status != INSTEP_OK)
+        return status;
     size_t k = find(optimizer, option);
     if (k == INSTEP_MAX_OPTIONS)
         return INSTEP_UNKNOWN_OPTION;

@@ -137,6 +137,8 @@ int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t 
             narrowest = INSTEP_FLOAT32;
         arrays[k].first_line = *total;
         *total += arrays[k].grad ? lines(bytes(&arrays[k])) : 0;
+        if (*total > PTRDIFF_MAX / LINE)
+            return INSTEP_BAD_SIZE;
     }
     if ((status = instep_check(optimizer, narrowest, NULL)) != INSTEP_OK)
         return status;

@@ -202,11 +202,14 @@ static void test_nulls(void)
     other.abi_version++;
     optimizer.rule = UINT32_MAX;
     const instep_optimizer *bad[] = {NULL, &other, &optimizer};
+    instep_array empty = {.size = 0, .dtype = INSTEP_FLOAT32, .grad = &value};
     for (size_t k = 0; k < 3; k++) {
-        EXPECT(instep_check(bad[k], INSTEP_FLOAT32, NULL) == INSTEP_BAD_OPTIMIZER);
-        EXPECT(instep_get(bad[k], "lr", &value) == INSTEP_BAD_OPTIMIZER);
-        EXPECT(instep_set((instep_optimizer *)bad[k], "lr", 1) == INSTEP_BAD_OPTIMIZER);
-        EXPECT(instep_step((instep_optimizer *)bad[k], NULL, 0) == INSTEP_BAD_OPTIMIZER);
+        int status = bad[k] == NULL ? INSTEP_NULL_ARGUMENT : INSTEP_BAD_OPTIMIZER;
+        EXPECT(instep_check(bad[k], INSTEP_FLOAT32, NULL) == status);
+        EXPECT(instep_get(bad[k], "lr", &value) == status);
+        EXPECT(instep_set((instep_optimizer *)bad[k], "lr", 1) == status);
+        EXPECT(instep_step((instep_optimizer *)bad[k], NULL, 0) == status);
+        EXPECT(instep_step_one((instep_optimizer *)bad[k], &empty, 1, 0) == status && empty.step_count == 0);
         EXPECT(instep_option_name(bad[k], 0) == NULL);
         EXPECT(instep_option_is_flag(bad[k], 0) == 0);
         EXPECT(instep_state_count(bad[k]) == 0);
@@ -465,6 +468,21 @@ static void test_nothing_is_written(void)
     }
 }
 
+/* Many arrays, of which each may be as large as it says, but not all together: their lines would count to 0. */
+static void test_sizes_that_wrap(void)
+{
+    enum { COUNT = 128 };
+    static instep_array arrays[COUNT];
+    double p = 1, g = 1, v = 0;
+    instep_optimizer optimizer = made();
+
+    for (size_t k = 0; k < COUNT; k++)
+        arrays[k] = (instep_array){
+            .size = PTRDIFF_MAX / sizeof p, .dtype = INSTEP_FLOAT64, .param = &p, .grad = &g, .state = {&v}};
+    EXPECT(instep_step(&optimizer, arrays, COUNT) == INSTEP_BAD_SIZE);
+    EXPECT(optimizer.step_count == 0 && arrays[0].step_count == 0 && arrays[COUNT - 1].step_count == 0);
+}
+
 /* ---- threads, floating-point mode ---- */
 
 static void test_threads(void)
@@ -560,6 +578,7 @@ int main(void)
     test_steps();
     test_many_arrays();
     test_nothing_is_written();
+    test_sizes_that_wrap();
     test_threads();
     test_every_cut();
     test_floating_point_mode();
