@@ -3,6 +3,8 @@
 
 #include "pool.h"
 
+#include <stdint.h>
+
 #if defined _WIN32
 #include <windows.h>
 #define NAP() Sleep(1)
@@ -25,9 +27,22 @@ static bool take(instep_lock *lock)
                                                       memory_order_relaxed);
 }
 
+/* How many wait, and in the upper half in which process: the waiters of a parent are not in its children. */
+static unsigned long long with_waiter(unsigned long long waiting)
+{
+    unsigned long long here = (unsigned long long)this_process() << 32;
+    return waiting >> 32 == this_process() ? waiting + 1 : here + 1;
+}
+
+static bool somebody_waits(instep_lock *lock)
+{
+    unsigned long long waiting = atomic_load_explicit(&lock->waiting, memory_order_relaxed);
+    return (uint32_t)waiting != 0 && waiting >> 32 == this_process();
+}
+
 bool instep_lock_try(instep_lock *lock)
 {
-    return atomic_load_explicit(&lock->waiting, memory_order_relaxed) == 0 && take(lock);
+    return !somebody_waits(lock) && take(lock);
 }
 
 bool instep_lock_is_held(instep_lock *lock)
@@ -37,7 +52,10 @@ bool instep_lock_is_held(instep_lock *lock)
 
 void instep_lock_wait(instep_lock *lock)
 {
-    atomic_fetch_add_explicit(&lock->waiting, 1, memory_order_relaxed);
+    unsigned long long waiting = atomic_load_explicit(&lock->waiting, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&lock->waiting, &waiting, with_waiter(waiting), memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
     do
         NAP();
     while (!take(lock));

@@ -7,7 +7,8 @@
 
 /* Free when all zero. */
 typedef struct instep_lock {
-    atomic_uint holder, waiting;
+    atomic_uint holder;
+    atomic_ullong waiting;
 } instep_lock;
 
 bool instep_lock_try(instep_lock *lock);

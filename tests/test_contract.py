@@ -874,22 +874,52 @@ def retype(param):
     param.dtype = np.int32
 
 
-def regrow(param):
-    param.resize(7, refcheck=False)
+def swap(param):
+    param.dtype = np.dtype(np.float32).newbyteorder()
 
 
 @pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # of NumPy 2.5, where it still works
-@pytest.mark.parametrize("change", [freeze, retype, regrow])
-def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(change):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(freeze, "has become read-only"), (retype, "is not what it was"), (swap, "is not what it was")],
+)
+def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(change, words):
     param = np.ones(4096, np.float32)
     optimizer = RMSprop({"w": param})
     change(param)
     before = param.tobytes()
     grad = np.ones(param.shape, param.dtype)
     for act in (lambda: optimizer.step({"w": grad}), lambda: optimizer.step_one("w", grad)):
-        with pytest.raises(ValueError, match=r"params\['w'\] is not what it was"):
+        with pytest.raises(ValueError, match=rf"params\['w'\] {words}"):
             act()
     assert param.tobytes() == before
+
+
+def test_a_frozen_parameter_is_not_written_by_a_bound_step():
+    params, grads = [np.ones(3), np.ones(3)], [np.ones(3), np.ones(3)]
+    optimizer = RMSprop(params)
+    optimizer.bind(grads)
+    optimizer.step()
+    params[1].flags.writeable = False
+    before = [param.tobytes() for param in params]
+    with pytest.raises(ValueError, match=r"params\[1\] has become read-only"):
+        optimizer.step()
+    assert [param.tobytes() for param in params] == before
+    assert optimizer.step_count == 1
+    optimizer.bind([grads[0], None])  # which does not write it
+    optimizer.step()
+
+
+def test_what_is_stepped_cannot_be_resized():
+    param, grad = np.ones(4096), np.ones(4096)
+    optimizer = RMSprop([param])
+    optimizer.bind([grad])
+    for array in (param, grad, optimizer.state["square_avg"][0]):
+        for size in (1, 1 << 20):
+            with pytest.raises(ValueError, match="resize"):
+                array.resize(size, refcheck=False)
+    optimizer.bind(None)
+    grad.resize(1, refcheck=False)
 
 
 def test_a_list_of_gradients_may_change_while_it_is_looked_at():

@@ -1,7 +1,9 @@
 """A signal never leaves half a step, and finds no worker to be handled by."""
 
+import numpy as np
 import pytest
 
+import instep
 from another_process import python
 
 
@@ -139,7 +141,7 @@ def test_a_handler_may_save_and_assign_what_is_about_to_be_stepped():
                 try:
                     optimizer.step(np.ones(4))
                 except RuntimeError as error:
-                    assert "in the middle of another one" in str(error)
+                    assert "in the middle of a call" in str(error)
                     refused += 1
 
             signal.signal(signal.SIGALRM, handle)
@@ -151,3 +153,52 @@ def test_a_handler_may_save_and_assign_what_is_about_to_be_stepped():
             assert handled > 20 and refused > 0
     """
     python(script)
+
+
+def restart(optimizer):
+    """What a checkpoint taken before any step would do."""
+    optimizer.load_state_dict(instep.RMSprop([np.ones(3)], rho=0.5).state_dict())
+
+
+HANDLERS = {
+    "assigns another option": lambda optimizer: setattr(optimizer, "rho", 0.5),
+    "assigns the same option": lambda optimizer: setattr(optimizer, "lr", 0.25),
+    "drops a state": lambda optimizer: setattr(optimizer, "momentum", 0.0),
+    "makes a state": lambda optimizer: setattr(optimizer, "centered", True),
+    "converts a state": lambda optimizer: setattr(optimizer, "lr_in_momentum", True),
+    "loads": restart,
+}
+ASSIGNMENTS = [("lr", 0.5), ("momentum", 0.5), ("centered", True), ("lr_in_momentum", True), ("maximize", True)]
+
+
+@pytest.mark.parametrize("hook", ["_keeps_states", "_make_states"])
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+@pytest.mark.parametrize(("name", "value"), ASSIGNMENTS)
+def test_what_a_handler_does_in_the_middle_of_an_assignment_comes_first(hook, handler, name, value):
+    """Python code runs while states are made for new options, and with it handlers."""
+    pending = []
+
+    def interrupted(self, *args):
+        result = getattr(instep.RMSprop, hook)(self, *args)
+        if pending:
+            pending.pop()(self)
+        return result
+
+    kind = type("Interrupted", (instep.RMSprop,), {hook: interrupted, "__slots__": ()})
+    optimizer, other = kind([np.ones(3)], momentum=0.9), instep.RMSprop([np.ones(3)], momentum=0.9)
+    for one in (optimizer, other):
+        one.step([np.arange(3.0)])
+    pending.append(handler)
+    setattr(optimizer, name, value)
+    if not pending:
+        handler(other)
+    setattr(other, name, value)
+    for one in (optimizer, other):
+        one.step([np.arange(3.0)])
+    assert optimizer.options == other.options
+    assert optimizer.step_count == other.step_count
+    assert list(optimizer.state) == list(other.state)
+    for mine, its in zip(
+        (optimizer.params, *optimizer.state.values()), (other.params, *other.state.values()), strict=True
+    ):
+        assert mine[0].tobytes() == its[0].tobytes()

@@ -14,6 +14,7 @@ from libc.string cimport memcpy, strcmp
 
 import numbers
 import os
+import weakref
 
 import numpy as np
 
@@ -75,7 +76,13 @@ cdef extern from "fork_lock.h":
     void instep_lock_release(instep_lock *lock) nogil
 
 cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyArrayObject:
+        pass
     bint PyArray_CheckExact(object)
+    bint is_writeable "PyArray_ISWRITEABLE"(PyArrayObject *)
+
+cdef extern from "Python.h":
+    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
 
 cdef enum:
     DEEPEST_NESTING = 64
@@ -315,6 +322,10 @@ cdef inline size_t _size(cnp.ndarray array):
     return size
 
 
+cdef inline int _numpy_type(uint32_t dtype):
+    return cnp.NPY_FLOAT32 if dtype == INSTEP_FLOAT32 else cnp.NPY_FLOAT64
+
+
 cdef inline int _kernel_dtype(cnp.ndarray array):
     return INSTEP_FLOAT32 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32 else INSTEP_FLOAT64
 
@@ -479,6 +490,11 @@ cdef str _spell(str root, tuple path):
 cdef object _ABSENT = object()
 
 
+cdef list _anchors(list arrays):
+    """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
+    return [weakref.ref(array) for array in arrays if array is not None]
+
+
 cdef class Stepper:
     """Parameters, states and options, checked when they are given, and the native call that steps them."""
 
@@ -487,6 +503,7 @@ cdef class Stepper:
     cdef Nest nest
     cdef list leaves
     cdef list paths
+    cdef list anchors
     cdef dict places
     cdef dict states
     cdef instep_array *arrays
@@ -504,6 +521,7 @@ cdef class Stepper:
     # The gradients: owned while a step is under way, or for good by bind.
     cdef PyObject **held
     cdef list bound
+    cdef list bound_anchors
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
 
@@ -546,7 +564,7 @@ cdef class Stepper:
             self.arrays[k].dtype = _kernel_dtype(<cnp.ndarray>leaves[k])
             self.arrays[k].param = cnp.PyArray_DATA(<cnp.ndarray>leaves[k])
         self.optimizer = options.optimizer
-        self._adopt(options, self._make_states(options, {}))
+        self._adopt(options, self._make_states(options, options, {}))
 
     def __dealloc__(self):
         free(self.arrays)
@@ -585,7 +603,7 @@ cdef class Stepper:
         self.acquire()
         if self.depth > 1:
             self.release()
-            raise RuntimeError("a step cannot begin in the middle of another one, from a signal handler say")
+            raise RuntimeError("a step cannot begin in the middle of a call of the same optimizer, from a signal handler say")
         return 0
 
     cdef void use(self, Options options) noexcept:
@@ -617,27 +635,31 @@ cdef class Stepper:
 
     def _set_options(self, dict changes):
         """Change options between steps, and with them the state that they need."""
-        cdef Options options
+        cdef Options before, options
+        cdef dict states
         self.acquire()
         try:
-            options = self.options.replace(changes, _dtypes(self.leaves))
-            if self._keeps_states(options):
-                self.use(options)
-            else:
-                self._adopt(options, self._make_states(options, self.states))
+            while True:
+                before, states = self.options, self.states
+                options = before.replace(changes, _dtypes(self.leaves))
+                if not self._keeps_states(options, before):
+                    if self._adopt(options, self._make_states(options, before, states), since=before):
+                        return
+                elif self.options is before:
+                    self.use(options)
+                    return
+                # A signal handler has assigned or loaded meanwhile: what was made is of before that.
         finally:
             self.release()
 
-    def _keeps_states(self, Options options):
-        """Whether the state arrays are right for these options as they are."""
-        starts = options.states
-        return tuple(starts) == tuple(self.states) and (
-            self.optimizer.step_count != 0 or starts == self.options.states
-        )
+    def _keeps_states(self, Options options, Options before):
+        """Whether the state arrays of the options before are right for these options as they are."""
+        starts, old_starts = options.states, before.states
+        return tuple(starts) == tuple(old_starts) and (self.optimizer.step_count != 0 or starts == old_starts)
 
-    def _make_states(self, Options options, dict old):
+    def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
-        old_starts = self.options.states if old else {}
+        old_starts = before.states
         return {
             name: old[name]
             if name in old and (self.optimizer.step_count != 0 or start == old_starts[name])
@@ -658,15 +680,17 @@ cdef class Stepper:
         finally:
             self.release()
 
-    def _adopt(self, Options options, dict states, step_count=None, counts=None):
+    def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None):
         """Step with these options, state arrays and counts from now on, if all of them are right.
 
-        Without counts, they go on as they are.
+        Without counts, they go on as they are.  Nothing is done if `since` is given and no longer the options, which is
+        False.
         """
         cdef Py_ssize_t k, s
         cdef int64_t total = 0
         cdef list names
         cdef list every = []
+        cdef list anchors
         options = options.replace({}, _dtypes(self.leaves))
         names = list(options.states)
         if counts is not None:
@@ -695,6 +719,7 @@ cdef class Stepper:
             if written[k][0] < written[k - 1][1]:
                 raise ValueError(f"{written[k][2]} overlaps {written[k - 1][2]} in memory")
 
+        anchors = _anchors([array for array, what in every])
         cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         if start is NULL or end is NULL:
@@ -715,22 +740,31 @@ cdef class Stepper:
                     )
 
         self.lock_now()
+        if since is not None and self.options is not since:
+            self.release()
+            free(start)
+            free(end)
+            return False
         self.use(options)
         if counts is not None:
             self.optimizer.step_count = total
         self.states = states
+        self.anchors = anchors
         for k in range(self.count):
             self.known_grad[k] = 0
             if counts is not None:
                 self.arrays[k].step_count = counts[k]
-            for s in range(len(names)):
-                self.arrays[k].state[s] = cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k]))
+            for s in range(INSTEP_MAX_STATES):
+                self.arrays[k].state[s] = (
+                    cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k])) if s < len(names) else NULL
+                )
         start, self.written_start = self.written_start, start
         end, self.written_end = self.written_end, end
         self.written_count = len(written)
         self.release()
         free(start)
         free(end)
+        return True
 
     @property
     def step_count(self):
@@ -774,7 +808,8 @@ cdef class Stepper:
         TypeError
             A gradient is not an array or has another dtype; the nesting is another; nothing is given or bound.
         ValueError
-            A gradient has another shape or shares memory with a parameter or state; all of them are None.
+            A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
+            them are None; a parameter is no longer what it was when the optimizer was made.
 
         Whatever is raised, nothing has been written.
         """
@@ -834,7 +869,8 @@ cdef class Stepper:
         ----------
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
-            once, and kept alive.  `bind(None)` forgets them.
+            once, and kept alive.  While they are bound NumPy does not resize them in place; do not give them another
+            dtype in place either.  `bind(None)` forgets them.
 
         Raises
         ------
@@ -846,7 +882,7 @@ cdef class Stepper:
         try:
             self.bound_in_place = False
             if grads is None:
-                self.bound = None
+                self.bound = self.bound_anchors = None
                 return
             self.copied = -1
             self.collect(self.nest, grads, ())
@@ -857,21 +893,35 @@ cdef class Stepper:
                     "be copied once, here, and not at each step; bind a contiguous array"
                 )
             self.bound = [None if self.held[k] is NULL else <object>self.held[k] for k in range(self.count)]
+            self.bound_anchors = _anchors(self.bound)
         finally:
             self.let_go()
             self.release()
 
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
-        if self.bound_in_place:
-            return 0
         if self.bound is None:
             raise TypeError("step() without gradients needs bind(grads) first")
+        if not self.bound_in_place:
+            for k in range(self.count):
+                grad = self.bound[k]
+                self.show(k, NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad))
+            self.bound_in_place = True
         for k in range(self.count):
-            grad = self.bound[k]
-            self.show(k, NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad))
-        self.bound_in_place = True
+            if not self.is_writeable(k) and self.arrays[k].grad is not NULL:
+                self.check_param(k)
         return 0
+
+    @cython.final
+    cdef inline bint is_writeable(self, Py_ssize_t k) noexcept:
+        return is_writeable(<PyArrayObject *>PyList_GET_ITEM(self.leaves, k))
+
+    @cython.final
+    cdef inline int check_param(self, Py_ssize_t k) except -1:
+        """An array may have been frozen.  It cannot have been resized, for it has a weak reference."""
+        if self.is_writeable(k):
+            return 0
+        raise ValueError(f"{_spell('params', self.paths[k])} has become read-only and cannot be updated in place")
 
     @cython.final
     cdef inline void show(self, Py_ssize_t k, const void *grad) noexcept:
@@ -950,11 +1000,11 @@ cdef class Stepper:
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
+        self.check_param(k)
         if (
             cnp.PyArray_DATA(param) != self.arrays[k].param
-            or _size(param) != self.arrays[k].size
-            or not cnp.PyArray_ISWRITEABLE(param)
-            or _kernel_dtype(param) != self.arrays[k].dtype
+            or cnp.PyArray_TYPE(param) != _numpy_type(self.arrays[k].dtype)
+            or not cnp.PyArray_ISNOTSWAPPED(param)
         ):
             raise ValueError(f"{_spell('params', self.paths[k])} is not what it was when the optimizer was made")
         if (

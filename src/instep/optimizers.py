@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
@@ -236,12 +235,12 @@ class RMSprop(Optimizer):
     mapped, past the end of a file that was truncated      ValueError          ValueError
     masked, or of another subclass but ``numpy.memmap``    TypeError           TypeError
     a list, scalar, buffer or tensor                       TypeError           TypeError
-    sharing memory with another parameter or state         ValueError          ValueError
+    sharing memory with another parameter or state         ValueError          ValueError, unless copied
     =====================================================  ==================  =========================
 
     Whatever several threads do with one optimizer, steps, assignments, `bind`, `save` and `load`, follows one another;
-    steps on different optimizers run side by side.  A signal handler may do all of it but step an optimizer that its
-    own thread is about to step, which is a RuntimeError.
+    steps on different optimizers run side by side.  A signal handler may do all of it but step or `bind`: where its
+    own thread is in the middle of any call of the same optimizer, that is a RuntimeError.
 
     References
     ----------
@@ -320,26 +319,32 @@ class RMSprop(Optimizer):
         """
         return cls(params, **preset_options(name, options))
 
-    def _keeps_states(self, options: Options) -> bool:
-        return super()._keeps_states(options) and not self._moves_lr(options)
+    def _keeps_states(self, options: Options, before: Options) -> bool:
+        return super()._keeps_states(options, before) and not _moves_lr(options, before)
 
-    def _moves_lr(self, options: Options) -> bool:
-        """Whether lr would meet a momentum that there is at its other end."""
-        return bool(self.momentum) and options.values()["lr_in_momentum"] != self.lr_in_momentum
-
-    def _make_states(self, options: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
-        states: dict[str, list[Array]] = super()._make_states(options, old)
-        if "momentum_buffer" in old and "momentum_buffer" in states and self._moves_lr(options):
-            if self.lr == 0:
+    def _make_states(
+        self, options: Options, before: Options, old: dict[str, list[Array]]
+    ) -> dict[str, list[Array]]:
+        states: dict[str, list[Array]] = super()._make_states(options, before, old)
+        if "momentum_buffer" in old and "momentum_buffer" in states and _moves_lr(options, before):
+            lr = before.values()["lr"]
+            if lr == 0:
                 raise ValueError("lr_in_momentum cannot change while lr is 0: the momentum could not be converted")
-            convert = operator.truediv if self.lr_in_momentum else operator.mul
-            states["momentum_buffer"] = [convert(buffer, self.lr) for buffer in old["momentum_buffer"]]
+            convert = np.multiply if options.values()["lr_in_momentum"] else np.true_divide
+            states["momentum_buffer"] = [np.asarray(convert(buffer, lr)) for buffer in old["momentum_buffer"]]
         if "variance" in states and "square_avg" in old:  # grad_avg starts at 0, so that they are equal
             states["variance"] = old["square_avg"]
         elif "square_avg" in states and "variance" in old:
             with np.errstate(all="ignore"):
-                states["square_avg"] = list(map(square_avg_of, old["variance"], old["grad_avg"]))
+                pairs = zip(old["variance"], old["grad_avg"], strict=True)
+                states["square_avg"] = [np.asarray(square_avg_of(*pair)) for pair in pairs]
         return states
+
+
+def _moves_lr(options: Options, before: Options) -> bool:
+    """Whether lr would meet a momentum that there is at its other end."""
+    old = before.values()
+    return bool(old["momentum"]) and options.values()["lr_in_momentum"] != old["lr_in_momentum"]
 
 
 _RMSPROP_OPTIONS = frozenset(Options(RMSprop.rule).values())

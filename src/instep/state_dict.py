@@ -150,7 +150,7 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
         raise ValueError(f"the state is of {options.rule}, the optimizer of {optimizer.rule}")
     paths = [spell_path(path) for path in optimizer._paths]
     _check_keys("step_counts", state_dict["step_counts"], paths)
-    states = optimizer._make_states(options, {})
+    states = optimizer._make_states(options, options, {})
     for name, arrays in states.items():
         for path, array in zip(paths, arrays, strict=True):
             saved = state_dict["state"][name][path]

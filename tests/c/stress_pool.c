@@ -127,6 +127,11 @@ static void step_in_child(int generations)
         instep_set_threads(1); /* the sanitizer confuses a forked child's new threads with its parent's */
 #endif
         for (int m = 0; m < OPTIMIZERS; m++) {
+            if (!instep_lock_try(&models[m].lock)) {
+                fputs("a thread that is alone has to wait\n", stderr);
+                _exit(1);
+            }
+            instep_lock_release(&models[m].lock);
             check(&models[m], "after fork");
             step(&models[m]);
             check(&models[m], "in the child");

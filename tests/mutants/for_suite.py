@@ -290,6 +290,20 @@ BUGS = [
         "tests/test_embed.py::test_ctypes_with_structs_of_another_abi_is_refused",
     ),
     Bug(
+        "an assignment forgets what a handler assigned",
+        "src/instep/_core.pyx",
+        "                elif self.options is before:\n",
+        "                else:\n",
+        SIGNALS,
+    ),
+    Bug(
+        "an assignment forgets what a handler did to the states",
+        "src/instep/_core.pyx",
+        "        if since is not None and self.options is not since:\n",
+        "        if False:\n",
+        SIGNALS,
+    ),
+    Bug(
         "the plan outlives the choice of arrays",
         "src/instep/_core.pyx",
         "        if (self.arrays[k].grad is NULL) != (grad is NULL):\n            self.planned = False\n",
