@@ -224,7 +224,7 @@ def test_eighty_columns_are_enough():
     assert "…" not in printed
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "# README", '{"format": 2, "workloads": []}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "# README", '{"format": 1, "workloads": []}', "\xff"])
 def test_what_is_no_result_is_not_shown(text, tmp_path, capsys):
     path = tmp_path / "result.json"
     path.write_text(text, encoding="latin-1")
@@ -236,3 +236,20 @@ def test_the_picture_does_not_take_the_place_of_the_result(tmp_path, capsys):
     assert main(["bench", "--output", str(tmp_path / "result.png")]) == 1
     assert "where the picture goes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path, capsys, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "run", interrupted)
+    assert main(["bench", "--quick", "--output", str(tmp_path / "result.json")]) == 130
+    assert "nothing is written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("page", ["README.md", "bench/README.md"])
+def test_the_figures_are_those_of_the_result(page):
+    result = json.loads(next(ROOT.glob("bench/results/*.json")).read_text())
+    text = (ROOT / page).read_text()
+    assert report.write_tables(text, result) == text, f"run bench/write_readme.py with the result that {page} shows"

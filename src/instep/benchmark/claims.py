@@ -73,13 +73,13 @@ def of_sizes(result: dict[str, Any]) -> Iterator[Claim]:
     if 100_000 in by_size:
         row = by_size[100_000]
         yield at_most(
-            "one array in cache (100 000), one thread, over the divider",
+            "100 000 elements, in cache, over the divider",
             1.05, median(row, INSTEP, 1) / median(row, DIVIDER, 1), "x",
         )  # fmt: skip
     largest = by_size[max(by_size)]
     for threads in sorted({1, most}):
         yield at_least(
-            f"one array of {spelled(largest['elements'])}, share of the roof, threads: {threads}",
+            f"{spelled(largest['elements'])} elements, share of the roof, {threads} thread{'s' * (threads > 1)}",
             0.95, roof(largest, threads) / median(largest, INSTEP, threads),
         )  # fmt: skip
     tutorial = {size: median(row, TUTORIAL) / median(row, INSTEP, 1) for size, row in by_size.items()}
@@ -106,7 +106,7 @@ def of_overhead(result: dict[str, Any]) -> Iterator[Claim]:
             limit = base + each * 1e-3 * row["arrays"]
             extra = (median(row, name) - median(row, BARE)) * 1e6
             what = f"{'bound step()' if name == BOUND else 'step(grads)'} over its loop, {row['title']}"
-            yield at_most(what, limit, extra, " us", f" ({base} us + {each} ns an array)")
+            yield at_most(what, limit, extra, " us")
     for row in result["import"]:
         yield at_most("import instep over import numpy", 10, median(row, "instep") * 1e3, " ms")
 
@@ -123,7 +123,8 @@ def of_workloads(result: dict[str, Any]) -> Iterator[Claim]:
         if there and ours is not None:
             fastest = min(there, key=there.__getitem__)
             detail = f" ({fastest})" if len(names) > 1 else ""
-            yield at_least(f"{title}, against {whom}", limit, there[fastest] / ours, detail)
+            missing = "" if len(there) == len(names) else ", of those that are there"
+            yield at_least(f"{title}, against {whom}{missing}", limit, there[fastest] / ours, detail)
 
     yield from against("an RL policy", "the best of numba, optax, compiled torch", (NUMBA, OPTAX, COMPILED), 8)
     yield from against("an RL policy", "tuned numba", (TUNED_NUMBA,), 8)
@@ -146,7 +147,7 @@ def of_workloads(result: dict[str, Any]) -> Iterator[Claim]:
 def of_the_run(result: dict[str, Any]) -> Iterator[Claim]:
     """Whether it was left alone: nothing that moves as many bytes is faster than the roof."""
     least = {
-        f"{time['name']}, {row['title']}": time["median"] / roof(row, time["threads"])
+        f"{time['name']}, {row['title']}, threads: {time['threads']}": time["median"] / roof(row, time["threads"])
         for row in (*result["sizes"], *result["workloads"])
         for time in row["times"]
         if time["name"] != DIVIDER

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SECTIONS = ("machine", "versions", "sizes", "workloads", "overhead", "function", "options", "subnormal", "import")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How long to measure, and where to write."""
-    parser.add_argument("--quick", action="store_true", help="under a minute instead of some five")
+    parser.add_argument("--quick", action="store_true", help="a shorter run: fewer sizes, rounds and workloads")
     parser.add_argument(
         "--output",
         type=Path,
@@ -57,6 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
             console.print(f"written: {image}", highlight=False)
         except ModuleNotFoundError as error:
             console.print(f"[yellow]no picture:[/] {error.name} is not installed", highlight=False)
+    except KeyboardInterrupt:
+        print("instep bench: interrupted, nothing is written", file=sys.stderr)
+        if not arguments.show and not arguments.output.stat().st_size:
+            arguments.output.unlink()
+        return 130
     except (OSError, ValueError) as error:
         print(f"instep bench: error: {error}", file=sys.stderr)
         return 1
@@ -69,6 +76,6 @@ def load(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_bytes())
     except ValueError:
         result = None
-    if not isinstance(result, dict) or result.get("format") != 1 or "workloads" not in result:
+    if not isinstance(result, dict) or result.get("format") != 1 or not all(map(result.get, SECTIONS)):
         raise ValueError(f"{path} is not a result of instep bench")
     return result
