@@ -162,7 +162,8 @@ class RMSprop(Optimizer):
     ----------
     params : numpy.ndarray or nesting of list, tuple, dict of them
         float32 or float64 (they may be mixed), of any shapes, C- or Fortran-contiguous, none sharing memory with
-        another.  Updated in place by `step`.
+        another.  Updated in place by `step`.  They are never resized in place while the optimizer lives: NumPy refuses
+        to, for there are weak references to them.
     lr : float
         The learning rate; 0 or greater.
     rho : float
