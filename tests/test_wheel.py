@@ -131,7 +131,7 @@ def test_has_what_other_compiled_code_needs_and_no_sources():
 # ---- built here, which takes a minute ---------------------------------------------------------------------------
 
 
-def build(kind, project, out):
+def build(kind, project, out, umask=-1):
     """Run the build backend as a frontend does, without a network."""
     call = f"import scikit_build_core.build as b, sys; b.build_{kind}(sys.argv[1])"
     out.mkdir(parents=True)
@@ -139,6 +139,7 @@ def build(kind, project, out):
         [sys.executable, "-c", call, out],
         cwd=project,
         env={**os.environ, "SOURCE_DATE_EPOCH": COMMIT_DATE, "PIP_NO_INDEX": "1"},
+        umask=umask,
         capture_output=True,
         text=True,
         check=False,
@@ -148,10 +149,13 @@ def build(kind, project, out):
     return next(out.iterdir())
 
 
-def unpacked(sdist, folder):
+def unpacked(sdist, folder, umask):
+    """The project in a folder, with the modes that git gives its files under this umask."""
     folder.mkdir(parents=True)
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
+    for file in filter(Path.is_file, folder.rglob("*")):
+        file.chmod((file.stat().st_mode | 0o666) & ~umask)
     return next(folder.iterdir())
 
 
@@ -161,13 +165,16 @@ def digest(file):
 
 @pytest.fixture(scope="module")
 def built(soak, tmp_path_factory):
-    """An sdist of the project, and the wheels of two folders that it was unpacked into."""
+    """An sdist of the project, and the wheels of two folders that it was unpacked into, by users with other umasks."""
     if not soak:
         pytest.skip("builds two wheels: pytest --soak tests/test_wheel.py")
     folder = tmp_path_factory.mktemp("built")
     sdist = build("sdist", PROJECT, folder / "sdist")
-    places = [unpacked(sdist, folder / "a"), unpacked(sdist, folder / "elsewhere" / "and" / "deeper")]
-    return sdist, places, [build("wheel", place, place.parent / "wheel") for place in places]
+    places, wheels = [], []
+    for place, umask in [(folder / "a", 0o002), (folder / "elsewhere" / "and" / "deeper", 0o077)]:
+        places.append(unpacked(sdist, place, umask))
+        wheels.append(build("wheel", places[-1], place / "wheel", umask))
+    return sdist, places, wheels
 
 
 @pytest.mark.compiler
