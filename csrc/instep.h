@@ -19,7 +19,8 @@
  *     optimizer.step_count++;
  *
  * Written:       param, the states, both step counts, and first_line, which is scratch.  Never grad.
- * Allocated:     nothing.  The first step that is large enough asks the system for processors and for threads.
+ * Allocated:     nothing.  A large step asks the system for processors and for threads where it is the first one, or
+ *                the first one after instep_set_threads or a fork.
  * May overlap:   gradients with gradients.  Nothing else, and this is not checked: a parameter or a state that
  *                shares memory with anything else in the call is undefined behaviour.
  * Alignment:     any address is right; the natural alignment of the type is as fast as it gets.
@@ -212,8 +213,8 @@ INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t s
 /* ---- the step --------------------------------------------------------------------------------------------------- */
 
 /**
- * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written.  From INSTEP_NOT_FINITE on,
- * instep_check names the option.
+ * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written, except first_line, which is
+ * scratch.  From INSTEP_NOT_FINITE on, instep_check names the option.
  */
 INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
 /** Steps arrays[index] only, which must have a gradient.  A sweep over all arrays counts as one step. */
@@ -235,6 +236,7 @@ INSTEP_API int instep_set_isa(const char *name);
 /**
  * How many threads a large step of this process may use, the caller's included; the same bits whatever their number.
  * 0 asks for the default: the processors that affinity and control groups leave.  No environment variable is read.
+ * Without POSIX threads, as on Windows, the number is kept, but every step uses one thread, which is the default there.
  */
 INSTEP_API int instep_set_threads(int threads);
 /** The number set, or the default. */
