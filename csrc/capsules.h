@@ -11,6 +11,7 @@ static PyObject *instep_capsule(void)
 {
     static const instep_functions functions = {
         .abi_version = INSTEP_ABI_VERSION,
+        .size = sizeof functions,
         .message = instep_message,
         .rule_name = instep_rule_name,
         .option_name = instep_option_name,

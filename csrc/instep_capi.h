@@ -21,9 +21,12 @@
 
 #define INSTEP_CAPSULE "instep.C_API"
 
-/* Each member is the function instep_<member>.  Within an ABI version, members are only added, and at the end. */
+/* Each member is the function instep_<member>.  Within an ABI version, members are only added, and at the end: a module
+ * that also runs with an instep older than its header has those for which offsetof(instep_functions, member) is less
+ * than the size. */
 typedef struct instep_functions {
     int abi_version;
+    size_t size; /* in bytes, of the table that the running instep has */
     const char *(*message)(int status);
     const char *(*rule_name)(size_t rule);
     const char *(*option_name)(const instep_optimizer *optimizer, size_t option);

@@ -46,7 +46,7 @@ def optional_program(name):
 
 
 def run(*command, **env):
-    words = [program(command[0]), *map(str, command[1:])]
+    words = [*map(str, [program(command[0]), *command[1:]])]
     done = subprocess.run(words, env={**os.environ, "PATH": PATH, **env}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.fail(f"{' '.join(words)} failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")
@@ -90,7 +90,8 @@ def test_the_capsule_has_every_function_in_its_place():
     size = ctypes.sizeof(ctypes.c_void_p)
     table = pointer(instep.C_API, b"instep.C_API")
     assert ctypes.c_int.from_address(table).value == ctypes.CDLL(_core.__file__).instep_abi_version()
-    for place, name in enumerate(members, 1):
+    assert ctypes.c_size_t.from_address(table + size).value == (2 + len(members)) * size
+    for place, name in enumerate(members, 2):
         assert ctypes.c_void_p.from_address(table + place * size).value == address(f"instep_{name}"), name
 
 
@@ -413,9 +414,14 @@ def test_the_example_of_the_capsule_compiles(tmp_path):
 
 @pytest.fixture
 def downstream(tmp_path, monkeypatch):
-    """The package of tests/embed/cython, built and installed by itself."""
+    """A package of the files that the documentation shows, built and installed by itself."""
     program("cc")
-    shutil.copytree(EMBED / "cython", tmp_path / "cython")
+    page = (PROJECT / "docs/how-to/cython.md").read_text()
+    shown = re.findall(r"^```\{literalinclude\} .*/embed/cython/(.*)\n:caption: (.*)$", page, re.MULTILINE)
+    for file, caption in [*shown, ("src/trainer/__init__.py", "src/trainer/__init__.py")]:
+        assert file == caption
+        (tmp_path / "cython" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(EMBED / "cython" / file, tmp_path / "cython" / file)
     install = ["pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
     run(sys.executable, "-m", *install, "--target", tmp_path / "installed", tmp_path / "cython")
     monkeypatch.syspath_prepend(tmp_path / "installed")
@@ -423,9 +429,7 @@ def downstream(tmp_path, monkeypatch):
 
 @pytest.mark.compiler
 def test_a_cython_package_trains_with_the_functions_of_the_package(downstream):
-    from trainer import addresses, regression
-
-    assert {name: address(name) for name in FUNCTIONS} == addresses.FUNCTIONS
+    from trainer import regression
 
     x, y = load_breast_cancer(return_X_y=True)
     x, y = np.ascontiguousarray((x - x.mean(axis=0)) / x.std(axis=0)), y.astype(np.float64)
@@ -438,3 +442,15 @@ def test_a_cython_package_trains_with_the_functions_of_the_package(downstream):
     assert ((x @ w > 0) == y).mean() > 0.97
     with pytest.raises(ValueError, match=r"rho=1 must be in \[0, 1\)"):
         regression.fit(x, y, 1, {"rho": 1})
+
+
+@pytest.mark.compiler
+def test_cython_finds_every_function(tmp_path, monkeypatch):
+    module = tmp_path / f"addresses{sysconfig.get_config_var('EXT_SUFFIX')}"
+    run(sys.executable, "-m", "cython", EMBED / "addresses.pyx", "-o", tmp_path / "addresses.c")
+    includes = [f"-I{sysconfig.get_path('include')}", f"-I{instep.get_include()}"]
+    run("cc", "-shared", "-fPIC", *includes, tmp_path / "addresses.c", "-o", module)
+    monkeypatch.syspath_prepend(tmp_path)
+    import addresses
+
+    assert {name: address(name) for name in FUNCTIONS} == addresses.FUNCTIONS

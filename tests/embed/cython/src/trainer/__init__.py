@@ -1,1 +1,0 @@
-"""A trainer in Cython that steps with instep."""
