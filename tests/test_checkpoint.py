@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import instep
+from floating_point import MODES, floating_point_mode
 from instep import checkpoint
 from instep.state_dict import read_path, spell_path
 
@@ -154,6 +155,31 @@ def test_every_bit_pattern_survives(tmp_path):
     resumed = instep.load(tmp_path / "checkpoint", np.ones(4096, np.float32))
     assert (resumed.state["momentum_buffer"].view(np.uint32) == patterns).all()
     assert (resumed.state["square_avg"].view(np.uint32) == squares).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_floating_point_mode_changes_no_checkpoint(tmp_path, mode):
+    """Not by a bit: Python reads and prints a number as the mode says, and a comparison with NaN may be a trap."""
+
+    def make():
+        options = dict(lr=1 / 3, rho=0.95, eps=1e-310, momentum=0.1, weight_decay=1e-7)
+        return instep.RMSprop({"w": np.ones(3)}, **options)
+
+    diverged = make()
+    diverged.step({"w": np.array([np.nan, np.inf, 1e-160])})
+    diverged.save(tmp_path / "checkpoint")
+    bits = {name: arrays["w"].tobytes() for name, arrays in diverged.state.items()}
+    others = [make() for _ in range(3)]
+    with np.errstate(all="raise"), floating_point_mode(MODES[mode]) as left:
+        diverged.save(tmp_path / "again")
+        others[0].load(tmp_path / "checkpoint")
+        others[1].load_state_dict(diverged.state_dict())
+        others[2] = instep.load(tmp_path / "checkpoint", {"w": np.ones(3)})
+    assert left.control == MODES[mode]
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "checkpoint").read_bytes()
+    for other in others:
+        assert other.options == diverged.options
+        assert {name: arrays["w"].tobytes() for name, arrays in other.state.items()} == bits
 
 
 NEGATIVE = [-np.inf, -1.0, -np.nextafter(np.float32(0), np.float32(1))]

@@ -67,6 +67,12 @@ cdef extern from "step.h":
         instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
     ) nogil
 
+cdef extern from "float_mode.h":
+    ctypedef struct float_mode:
+        pass
+    float_mode float_mode_enter()
+    void float_mode_leave(float_mode callers)
+
 cdef extern from "fork_lock.h":
     ctypedef struct instep_lock:
         pass
@@ -1121,6 +1127,21 @@ def set_num_threads(threads):
     cdef int status = instep_set_threads(threads)
     if status != INSTEP_OK:
         raise ValueError(f"threads={threads}: {instep_message(status).decode()}")
+
+
+# ---- arithmetic in Python ---------------------------------------------------------------------------------------
+
+@cython.final
+cdef class FloatMode:
+    """IEEE's default floating-point mode inside, in the thread that enters it; the caller's as it was outside."""
+
+    cdef float_mode callers
+
+    def __enter__(self):
+        self.callers = float_mode_enter()
+
+    def __exit__(self, *exception):
+        float_mode_leave(self.callers)
 
 
 # ---- for other compiled modules ---------------------------------------------------------------------------------

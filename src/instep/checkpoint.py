@@ -37,7 +37,7 @@ import numpy as np
 
 from .atomic import replace_file
 from .reference import Array
-from .state_dict import CheckpointError, StateDict, check, check_places
+from .state_dict import CheckpointError, StateDict, check, check_places, default_arithmetic
 
 VERSION = 1
 LONGEST_HEADER = 100_000_000  # the limit of safetensors
@@ -51,6 +51,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
 
+@default_arithmetic()
 def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
     """Write it to a file, whole or not at all.  ValueError if `read` would not take it back."""
     check(state_dict)
@@ -66,6 +67,7 @@ def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
     replace_file(os.fsdecode(path), [len(header).to_bytes(8, "little") + header, *flat.values()])
 
 
+@default_arithmetic()
 def read(path: str | os.PathLike[str]) -> StateDict:
     """The state_dict in a file.  CheckpointError unless it is sound."""
     with open(os.fsdecode(path), "rb") as file:

@@ -6,8 +6,10 @@ import os
 from typing import Any
 
 from .optimizers import Optimizer
+from .state_dict import default_arithmetic
 
 
+@default_arithmetic()
 def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     """The optimizer that a checkpoint is of, over these parameters.
 

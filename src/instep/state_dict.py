@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ._core import Options
+from ._core import FloatMode, Options
 from .reference import Array
 
 if TYPE_CHECKING:
@@ -37,6 +38,16 @@ class StateDict(TypedDict):
     step_count: int
     step_counts: dict[str, int]
     state: dict[str, dict[str, Array]]
+
+
+@contextmanager
+def default_arithmetic() -> Iterator[None]:
+    """IEEE's default floating-point mode inside, and no warnings, whatever the caller has set.
+
+    Python itself reads and prints a number as the mode says: a checkpoint read while rounding upward would be another.
+    """
+    with FloatMode(), np.errstate(all="ignore"):
+        yield
 
 
 def spell_path(path: tuple[Any, ...]) -> str:
@@ -108,6 +119,7 @@ def state_dict_of(optimizer: Optimizer) -> StateDict:
     }
 
 
+@default_arithmetic()
 def check(state_dict: StateDict) -> Options:
     """Its options, if it is complete and agrees with itself."""
     _check_keys("state_dict", state_dict, StateDict.__annotations__)
@@ -143,6 +155,7 @@ def check(state_dict: StateDict) -> Options:
     return options
 
 
+@default_arithmetic()
 def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     """Make it the optimizer's state, if all of it fits."""
     options = check(state_dict)
