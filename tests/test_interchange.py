@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import instep
+from floating_point import MODES, floating_point_mode
 from instep.interchange import from_keras, from_optax, from_torch, to_keras, to_optax, to_torch
 from peers import peer
 
@@ -494,6 +495,67 @@ def test_a_state_of_optax_that_does_not_fit_is_refused():
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------
+
+
+def test_a_converted_momentum_has_the_same_bits_in_every_floating_point_mode():
+    """The caller's mode is as it was afterwards, and NumPy raises nothing, whatever it has been told to."""
+    torch = peer("torch")
+
+    def diverged():
+        optimizer = instep.RMSprop(np.ones(4), lr=1 / 3, momentum=0.9, centered=True, lr_in_momentum=True)
+        optimizer.step(np.array([1e-160, np.nan, np.inf, 0.7]))
+        return optimizer
+
+    theirs = to_torch(diverged())["state"][0]
+    moved = diverged()
+    moved.lr_in_momentum = moved.centered = False
+    for control in MODES.values():
+        optimizer, again = diverged(), diverged()
+        with np.errstate(all="raise"), floating_point_mode(control) as left:
+            again.lr_in_momentum = again.centered = False
+            found = to_torch(optimizer)
+            back = from_torch(found, np.ones(4))
+        assert left.control == control
+        for name, tensor in theirs.items():
+            assert found["state"][0][name].numpy().tobytes() == tensor.numpy().tobytes()
+        for name, array in moved.state.items():
+            assert again.state[name].tobytes() == array.tobytes()
+        assert_same_bits(from_torch(to_torch(diverged()), np.ones(4)).state_dict(), back.state_dict())
+    assert not torch.isnan(theirs["momentum_buffer"][0])
+
+
+@pytest.mark.parametrize(
+    ("lr", "into", "message"),
+    [
+        (1e-50, True, r"lr is 0 in float32 \(lr=1e-50\)"),
+        (1e-50, False, r"lr is 0 in float32 \(lr=1e-50\)"),
+        (1e-40, False, r"divided by lr=1e-40 overflows float32"),
+        (1e38, True, r"multiplied by lr=1e\+38 overflows float32"),
+    ],
+)
+def test_a_momentum_that_cannot_be_converted_is_refused(lr, into, message):
+    """Rather than become infinite, or a NaN where it is 0."""
+    optimizer = instep.RMSprop({"w": np.ones(3, np.float32)}, lr=lr, momentum=0.9, eps_inside=into, lr_in_momentum=not into)
+    optimizer.state["momentum_buffer"]["w"][:] = 0, 10, np.inf
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=message):
+        optimizer.lr_in_momentum = into
+    np.testing.assert_equal(optimizer.state_dict(), before)
+    if into:
+        with pytest.raises(ValueError, match=message):
+            to_keras(optimizer)
+    else:
+        peer("torch")
+        with pytest.raises(ValueError, match=message):
+            to_torch(optimizer)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_an_infinite_momentum_stays_infinite(value):
+    optimizer = instep.RMSprop(np.ones(2), lr=0.25, momentum=0.9)
+    optimizer.state["momentum_buffer"][:] = value, 1
+    optimizer.lr_in_momentum = True
+    np.testing.assert_equal(optimizer.state["momentum_buffer"], [value, 0.25])
 
 
 def test_no_framework_is_imported():

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 
 from ._core import Nest
-from .optimizers import RMSprop
+from .optimizers import RMSprop, move_lr
 from .presets import preset_options
 from .reference import Array, square_avg_of, variance_of
-from .state_dict import StateDict, spell_path
+from .state_dict import StateDict, default_arithmetic, spell_path
 
 __all__ = ["from_keras", "from_optax", "from_torch", "to_keras", "to_optax", "to_torch"]
 
@@ -54,6 +54,7 @@ _TORCH_OPTIONS = {
 }
 
 
+@default_arithmetic()
 def from_torch(state_dict: Mapping[str, Any], params: Any) -> RMSprop:
     """Go on from a ``torch.optim.RMSprop``.
 
@@ -108,6 +109,7 @@ def from_torch(state_dict: Mapping[str, Any], params: Any) -> RMSprop:
     return optimizer
 
 
+@default_arithmetic()
 def to_torch(optimizer: RMSprop) -> dict[str, Any]:
     """What a ``torch.optim.RMSprop`` over the same parameters takes as its ``load_state_dict``, options included.
 
@@ -160,6 +162,7 @@ _KERAS_EXTRAS = (
 _KERAS_NAMES = ("square_avg", "momentum_buffer", "grad_avg")  # in the order of the list
 
 
+@default_arithmetic()
 def from_keras(config: Mapping[str, Any], variables: Sequence[Any], params: Any) -> RMSprop:
     """Go on from a ``keras.optimizers.RMSprop`` of Keras 3.
 
@@ -216,6 +219,7 @@ def from_keras(config: Mapping[str, Any], variables: Sequence[Any], params: Any)
     return optimizer
 
 
+@default_arithmetic()
 def to_keras(optimizer: RMSprop) -> tuple[dict[str, Any], list[Array]]:
     """What makes a ``keras.optimizers.RMSprop`` of Keras 3 that goes on from here.
 
@@ -261,6 +265,7 @@ def to_keras(optimizer: RMSprop) -> tuple[dict[str, Any], list[Array]]:
 _OPTAX_FIELDS = {"nu": "square_avg", "mu": "grad_avg", "trace": "momentum_buffer"}
 
 
+@default_arithmetic()
 def from_optax(state: Any, params: Any, *, step_count: int | None = None, **options: Any) -> RMSprop:
     """Go on from ``optax.rmsprop``.
 
@@ -306,6 +311,7 @@ def from_optax(state: Any, params: Any, *, step_count: int | None = None, **opti
     return optimizer
 
 
+@default_arithmetic()
 def to_optax(optimizer: RMSprop, state: Any) -> Any:
     """The state with which an ``optax.rmsprop`` goes on from here.
 
@@ -384,11 +390,9 @@ def _parts(ours: StateDict, lr_in_momentum: bool) -> Parts:
             place: square_avg_of(variance, parts["grad_avg"][place]) for place, variance in variances.items()
         }
     if "momentum_buffer" in parts and ours["options"]["lr_in_momentum"] != lr_in_momentum:
-        lr = ours["options"]["lr"]
-        if lr == 0:
-            raise ValueError("lr=0 can be neither put into the momentum nor taken out of it")
         parts["momentum_buffer"] = {
-            place: array * lr if lr_in_momentum else array / lr for place, array in parts["momentum_buffer"].items()
+            place: move_lr(array, ours["options"]["lr"], into=lr_in_momentum)
+            for place, array in parts["momentum_buffer"].items()
         }
     return parts
 

@@ -10,7 +10,7 @@ import numpy as np
 from ._core import Function, Options, Stepper
 from .presets import preset_options
 from .reference import Array, square_avg_of
-from .state_dict import StateDict, restore, state_dict_of
+from .state_dict import StateDict, default_arithmetic, restore, state_dict_of
 
 Value = TypeVar("Value", float, bool)
 
@@ -323,20 +323,17 @@ class RMSprop(Optimizer):
     def _keeps_states(self, options: Options, before: Options) -> bool:
         return super()._keeps_states(options, before) and not _moves_lr(options, before)
 
+    @default_arithmetic()
     def _make_states(self, options: Options, before: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
         states: dict[str, list[Array]] = super()._make_states(options, before, old)
         if "momentum_buffer" in old and "momentum_buffer" in states and _moves_lr(options, before):
-            lr = before.values()["lr"]
-            if lr == 0:
-                raise ValueError("lr_in_momentum cannot change while lr is 0: the momentum could not be converted")
-            convert = np.multiply if options.values()["lr_in_momentum"] else np.true_divide
-            states["momentum_buffer"] = [np.asarray(convert(buffer, lr)) for buffer in old["momentum_buffer"]]
+            lr, into = before.values()["lr"], bool(options.values()["lr_in_momentum"])
+            states["momentum_buffer"] = [move_lr(buffer, lr, into=into) for buffer in old["momentum_buffer"]]
         if "variance" in states and "square_avg" in old:  # grad_avg starts at 0, so that they are equal
             states["variance"] = old["square_avg"]
         elif "square_avg" in states and "variance" in old:
-            with np.errstate(all="ignore"):
-                pairs = zip(old["variance"], old["grad_avg"], strict=True)
-                states["square_avg"] = [np.asarray(square_avg_of(*pair)) for pair in pairs]
+            pairs = zip(old["variance"], old["grad_avg"], strict=True)
+            states["square_avg"] = [np.asarray(square_avg_of(*pair)) for pair in pairs]
         return states
 
 
@@ -344,6 +341,20 @@ def _moves_lr(options: Options, before: Options) -> bool:
     """Whether lr would meet a momentum that there is at its other end."""
     old = before.values()
     return bool(old["momentum"]) and options.values()["lr_in_momentum"] != old["lr_in_momentum"]
+
+
+def move_lr(buffer: Array, lr: float, *, into: bool) -> Array:
+    """The momentum with `lr` in it of one without, or the other way round, as a new array."""
+    if buffer.dtype.type(lr) == 0:
+        raise ValueError(
+            f"lr_in_momentum cannot change while lr is 0 in {buffer.dtype} (lr={lr!r}): the momentum could not be "
+            "converted"
+        )
+    moved: Array = np.asarray(np.multiply(buffer, lr) if into else np.true_divide(buffer, lr))
+    if (np.isfinite(buffer) & ~np.isfinite(moved)).any():
+        way = "multiplied" if into else "divided"
+        raise ValueError(f"lr_in_momentum cannot change: the momentum {way} by lr={lr!r} overflows {buffer.dtype}")
+    return moved
 
 
 _RMSPROP_OPTIONS = frozenset(Options(RMSprop.rule).values())
