@@ -12,6 +12,7 @@ import random
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def put_header_checksum_right(file: bytes) -> bytes:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Bytes changed as libFuzzer does it; or one word of the header, such as a key, wherever it stands.
+    """Bytes changed as libFuzzer does it; or one word of the header, such as a key, wherever it stands; or one value.
 
     The first byte is drawn anew, for libFuzzer keeps one input of those that differ in nothing else.
     """
@@ -68,12 +69,39 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     words = sorted(set(WORD.findall(header)))
     if not words or rng.random() < 0.3:
         return kind + bytes(atheris.Mutate(data[1:], max_size - 1))
+    if rng.random() < 0.2:
+        with suppress(ValueError, RecursionError):
+            other = to_json(retyped(json.loads(header), rng)).encode(errors="surrogatepass")
+            return (kind + with_header(other, content))[:max_size]
     word = rng.choice(words)
     other = rng.choice(words) if rng.random() < 0.5 else bytes(atheris.Mutate(word, len(word) + 4))
     changes = {word: other} | ({other: word} if rng.random() < 0.5 else {})
     text = WORD.sub(lambda found: changes.get(found[0], found[0]), header.rstrip(b" "))
+    return (kind + with_header(text, content))[:max_size]
+
+
+def with_header(text: bytes, content: bytes) -> bytes:
+    """A file of this header, filled up, and data."""
     text += b" " * (-len(text) % 8)
-    return (kind + len(text).to_bytes(8, "little") + text + content)[:max_size]
+    return len(text).to_bytes(8, "little") + text + content
+
+
+def to_json(value: Any) -> str:
+    """As checkpoints have it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def retyped(value: Any, rng: random.Random) -> Any:
+    """A JSON value in which one value, anywhere, is of another type; text that holds JSON is looked into."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return to_json(retyped(json.loads(value), rng))
+    if isinstance(value, (dict, list)) and value and rng.random() < 0.75:
+        key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        value[key] = retyped(value[key], rng)
+        return value
+    if isinstance(value, dict) and rng.random() < 0.5:
+        return list(value)
+    return rng.choice([None, True, 0, 1.5, "", [], [""], {}, {"": 1}])
 
 
 def try_file(data: bytes) -> None:

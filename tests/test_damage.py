@@ -129,6 +129,39 @@ def test_random_headers_with_the_right_checksum_crash_nothing(loader, rounds):
     assert rounds / 2 < refused < rounds
 
 
+OTHERS = [None, True, 0, 1.5, "", "w", "square_avg/w", [], [""], ["w"], {}, {"": 1}, {"w": []}]
+
+
+def retyped(value, rng):
+    """A JSON value in which one value, at a random place, is of another type; text that holds JSON is looked into."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return to_json(retyped(json.loads(value), rng))
+    if isinstance(value, (dict, list)) and value and rng.integers(4):
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = keys[int(rng.integers(len(keys)))]
+        value = value.copy()
+        value[key] = retyped(value[key], rng)
+        return value
+    if isinstance(value, dict) and rng.integers(2):
+        return list(value)
+    others = [other for other in OTHERS if type(other) is not type(value)]
+    return others[int(rng.integers(len(others)))]
+
+
+def test_values_of_other_types_with_the_right_checksum_crash_nothing(loader, rounds):
+    rng = np.random.default_rng(12)
+    header, data = taken_apart(loader.sound)
+    entries = json.loads(header)
+    digest = entries["__metadata__"].pop("sha256")
+    for _ in range(rounds // 4):
+        changed = retyped(entries, rng)
+        if isinstance(changed, dict) and isinstance(changed.get("__metadata__"), dict):
+            changed["__metadata__"] = {"sha256": digest} | changed["__metadata__"]
+        text = to_json(changed).encode()
+        content = signed(text + b" " * (-len(text) % 8), data)
+        assert loader.refuses(content), content
+
+
 def entries_changed(change):
     """A hostile file made by changing what the header says."""
 
@@ -288,6 +321,10 @@ HOSTILE = {
     "a step count of 2^63": in_metadata("step_count", str(2**63)),
     "a step count of 01": in_metadata("step_count", "01"),
     "counts in a list": in_metadata("step_counts", "[1]"),
+    "places in a list": in_metadata("step_counts", '["w"]'),
+    "a place of text": in_metadata("step_counts", '"w"'),
+    "options of text": in_metadata("options", '"lr"'),
+    "checksums of text": in_metadata("checksums", '"square_avg/w"'),
     "counts of other arrays": in_metadata("step_counts", '{"v":1}'),
     "a count of null": in_metadata("step_counts", '{"w":null}'),
     "data too short": lambda header, data: signed(header, data[:-1]),

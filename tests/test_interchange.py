@@ -535,7 +535,8 @@ def test_a_converted_momentum_has_the_same_bits_in_every_floating_point_mode():
 )
 def test_a_momentum_that_cannot_be_converted_is_refused(lr, into, message):
     """Rather than become infinite, or a NaN where it is 0."""
-    optimizer = instep.RMSprop({"w": np.ones(3, np.float32)}, lr=lr, momentum=0.9, eps_inside=into, lr_in_momentum=not into)
+    options = dict(lr=lr, momentum=0.9, eps_inside=into, lr_in_momentum=not into)
+    optimizer = instep.RMSprop({"w": np.ones(3, np.float32)}, **options)
     optimizer.state["momentum_buffer"]["w"][:] = 0, 10, np.inf
     before = optimizer.state_dict()
     with pytest.raises(ValueError, match=message):

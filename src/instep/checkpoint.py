@@ -90,7 +90,7 @@ def _read(file: BufferedReader, size: int) -> StateDict:
     if size != 8 + length + sum(map(_size, tensors.values())):
         raise ValueError(f"it is {size} bytes long, which is not what its header says")
     checksums = json.loads(metadata["checksums"])
-    if list(checksums) != list(tensors):
+    if not isinstance(checksums, dict) or list(checksums) != list(tensors):
         raise ValueError("its checksums are not those of its arrays")
 
     state: dict[str, dict[str, Array]] = {}
@@ -124,6 +124,8 @@ def _parse(header: bytes) -> tuple[dict[str, str], Tensors]:
     """What a header says, as far as the arrays can be read by it."""
     entries = json.loads(header.decode())
     metadata = entries.pop("__metadata__")
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("its metadata is not that of a checkpoint")
     version = metadata["instep"]
     if version != str(VERSION):
         raise ValueError(f"it was written by another instep, in format {version!r:.20}; this one reads {VERSION}")
@@ -131,7 +133,9 @@ def _parse(header: bytes) -> tuple[dict[str, str], Tensors]:
         raise ValueError("its metadata is not that of a checkpoint")
     tensors = {}
     for name, entry in entries.items():
-        shape = tuple(entry["shape"])
+        if not isinstance(entry, dict) or not isinstance(entry["dtype"], str):
+            raise ValueError(f"the array {name!r} is not described as one")
+        shape = tuple(entry["shape"]) if isinstance(entry["shape"], list) else (None,)
         if len(shape) > MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
             raise ValueError(f"the array {name!r} has an impossible shape")
         if entry["dtype"] not in _DTYPES:

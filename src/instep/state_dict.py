@@ -130,6 +130,7 @@ def check(state_dict: StateDict) -> Options:
     _check_keys("options", state_dict["options"], options.values())
     options = options.replace(state_dict["options"], ())
     _check_keys("state", state, options.states)
+    _check_dict("step_counts", state_dict["step_counts"])
     for name, arrays in state.items():
         _check_keys(f"state[{name!r}]", arrays, state_dict["step_counts"])
     for count in (state_dict["step_count"], *state_dict["step_counts"].values()):
@@ -176,9 +177,13 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     optimizer._adopt(options, states, state_dict["step_count"], counts)
 
 
-def _check_keys(what: str, found: Any, expected: Iterable[str]) -> None:
+def _check_dict(what: str, found: Any) -> None:
     if not isinstance(found, dict):
         raise TypeError(f"{what} must be a dict, not {type(found).__name__}")
+
+
+def _check_keys(what: str, found: Any, expected: Iterable[str]) -> None:
+    _check_dict(what, found)
     expected = dict.fromkeys(expected)
     missing = [key for key in expected if key not in found]
     unknown = [key for key in found if key not in expected]
