@@ -1105,7 +1105,8 @@ def get_num_threads():
 def set_num_threads(threads):
     """Set how many threads a large step may use, for the whole process.
 
-    The bits of a step do not depend on it.  A small step uses the caller's thread whatever the number.
+    The bits of a step do not depend on it.  A small step uses the caller's thread whatever the number, and on Windows
+    every step does.
 
     Parameters
     ----------
