@@ -597,6 +597,32 @@ def test_no_gigabytes_are_read_before_the_header_is_known_to_be_good(loader, siz
         tracemalloc.stop()
 
 
+def test_a_sparse_terabyte_is_refused_before_there_is_room_for_it(loader, capsys, monkeypatch):
+    """Its header is sound and agrees with its length; where no params say how large it may be, memory does."""
+    half = 2**39
+    header, _ = taken_apart(loader.sound)
+    text = header.rstrip().replace(b'"shape":[2]', b'"shape":[%d]' % (half // 4))
+    text = text.replace(b"[0,8]", b"[0,%d]" % half).replace(b"[8,16]", b"[%d,%d]" % (half, 2 * half))
+    content = signed(text + b" " * (-len(text) % 8), b"")
+    loader.path.write_bytes(content)
+    os.truncate(loader.path, len(content) + 2 * half)
+    before = loader.optimizer._states
+    for load in (loader.optimizer.load, lambda path: instep.load(path, {"w": np.ones(2, np.float32)})):
+        with pytest.raises(instep.CheckpointError, match="1099511627776 bytes of arrays, one over these params has 24"):
+            load(loader.path)
+    assert loader.optimizer._states is before
+
+    def no_memory(shape, dtype):
+        assert (shape, dtype) == (half, np.uint8)
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", no_memory)
+    with pytest.raises(instep.CheckpointError, match="more than there is memory for"):
+        checkpoint.read(loader.path)
+    assert main(["checkpoint", "show", str(loader.path)]) == 1
+    assert "more than there is memory for" in capsys.readouterr().err
+
+
 def test_show_prints_what_is_inside(loader, capsys):
     assert main(["checkpoint", "show", str(loader.path)]) == 0
     printed = capsys.readouterr().out

@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
 from hashlib import sha256
 from io import BufferedReader
 from typing import Any
@@ -42,6 +43,7 @@ from .state_dict import CheckpointError, StateDict, check, check_places, default
 VERSION = 1
 LONGEST_HEADER = 100_000_000  # the limit of safetensors
 MOST_DIMENSIONS = 64  # the limit of NumPy
+MOST_STATES = 3  # INSTEP_MAX_STATES
 
 _HEAD = b'{"__metadata__":{"sha256":"'
 _DIGEST = slice(len(_HEAD), len(_HEAD) + 64)
@@ -68,16 +70,22 @@ def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
 
 
 @default_arithmetic()
-def read(path: str | os.PathLike[str]) -> StateDict:
-    """The state_dict in a file.  CheckpointError unless it is sound."""
+def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) -> StateDict:
+    """The state_dict in a file.  CheckpointError unless it is sound, and no larger than one over params of this size.
+
+    That is seen before room is made for it: a sparse file of any size takes none on the disk.
+    """
+    most = math.inf if params is None else MOST_STATES * sum(param.nbytes for param in params)
     with open(os.fsdecode(path), "rb") as file:
         try:
-            return _read(file, os.fstat(file.fileno()).st_size)
+            return _read(file, os.fstat(file.fileno()).st_size, most)
+        except MemoryError as error:
+            raise CheckpointError(f"{os.fsdecode(path)!r} holds more than there is memory for") from error
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"{os.fsdecode(path)!r} is not a sound checkpoint: {error}") from error
 
 
-def _read(file: BufferedReader, size: int) -> StateDict:
+def _read(file: BufferedReader, size: int, most: float) -> StateDict:
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, LONGEST_HEADER):
         raise ValueError("it is shorter than its first 8 bytes say, or something else altogether")
@@ -89,6 +97,8 @@ def _read(file: BufferedReader, size: int) -> StateDict:
     metadata, tensors = _parse(header)
     if size != 8 + length + sum(map(_size, tensors.values())):
         raise ValueError(f"it is {size} bytes long, which is not what its header says")
+    if size - 8 - length > most:
+        raise ValueError(f"it has {size - 8 - length} bytes of arrays, one over these params has {most} at most")
     checksums = json.loads(metadata["checksums"])
     if not isinstance(checksums, dict) or list(checksums) != list(tensors):
         raise ValueError("its checksums are not those of its arrays")

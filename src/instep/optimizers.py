@@ -114,7 +114,8 @@ class Optimizer(Stepper):
         OSError
             The file could not be read.
         CheckpointError
-            The file is not a checkpoint, is damaged, or was written by a newer instep.
+            The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer
+            instep.
         ValueError
             The checkpoint is sound, but of another rule or other params.
 
@@ -122,7 +123,8 @@ class Optimizer(Stepper):
         """
         from . import checkpoint
 
-        self.load_state_dict(checkpoint.read(path))
+        like_params = next(iter(self._states.values()))
+        self.load_state_dict(checkpoint.read(path, like_params))
 
     def __reduce__(self) -> Any:
         raise TypeError(

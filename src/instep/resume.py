@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
+from ._core import Nest
 from .optimizers import Optimizer
 from .state_dict import default_arithmetic
 
@@ -30,7 +33,7 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     OSError
         The file could not be read.
     CheckpointError
-        The file is not a checkpoint, is damaged, or was written by a newer instep.
+        The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer instep.
     TypeError, ValueError
         The checkpoint is sound, but of other params; or as for the class.
 
@@ -44,8 +47,10 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     """
     from . import checkpoint
 
-    state_dict = checkpoint.read(path)
+    leaves: list[Any] = []
+    Nest.of(params, leaves, [])
+    state_dict = checkpoint.read(path, [leaf for leaf in leaves if isinstance(leaf, np.ndarray)])
     classes = {cls.rule: cls for cls in Optimizer.__subclasses__() if cls.__module__ == Optimizer.__module__}
-    optimizer: Optimizer = classes[state_dict["rule"]](params, **state_dict["options"])
+    optimizer: Optimizer = classes[state_dict["rule"]](params)
     optimizer.load_state_dict(state_dict)
     return optimizer

@@ -23,7 +23,7 @@ _INTEGER = "-?[0-9]+"
 
 
 class CheckpointError(ValueError):
-    """A file is not a checkpoint, is damaged, or was written by a newer instep."""
+    """A file is not a checkpoint, is damaged, too large for the params, or was written by a newer instep."""
 
 
 class StateDict(TypedDict):
