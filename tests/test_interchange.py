@@ -173,6 +173,53 @@ def test_torch_has_parameters_it_has_never_stepped():
     assert torch.equal(parameters[1], before[1])
 
 
+@pytest.mark.parametrize("cut", [1, 2])
+def test_torch_goes_on_with_its_groups_and_its_scheduler(cut):
+    """Which keeps what it needs in the groups; the learning rate is its to say, and ours to follow."""
+    torch = peer("torch")
+
+    def make():
+        parameters = [torch.nn.Parameter(torch.tensor(leaf)) for leaf in leaves(start())]
+        groups = [{"params": parameters[:cut]}, {"params": parameters[cut:], "foreach": False}]
+        optimizer = torch.optim.RMSprop(groups, momentum=0.9)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=2 * HALF)
+        return parameters, optimizer, scheduler
+
+    def walk_there(parameters, optimizer, scheduler, rows):
+        for row in rows:
+            for parameter, grad in zip(parameters, leaves(nested(row)), strict=True):
+                parameter.grad = torch.tensor(grad)
+            optimizer.step()
+            scheduler.step()
+
+    stayed, moved = make(), make()
+    walk_there(*stayed, GRADS[:-1])
+    walk_there(*moved, GRADS[: HALF - 1])
+    parameters, theirs, scheduler = moved
+    here = from_torch(theirs.state_dict(), [parameter.detach().numpy() for parameter in parameters])
+    here.step(leaves(nested(GRADS[HALF - 1])))
+    before = theirs.state_dict()
+    given = to_torch(here, like=before)
+    assert given["param_groups"] == before["param_groups"]
+    assert len(given["param_groups"]) == 2
+    theirs.load_state_dict(given)
+    scheduler.step()
+    walk_there(*moved, GRADS[HALF:-1])
+    flats = [np.concatenate([np.ravel(parameter.detach()) for parameter in run[0]]) for run in (moved, stayed)]
+    assert_same_way(*flats)
+
+
+def test_what_is_kept_of_torch_is_of_the_same_parameters():
+    like = torch_state()
+    with pytest.raises(ValueError, match="like is of 3 parameters, the optimizer of 2"):
+        to_torch(instep.RMSprop(leaves(start())[:2], lr=LR), like=like)
+    with pytest.raises(ValueError, match="not the state_dict of"):
+        to_torch(instep.RMSprop(start(), lr=LR), like={})
+    like["param_groups"][0] |= {"capturable": True, "initial_lr": 0.5, "lr": 0.25}
+    group = to_torch(instep.RMSprop(start(), lr=0.125), like=like)["param_groups"][0]
+    assert (group["capturable"], group["initial_lr"], group["lr"]) == (True, 0.5, 0.125)
+
+
 def torch_state(change=None, **options):
     run = Torch(options)
     run.step(GRADS[:1])
@@ -193,8 +240,36 @@ def torch_state(change=None, **options):
         (lambda state: state["param_groups"][0].update(momentum=0.9), "no momentum_buffer"),
         (lambda state: state["param_groups"][0].update(alpha=2.0), "rho=2.0"),
         (lambda state: state["state"][0].update(square_avg=state["state"][0]["square_avg"].float()), "dtype"),
+        (
+            lambda state: state["state"][1].update(square_avg=state["state"][1]["square_avg"].bfloat16()),
+            "square_avg of 'layers/0' is an array of bfloat16",
+        ),
+        (
+            lambda state: state["state"][0].update(step=state["state"][0]["step"] + 1.75),
+            "2.75 is not a number of steps",
+        ),
+        (lambda state: state["state"][0].update(step=float("nan")), "nan is not a number of steps"),
+        (lambda state: state["state"][0].update(step=float("inf")), "inf is not a number of steps"),
+        (lambda state: state["state"][0].update(step=-1), "-1 is not a number of steps"),
+        (lambda state: state["state"][0].pop("step"), "no step"),
+        (lambda state: state["param_groups"][0].pop("params"), "not the state_dict of"),
+        (lambda state: state["param_groups"].clear(), "not the state_dict of"),
+        (lambda state: state.pop("state"), "not the state_dict of"),
+        (lambda state: state.clear(), "not the state_dict of"),
     ],
-    ids=["groups", "stable-baselines3", "timm", "count", "order", "momentum", "alpha", "float32"],
+    ids=[
+        "groups",
+        "stable-baselines3",
+        "timm",
+        "count",
+        "order",
+        "momentum",
+        "alpha",
+        "float32",
+        "bfloat16",
+        "step 2.75",
+    ]
+    + ["step nan", "step inf", "step -1", "no step", "no params", "no groups", "no state", "nothing"],
 )
 def test_other_states_of_torch_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -313,6 +388,12 @@ def test_other_configurations_of_keras_are_refused(changes, message):
     config, values = to_keras(instep.RMSprop(start(), **Keras.at_home({})))
     with pytest.raises(ValueError, match=message):
         from_keras(config | changes, values, start())
+
+
+def test_a_fraction_of_a_step_of_keras_is_refused():
+    config, values = to_keras(instep.RMSprop(start(), **Keras.at_home({})))
+    with pytest.raises(ValueError, match=r"1\.5 is not a number of steps"):
+        from_keras(config, [np.array(1.5), *values[1:]], start())
 
 
 def test_other_optimizers_of_keras_are_refused():

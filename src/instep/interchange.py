@@ -38,7 +38,6 @@ from .state_dict import StateDict, default_arithmetic, spell_path
 __all__ = ["from_keras", "from_optax", "from_torch", "to_keras", "to_optax", "to_torch"]
 
 # By name and place, with the average of squares whether centered or not.
-
 Parts = dict[str, dict[str, Array]]
 
 # ---- torch ----------------------------------------------------------------------------------------------------------
@@ -76,11 +75,7 @@ def from_torch(state_dict: Mapping[str, Any], params: Any) -> RMSprop:
     ValueError
         It is the state of another optimizer, or of other parameters.
     """
-    groups = state_dict["param_groups"]
-    for group in groups:
-        missing = [name for name in _TORCH_OPTIONS.values() if name not in group]
-        if missing or "decoupled_decay" in group:  # stable-baselines3 has no maximize; timm decays as it likes
-            raise ValueError("this is not the state_dict of a torch.optim.RMSprop")
+    groups = _torch_groups(state_dict)
     options = [{ours: _plain(group[theirs]) for ours, theirs in _TORCH_OPTIONS.items()} for group in groups]
     if any(other != options[0] for other in options):
         raise ValueError("the parameter groups differ in their options: make one optimizer for each")
@@ -98,11 +93,12 @@ def from_torch(state_dict: Mapping[str, Any], params: Any) -> RMSprop:
     }
     parts: Parts = {name: {} for name in _parts(ours, lr_in_momentum=False)}
     for place, state in stepped.items():
-        ours["step_counts"][place] = int(_plain(state["step"]))
+        missing = [name for name in ("step", *parts) if name not in state]
+        if missing:
+            raise ValueError(f"the state has no {missing[0]}, which the options need")
+        ours["step_counts"][place] = _count(state["step"])
         for name, arrays in parts.items():
-            if name not in state:
-                raise ValueError(f"the state has no {name}, which the options need")
-            arrays[place] = _array(state[name])
+            arrays[place] = _array(state[name], f"{name} of {place!r}")
     _fill(ours, parts)
     ours["step_count"] = max(ours["step_counts"].values())
     optimizer.load_state_dict(ours)
@@ -110,23 +106,27 @@ def from_torch(state_dict: Mapping[str, Any], params: Any) -> RMSprop:
 
 
 @default_arithmetic()
-def to_torch(optimizer: RMSprop) -> dict[str, Any]:
+def to_torch(optimizer: RMSprop, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a ``torch.optim.RMSprop`` over the same parameters takes as its ``load_state_dict``, options included.
 
     Parameters
     ----------
     optimizer : RMSprop
         With eps outside the square root and L2 decay, without Nesterov's momentum or bias correction.
+    like : dict
+        The ``state_dict()`` of the optimizer that goes on.  Its parameter groups are kept, and what is in them beside
+        the options, such as ``foreach`` or the ``initial_lr`` of a scheduler.  By default there is one group of torch's
+        own defaults.
 
     Returns
     -------
     dict
-        One parameter group, with tensors of its own.
+        With tensors of its own.
 
     Raises
     ------
     ValueError
-        torch has no such RMSprop.
+        torch has no such RMSprop; `like` is the state of another optimizer, or of other parameters.
     """
     import torch
 
@@ -135,17 +135,34 @@ def to_torch(optimizer: RMSprop) -> dict[str, Any]:
     _refuse("torch", options, eps_inside=False, nesterov=False, bias_correction=False)
     if options["weight_decay"]:
         _refuse("torch", options, decoupled_weight_decay=False)
+    changes = {theirs: options[name] for name, theirs in _TORCH_OPTIONS.items()}
+    plain: dict[str, Any] = {"capturable": False, "foreach": None, "differentiable": False}
+    every = range(len(ours["step_counts"]))
+    groups = [plain | {"params": list(every)}] if like is None else _torch_groups(like)
+    indices = [index for group in groups for index in group["params"]]
+    if len(indices) != len(every):
+        raise ValueError(f"like is of {len(indices)} parameters, the optimizer of {len(every)}")
     parts = _parts(ours, lr_in_momentum=False)
     state: dict[int, dict[str, Any]] = {}
-    for k, (place, count) in enumerate(ours["step_counts"].items()):
+    for k, (place, count) in zip(indices, ours["step_counts"].items(), strict=True):
         if count > 2**24:
             raise ValueError(f"torch counts steps in float32, which does not hold {count}")
         state[k] = {"step": torch.tensor(float(count), dtype=torch.float32)}
         for name, arrays in parts.items():
             state[k][name] = torch.from_numpy(arrays[place])
-    group: dict[str, Any] = {theirs: options[name] for name, theirs in _TORCH_OPTIONS.items()}
-    group |= {"capturable": False, "foreach": None, "differentiable": False, "params": list(state)}
-    return {"state": state, "param_groups": [group]}
+    return {"state": state, "param_groups": [{**group, **changes} for group in groups]}
+
+
+def _torch_groups(state_dict: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The parameter groups, of which there is one at least, with their options."""
+    groups: Sequence[Mapping[str, Any]] = state_dict.get("param_groups", ())
+    for group in groups:
+        missing = [name for name in ("params", *_TORCH_OPTIONS.values()) if name not in group]
+        if missing or "decoupled_decay" in group:  # stable-baselines3 has no maximize; timm decays as it likes
+            raise ValueError("this is not the state_dict of a torch.optim.RMSprop")
+    if not groups or "state" not in state_dict:
+        raise ValueError("this is not the state_dict of a torch.optim.RMSprop")
+    return groups
 
 
 # ---- Keras ----------------------------------------------------------------------------------------------------------
@@ -212,8 +229,8 @@ def from_keras(config: Mapping[str, Any], variables: Sequence[Any], params: Any)
         )
     ours["options"] |= {"lr": _plain(variables[1]), "weight_decay": config["weight_decay"] or 0.0}
     rest = iter(variables[2:])
-    _fill(ours, {name: {place: _array(next(rest)) for place in places} for name in names})
-    ours["step_count"] = int(_plain(variables[0]))
+    _fill(ours, {name: {place: _array(next(rest), f"{name} of {place!r}") for place in places} for name in names})
+    ours["step_count"] = _count(variables[0])
     ours["step_counts"] = dict.fromkeys(places, ours["step_count"])
     optimizer.load_state_dict(ours)
     return optimizer
@@ -291,7 +308,7 @@ def from_optax(state: Any, params: Any, *, step_count: int | None = None, **opti
     optimizer = RMSprop(params, **preset_options("optax", options))
     ours = optimizer.state_dict()
     fields = _optax_fields(state, _parts(ours, lr_in_momentum=True))
-    counts = {int(_plain(part.count)) for part in state if "count" in part._fields}
+    counts = {_count(part.count) for part in state if "count" in part._fields}
     if step_count is not None:
         counts.add(step_count)
     if not counts:
@@ -303,7 +320,9 @@ def from_optax(state: Any, params: Any, *, step_count: int | None = None, **opti
         if set(places) != set(ours["step_counts"]):
             raise ValueError("the optax state has another nesting than the params")
         sign = -1 if name == "momentum_buffer" else 1
-        parts[name] = {place: sign * _array(leaf) for place, leaf in zip(places, leaves, strict=True)}
+        parts[name] = {
+            place: sign * _array(leaf, f"{name} of {place!r}") for place, leaf in zip(places, leaves, strict=True)
+        }
     _fill(ours, parts)
     ours["step_count"] = counts.pop()
     ours["step_counts"] = dict.fromkeys(ours["step_counts"], ours["step_count"])
@@ -413,11 +432,26 @@ def _refuse(framework: str, options: Mapping[str, Any], **needed: Any) -> None:
             raise ValueError(f"{framework} has no RMSprop with {name}={options[name]!r}")
 
 
-def _array(value: Any) -> Array:
+def _array(value: Any, what: str) -> Array:
     """A NumPy array of a torch tensor, a Keras variable or a JAX array."""
+    dtype = str(getattr(value, "dtype", "float64")).removeprefix("torch.")
+    if dtype not in ("float32", "float64"):  # NumPy has no name for some of torch's
+        raise ValueError(f"{what} is an array of {dtype}, not of float32 or float64")
+    return _numpy(value)
+
+
+def _numpy(value: Any) -> Array:
     return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
 
 
 def _plain(value: Any) -> Any:
     """A Python number of one, or of an array of one."""
-    return value if isinstance(value, (bool, int, float)) else _array(value).item()
+    return value if isinstance(value, (bool, int, float)) else _numpy(value).item()
+
+
+def _count(value: Any) -> int:
+    """A number of steps, which torch has as a floating-point number."""
+    count = _plain(value)
+    if not 0 <= count < 2**63 or count != int(count):
+        raise ValueError(f"{count!r} is not a number of steps")
+    return int(count)

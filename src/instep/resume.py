@@ -50,7 +50,9 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     leaves: list[Any] = []
     Nest.of(params, leaves, [])
     state_dict = checkpoint.read(path, [leaf for leaf in leaves if isinstance(leaf, np.ndarray)])
-    classes = {cls.rule: cls for cls in Optimizer.__subclasses__() if cls.__module__ == Optimizer.__module__}
+    classes: dict[str, Any] = {
+        cls.rule: cls for cls in Optimizer.__subclasses__() if cls.__module__ == Optimizer.__module__
+    }
     optimizer: Optimizer = classes[state_dict["rule"]](params)
     optimizer.load_state_dict(state_dict)
     return optimizer
