@@ -282,6 +282,35 @@ def test_a_link_is_followed_and_permissions_stay(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "stat"])
+def test_an_error_names_the_path_that_was_given(tmp_path, monkeypatch, call):
+    """And not the temporary file, nor what a link leads to."""
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint").write_bytes(b"old")
+
+    def fault(real, arguments):
+        if real.__name__ != call:
+            return real(*arguments)
+        if real is os.close:
+            real(*arguments)
+        raise OSError(errno.ENOSPC, "no space", *[argument for argument in arguments if isinstance(argument, str)][:1])
+
+    monkeypatch.setattr(atomic, "os", FaultyOS(EVERY, fault))
+    with pytest.raises(OSError, match="no space") as caught:
+        small().save(path)
+    assert (caught.value.errno, caught.value.filename, caught.value.filename2) == (errno.ENOSPC, str(path), None)
+
+
+@pytest.mark.parametrize("name", ["missing/checkpoint", "file/checkpoint"])
+def test_a_folder_that_is_none_is_named_as_it_was_given(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_bytes(b"")
+    with pytest.raises((FileNotFoundError, NotADirectoryError)) as caught:
+        small().save(name)
+    assert caught.value.filename == name
+
+
 @pytest.mark.parametrize("what", ["directory", "fifo"])
 def test_nothing_but_a_file_is_replaced(tmp_path, what):
     path = tmp_path / "thing"

@@ -381,7 +381,7 @@ def test_a_misfit_changes_nothing(change):
         ({"w": np.ones(3, np.float32)}, r"shape \(2,\), the parameter \(3,\)"),
         ({"w": np.ones((2, 1), np.float32)}, "shape"),
         ({"w": np.ones(2)}, "dtype float32, the parameter float64"),
-        ({"v": np.ones(2, np.float32)}, "lacks 'v'"),
+        ({"v": np.ones(2, np.float32)}, "the state is of other params: it lacks 'v'"),
         ({"w": np.ones(2, np.float32), "v": np.ones(2)}, "lacks 'v'"),
         ([np.ones(2, np.float32)], "lacks '0'"),
         (np.ones(2, np.float32), "lacks ''"),
@@ -401,8 +401,23 @@ def test_other_params_are_no_damage(tmp_path, params, message):
 
 def test_more_params_than_were_saved_are_no_damage(tmp_path):
     instep.RMSprop({"w": np.ones(2), "v": np.ones(2)}).save(tmp_path / "checkpoint")
-    with pytest.raises(ValueError, match="has 'v'"):
+    with pytest.raises(ValueError, match="the state is of other params: it has 'v'"):
         instep.load(tmp_path / "checkpoint", {"w": np.ones(2)})
+
+
+def test_an_option_that_vanishes_in_a_type_names_the_type():
+    state_dict = small().state_dict()
+    state_dict["options"]["eps"] = 1e-50
+    with pytest.raises(ValueError, match=r"with arrays of float32, eps=1e-50 rounds to 0"):
+        small().load_state_dict(state_dict)
+
+
+def test_options_for_another_type_do_not_hide_that_it_is_another(tmp_path):
+    instep.RMSprop({"w": np.ones(2)}, eps=1e-50).save(tmp_path / "checkpoint")
+    params = {"w": np.ones(2, np.float32)}
+    for load in (instep.RMSprop(params).load, lambda path: instep.load(path, params)):
+        with pytest.raises(ValueError, match="dtype float64, the parameter float32"):
+            load(tmp_path / "checkpoint")
 
 
 def test_another_rule_is_no_damage(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
 from hashlib import sha256
 
@@ -628,6 +630,27 @@ def test_show_prints_what_is_inside(loader, capsys):
     printed = capsys.readouterr().out
     for text in ("sound", "rmsprop after 1 steps", "lr = 0.125", "momentum_buffer/w  float32 (2,), 1 steps"):
         assert text in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names that are not text")
+def test_show_prints_any_name_on_any_terminal(loader):
+    path = os.fsencode(loader.path) + b"\xff\xc3\xa9\x1b[2J"
+    os.rename(loader.path, path)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    command = [sys.executable, "-m", "instep", "checkpoint", "show", path]
+    shown = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert shown.stdout.startswith(os.fsencode(loader.path) + rb"\udcff\xe9\x1b[2J: sound")
+    assert shown.stderr == b""
+
+
+def test_show_is_silent_when_nobody_reads_on(tmp_path):
+    instep.RMSprop([np.ones(1) for _ in range(5000)]).save(tmp_path / "checkpoint")
+    command = [sys.executable, "-m", "instep", "checkpoint", "show", str(tmp_path / "checkpoint")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as shown:
+        assert b"sound" in shown.stdout.readline()
+        shown.stdout.close()
+        assert shown.stderr.read() == b""
+    assert shown.returncode == 0
 
 
 def test_show_says_what_is_damaged(loader, capsys):

@@ -508,6 +508,17 @@ def test_optax_takes_momentum_without_the_learning_rate_in_it():
     assert_same_way(flat(there.params()), flat(stayed.params()))
 
 
+def test_optax_momentum_comes_without_the_learning_rate_if_asked_for():
+    run = Optax({"momentum": 0.9})
+    run.step(GRADS[:3])
+    as_it_is, without = (
+        from_optax(run.state, start(), lr=0.25, momentum=0.9, step_count=3, lr_in_momentum=into)
+        for into in (True, False)
+    )
+    as_it_is.lr_in_momentum = False
+    assert_same_bits(as_it_is.state_dict(), without.state_dict())
+
+
 def test_optax_and_back_is_exact():
     options = dict(momentum=0.9, bias_correction=True)
     here = instep.RMSprop(start(), lr=LR, **Optax.at_home(options))

@@ -17,6 +17,17 @@ _PRIVATE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os
 def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     """Make `path` a file of these chunks, on the disk when this returns; until then it is what it was before.
 
+    What the system refuses is an OSError that names `path`, as the caller spelled it.
+    """
+    try:
+        _replace(path, chunks)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _replace(path: str, chunks: Iterable[bytes | memoryview]) -> None:
+    """By a temporary file.
+
     The chunks go to a temporary file in the same directory, and that to the disk, before it takes the name: a rename
     may reach the disk ahead of the data.  The rename is on the disk once the directory is.  A symbolic link is
     followed, and a file that is replaced passes its permissions on.  A process that is killed may leave a

@@ -323,6 +323,11 @@ def from_optax(state: Any, params: Any, *, step_count: int | None = None, **opti
         parts[name] = {
             place: sign * _array(leaf, f"{name} of {place!r}") for place, leaf in zip(places, leaves, strict=True)
         }
+    if "momentum_buffer" in parts and not ours["options"]["lr_in_momentum"]:
+        parts["momentum_buffer"] = {
+            place: move_lr(array, ours["options"]["lr"], into=False)
+            for place, array in parts["momentum_buffer"].items()
+        }
     _fill(ours, parts)
     ours["step_count"] = counts.pop()
     ours["step_counts"] = dict.fromkeys(ours["step_counts"], ours["step_count"])

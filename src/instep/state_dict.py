@@ -148,7 +148,11 @@ def check(state_dict: StateDict) -> Options:
         if len(kinds) > 1:
             raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
         dtypes |= {dtype for _, dtype in kinds}
-    options = options.replace({}, tuple(dtypes))
+    for dtype in dtypes:
+        try:
+            options.replace({}, (dtype,))
+        except ValueError as error:
+            raise ValueError(f"with arrays of {dtype}, {error}") from None
     for name in NEVER_NEGATIVE & state.keys():
         for path, array in state[name].items():
             if (array < 0).any():
@@ -163,7 +167,13 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     if options.rule != optimizer.rule:
         raise ValueError(f"the state is of {options.rule}, the optimizer of {optimizer.rule}")
     paths = [spell_path(path) for path in optimizer._paths]
-    _check_keys("step_counts", state_dict["step_counts"], paths)
+    lacking = [path for path in paths if path not in state_dict["step_counts"]]
+    if lacking:
+        raise ValueError(f"the state is of other params: it lacks {_some(lacking)}")
+    expected = set(paths)
+    unknown = [path for path in state_dict["step_counts"] if path not in expected]
+    if unknown:
+        raise ValueError(f"the state is of other params: it has {_some(unknown)}")
     states = optimizer._make_states(options, options, {})
     for name, arrays in states.items():
         for path, array in zip(paths, arrays, strict=True):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
 
 from .. import checkpoint
-from ..state_dict import CheckpointError
+from ..state_dict import CheckpointError, StateDict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +25,27 @@ def run(arguments: argparse.Namespace) -> int:
     except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{arguments.file}: sound, {state_dict['rule']} after {state_dict['step_count']} steps")
-    print("options:")
+    try:
+        for line in _lines(arguments.file, state_dict):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, such as `head`; Python flushes again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _lines(file: str, state_dict: StateDict) -> Iterator[str]:
+    yield f"{_spell(file)}: sound, {state_dict['rule']} after {state_dict['step_count']} steps"
+    yield "options:"
     for name, value in state_dict["options"].items():
-        print(f"  {name} = {value!r}")
-    print("state:")
+        yield f"  {name} = {value!r}"
+    yield "state:"
     for name, arrays in state_dict["state"].items():
         for place, array in arrays.items():
-            spelled = f"{name}/{place}" if place else name
-            spelled = spelled.encode("unicode_escape").decode()  # a name may hold anything, such as a terminal's codes
-            print(f"  {spelled}  {array.dtype} {array.shape}, {state_dict['step_counts'][place]} steps")
-    return 0
+            spelled = _spell(f"{name}/{place}" if place else name)
+            yield f"  {spelled}  {array.dtype} {array.shape}, {state_dict['step_counts'][place]} steps"
+
+
+def _spell(name: str) -> str:
+    """In ASCII: a name may hold anything, such as a terminal's codes, or bytes that are no text."""
+    return name.encode("unicode_escape").decode()
