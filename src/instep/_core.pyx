@@ -609,7 +609,7 @@ cdef class Stepper:
         self.acquire()
         if self.depth > 1:
             self.release()
-            raise RuntimeError("a step cannot begin in the middle of a call of the same optimizer, from a signal handler say")
+            raise RuntimeError("a step cannot begin in the middle of a call of its optimizer, from a signal handler say")
         return 0
 
     cdef void use(self, Options options) noexcept:
@@ -725,7 +725,7 @@ cdef class Stepper:
             if written[k][0] < written[k - 1][1]:
                 raise ValueError(f"{written[k][2]} overlaps {written[k - 1][2]} in memory")
 
-        anchors = _anchors([array for array, what in every])
+        anchors = _anchors([array for array, _ in every])
         cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         if start is NULL or end is NULL:
