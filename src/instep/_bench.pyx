@@ -40,16 +40,20 @@ cdef class Walk:
     """Loops over arrays of one dtype, which it keeps; `grads[k]` and `square_avgs[k]` go with `params[k]`.
 
     ``bare`` is the kernel of RMSprop alone, ``roof`` moves the same bytes with the arithmetic of a copy, ``divider``
-    writes ``grad / sqrt(square_avg)`` to param and nothing else.
+    writes ``grad / sqrt(square_avg)`` to param and nothing else.  They run on the instruction set `isa`; if it is None,
+    on the one that steps use when the walk is made.
     """
 
     cdef instep_array *arrays
     cdef size_t count
     cdef list kept
+    cdef bytes isa
 
-    def __cinit__(self, list params, list grads, list square_avgs):
+    def __cinit__(self, list params, list grads, list square_avgs, isa=None):
         cdef size_t k = 0
-        instep_set_isa(active_isa().encode())
+        self.isa = (isa or active_isa()).encode()
+        if instep_set_isa(self.isa) != 0:
+            raise ValueError(f"the instruction set {isa!r} is not one that runs here")
         self.kept = [*params, *grads, *square_avgs]
         self.arrays = <instep_array *>calloc(len(params) + 1, sizeof(instep_array))
         if self.arrays is NULL:
@@ -70,8 +74,9 @@ cdef class Walk:
         free(self.arrays)
 
     def seconds(self, str loop, int threads, size_t repeats):
-        """The time that `repeats` walks take, on the instruction set that steps used when this was made."""
+        """The time that `repeats` walks take."""
         cdef instep_bench_loop which = {"roof": INSTEP_ROOF, "divider": INSTEP_DIVIDER, "bare": INSTEP_BARE}[loop]
+        instep_set_isa(self.isa)
         begin = perf_counter()
         with nogil:
             instep_bench_walk(which, self.arrays, self.count, threads, repeats)

@@ -609,7 +609,7 @@ cdef class Stepper:
         self.acquire()
         if self.depth > 1:
             self.release()
-            raise RuntimeError("a step cannot begin in the middle of a call of its optimizer, from a signal handler say")
+            raise RuntimeError("a step cannot begin in the middle of a call of its optimizer, in a signal handler say")
         return 0
 
     cdef void use(self, Options options) noexcept:

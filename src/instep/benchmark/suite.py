@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import optimizers
 from .._bench import Walk
-from .._core import active_isa, get_num_threads, isas, set_isa, set_num_threads
+from .._core import get_num_threads, isas, set_num_threads
 from ..optimizers import RMSprop
 from ..threads import num_threads
 from . import machine, peers
@@ -115,6 +115,10 @@ def beyond_cache() -> int:
 def sections(scale: Scale, contenders: list[Peer]) -> Iterator[Section]:
     """The parts of a run, in order."""
     swept = [one for one in contenders if one.name in SWEPT and (scale.thorough or not one.compiles)]
+    # First, in a heap in which nothing has scattered small arrays.
+    for count in scale.counts:
+        yield Section("overhead", f"{count} arrays of 10", 0.2, partial(overhead, count))
+    yield Section("function", "instep.rmsprop", 0.2, function)
     for size in scale.sizes:
         title = f"one array of {size:,}".replace(",", " ")
         yield Section("sizes", title, 1 + size / 3e6, partial(compare, [(size,)], swept, True))
@@ -128,9 +132,6 @@ def sections(scale: Scale, contenders: list[Peer]) -> Iterator[Section]:
         del workloads["an MLP"]
     for title, shapes in workloads.items():
         yield Section("workloads", title, 5 + elements(shapes) / 1e6, partial(compare, shapes, contenders, False))
-    for count in scale.counts:
-        yield Section("overhead", f"{count} arrays of 10", 0.2, partial(overhead, count))
-    yield Section("function", "instep.rmsprop", 0.2, function)
     for title, size in (("options, in cache", 16_384), ("options, in memory", min(scale.large, beyond_cache()))):
         yield Section("options", title, 1 + size / 3e6, partial(options, size))
     yield Section("subnormal", "subnormal averages", 0.5, subnormal)
@@ -231,16 +232,6 @@ def row(shapes: Shapes, samples: dict[tuple[str, int], list[float]]) -> Row:
     return {"arrays": len(shapes), "elements": elements(shapes), "times": times}
 
 
-def roof(walk: Walk, isa: str, threads: int, steps: int) -> float:
-    """The time of so many walks over the arrays with the roof's loop of an instruction set."""
-    active = active_isa()
-    set_isa(isa)
-    try:
-        return walk.seconds("roof", threads, steps)
-    finally:
-        set_isa(active)
-
-
 def divider(few: Walk, resident: int, size: int, steps: int) -> float:
     """The time that the divider takes for so many elements, a few of which are walked over and over."""
     walks = -(-steps * size // resident)
@@ -250,12 +241,13 @@ def divider(few: Walk, resident: int, size: int, steps: int) -> float:
 def walls(arrays: tuple[Arrays, Arrays, Arrays], with_divider: bool) -> list[Contender]:
     """The bare loop and the roof over these arrays, and the divider over a few that stay in the first cache."""
     walk, size, resident = Walk(*arrays), sum(param.size for param in arrays[0]), 1024
+    roofs = [Walk(*arrays, isa) for isa, runs in isas().items() if runs]
     found = []
     for threads in sorted({1, get_num_threads()}):
-        found.append(Contender(peers.BARE, threads, partial(walk.seconds, "bare", threads)))
         # The widest vectors are the fastest in cache and not always in memory.
-        times = {isa: min(roof(walk, isa, threads, 1) for _ in range(5)) for isa, runs in isas().items() if runs}
-        found.append(Contender(ROOF, threads, partial(roof, walk, min(times, key=times.__getitem__), threads)))
+        roof = min(roofs, key=lambda one: min(one.seconds("roof", threads, 1) for _ in range(7)))
+        found.append(Contender(peers.BARE, threads, partial(walk.seconds, "bare", threads)))
+        found.append(Contender(ROOF, threads, partial(roof.seconds, "roof", threads)))
     if with_divider:
         found.append(Contender(DIVIDER, 1, partial(divider, Walk(*make_arrays([(resident,)])), resident, size)))
     return found
