@@ -320,24 +320,12 @@ cdef inline uintptr_t _end(cnp.ndarray array):
     return _start(array) + cnp.PyArray_NBYTES(array)
 
 
-cdef inline size_t _size(cnp.ndarray array):
-    cdef size_t size = 1
-    cdef int k
-    for k in range(cnp.PyArray_NDIM(array)):
-        size *= <size_t>cnp.PyArray_DIMS(array)[k]
-    return size
-
-
 cdef inline int _numpy_type(uint32_t dtype):
     return cnp.NPY_FLOAT32 if dtype == INSTEP_FLOAT32 else cnp.NPY_FLOAT64
 
 
 cdef inline int _kernel_dtype(cnp.ndarray array):
     return INSTEP_FLOAT32 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32 else INSTEP_FLOAT64
-
-
-def _dtypes(arrays):
-    return tuple({array.dtype for array in arrays})
 
 
 # ---- one array, the caller owns the state -----------------------------------------------------------------------
@@ -510,6 +498,7 @@ cdef class Stepper:
     cdef list leaves
     cdef list paths
     cdef list anchors
+    cdef tuple dtypes  # each once
     cdef dict places
     cdef dict states
     cdef instep_array *arrays
@@ -550,7 +539,8 @@ cdef class Stepper:
         for k, leaf in enumerate(leaves):
             what = _spell("params", paths[k])
             _check_written(what, _array(what, leaf))
-        options = options.replace({}, _dtypes(leaves))
+        self.dtypes = tuple({leaf.dtype for leaf in leaves})
+        options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
@@ -647,7 +637,7 @@ cdef class Stepper:
         try:
             while True:
                 before, states = self.options, self.states
-                options = before.replace(changes, _dtypes(self.leaves))
+                options = before.replace(changes, self.dtypes)
                 if not self._keeps_states(options, before):
                     if self._adopt(options, self._make_states(options, before, states), since=before):
                         return
@@ -697,7 +687,7 @@ cdef class Stepper:
         cdef list names
         cdef list every = []
         cdef list anchors
-        options = options.replace({}, _dtypes(self.leaves))
+        options = options.replace({}, self.dtypes)
         names = list(options.states)
         if counts is not None:
             if len(counts) != self.count:
