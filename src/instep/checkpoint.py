@@ -178,7 +178,7 @@ def _header(state_dict: StateDict, checksums: dict[str, str]) -> bytes:
 def _arrays(state_dict: StateDict) -> dict[str, Array]:
     """By name, in the order of the file: larger items first, so that every array is aligned to its own."""
     arrays = {
-        f"{kind}/{place}" if place else kind: array
+        tensor_name(kind, place): array
         for kind, by_place in state_dict["state"].items()
         for place, array in by_place.items()
     }
@@ -192,6 +192,11 @@ def _digest(header: bytes | bytearray) -> bytes:
 def _size(tensor: tuple[str, tuple[int, ...]]) -> int:
     dtype, shape = tensor
     return math.prod(shape) * _DTYPES[dtype].itemsize
+
+
+def tensor_name(kind: str, place: str) -> str:
+    """Of the state array at a place."""
+    return f"{kind}/{place}" if place else kind
 
 
 def _to_json(value: Any) -> str:

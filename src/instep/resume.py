@@ -9,10 +9,8 @@ import numpy as np
 
 from ._core import Nest
 from .optimizers import Optimizer
-from .state_dict import default_arithmetic
 
 
-@default_arithmetic()
 def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     """The optimizer that a checkpoint is of, over these parameters.
 

@@ -119,9 +119,8 @@ def state_dict_of(optimizer: Optimizer) -> StateDict:
     }
 
 
-@default_arithmetic()
 def check(state_dict: StateDict) -> Options:
-    """Its options, if it is complete and agrees with itself."""
+    """Its options, if it is complete and agrees with itself.  To be called in the default arithmetic."""
     _check_keys("state_dict", state_dict, StateDict.__annotations__)
     rule, state = state_dict["rule"], state_dict["state"]
     if not isinstance(rule, str):

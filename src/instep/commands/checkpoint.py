@@ -42,7 +42,7 @@ def _lines(file: str, state_dict: StateDict) -> Iterator[str]:
     yield "state:"
     for name, arrays in state_dict["state"].items():
         for place, array in arrays.items():
-            spelled = _spell(f"{name}/{place}" if place else name)
+            spelled = _spell(checkpoint.tensor_name(name, place))
             yield f"  {spelled}  {array.dtype} {array.shape}, {state_dict['step_counts'][place]} steps"
 
 
