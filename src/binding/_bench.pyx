@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 
 from time import perf_counter
 
-from ._core import active_isa
+from instep._core import active_isa
 
 cnp.import_array()
 

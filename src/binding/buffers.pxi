@@ -1,0 +1,113 @@
+cdef object MEMMAP = np.memmap
+
+
+cdef inline bint _is_mapped(object array):
+    return not PyArray_CheckExact(array) and type(array) is MEMMAP
+
+
+cdef inline bint _is_plain(object array):
+    return PyArray_CheckExact(array) or type(array) is MEMMAP
+
+
+cdef inline bint _same_shape(cnp.ndarray a, cnp.ndarray b):
+    cdef int k
+    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
+        return False
+    for k in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIMS(a)[k] != cnp.PyArray_DIMS(b)[k]:
+            return False
+    return True
+
+
+cdef inline bint _same_layout(cnp.ndarray a, cnp.ndarray b):
+    """One walk through the memory of both meets the same elements in the same order."""
+    return (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_IS_C_CONTIGUOUS(b)) or (
+        cnp.PyArray_IS_F_CONTIGUOUS(a) and cnp.PyArray_IS_F_CONTIGUOUS(b)
+    )
+
+
+cdef cnp.ndarray _array(str what, object value):
+    if not _is_plain(value):
+        hint = ""
+        if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__") or PyObject_CheckBuffer(value):
+            hint = "; pass a plain array over the same memory, such as np.asarray, np.from_dlpack or .numpy() gives"
+        raise TypeError(f"{what} must be a numpy.ndarray, not {_type_name(value)}{hint}")
+    return value
+
+
+cdef int _check_written(str what, cnp.ndarray array) except -1:
+    """A parameter or a state: what is right by itself."""
+    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(f"{what} must be float32 or float64, not {(<object>array).dtype}")
+    if not cnp.PyArray_ISNOTSWAPPED(array):
+        raise TypeError(f"{what} must be in the machine's byte order: {(<object>array).dtype} is swapped")
+    if not cnp.PyArray_ISWRITEABLE(array):
+        raise ValueError(f"{what} is read-only and cannot be updated in place")
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(array) or cnp.PyArray_IS_F_CONTIGUOUS(array)):
+        raise ValueError(
+            f"{what} is not contiguous (shape {(<object>array).shape}, strides {(<object>array).strides}): "
+            "step on its base array, or on a contiguous copy that you write back"
+        )
+    if _is_mapped(array):
+        _check_mapped(what, array)
+    return 0
+
+
+cdef int _check_mapped(str what, cnp.ndarray array) except -1:
+    """A page of a map past the end of its file is a SIGBUS, not an exception: look before the first touch."""
+    if array.filename is None:
+        return 0
+    root = array
+    while isinstance(root.base, MEMMAP):
+        root = root.base
+    try:
+        size = os.path.getsize(root.filename)
+    except OSError:  # renamed or removed: the map has what it had
+        return 0
+    if size < root.offset + root.nbytes:
+        raise ValueError(f"{what} maps past the end of {os.fspath(root.filename)!r}, which has been truncated")
+    return 0
+
+
+cdef int _check_partner(str what, cnp.ndarray array, cnp.ndarray param) except -1:
+    """What goes with a parameter has its shape and dtype."""
+    if not _same_shape(array, param):
+        raise ValueError(f"{what} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+    if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
+        raise TypeError(f"{what} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}")
+    return 0
+
+
+cdef int _check_state(str what, cnp.ndarray array, cnp.ndarray param) except -1:
+    _check_written(what, array)
+    _check_partner(what, array, param)
+    if not _same_layout(array, param):
+        raise ValueError(f"{what} must have the memory layout of its parameter (strides {(<object>param).strides})")
+    return 0
+
+
+cdef object _grad_in_layout(str what, object grad, cnp.ndarray param):
+    """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
+    array = _array(what, grad)
+    _check_partner(what, array, param)
+    if _is_mapped(array):
+        _check_mapped(what, array)
+    if _same_layout(array, param):
+        return array
+    return np.array(array, order="C" if cnp.PyArray_IS_C_CONTIGUOUS(param) else "F", copy=True, subok=False)
+
+
+cdef inline uintptr_t _start(cnp.ndarray array):
+    return <uintptr_t>cnp.PyArray_DATA(array)
+
+
+cdef inline uintptr_t _end(cnp.ndarray array):
+    return _start(array) + cnp.PyArray_NBYTES(array)
+
+
+cdef inline int _numpy_type(uint32_t dtype):
+    return cnp.NPY_FLOAT32 if dtype == INSTEP_FLOAT32 else cnp.NPY_FLOAT64
+
+
+cdef inline int _kernel_dtype(cnp.ndarray array):
+    return INSTEP_FLOAT32 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32 else INSTEP_FLOAT64
