@@ -109,12 +109,16 @@ typedef enum instep_status {
     INSTEP_NOT_BELOW_ONE = 19,
     /** Must be on or off. */
     INSTEP_NOT_A_FLAG = 20,
+    /** Must be between 0 and 1. */
+    INSTEP_NOT_A_FRACTION = 21,
+    /** Must be greater than 1. */
+    INSTEP_NOT_ABOVE_ONE = 22,
     /* an option in the arrays' type */
     /** Is infinite in the arrays' type. */
     INSTEP_OVERFLOWS = 32,
     /** Rounds to 0 in the arrays' type. */
     INSTEP_VANISHES = 33,
-    /** Rounds to 1 in the arrays' type, where nothing would ever be forgotten. */
+    /** Rounds to 1 in the arrays' type, where nothing would ever change. */
     INSTEP_ROUNDS_TO_ONE = 34,
     /* options that contradict each other */
     /** Looks ahead along the momentum: it needs momentum > 0. */
@@ -126,7 +130,15 @@ typedef enum instep_status {
     /** Needs rho > 0: the variance of a single gradient is 0. */
     INSTEP_CENTERED_WITHOUT_MEMORY = 51,
     /** Times lr must not exceed 1: a decoupled decay would turn the sign of every parameter. */
-    INSTEP_DECAY_PAST_ZERO = 52
+    INSTEP_DECAY_PAST_ZERO = 52,
+    /** Weakens what enters the momentum: it needs momentum > 0. */
+    INSTEP_DAMPENING_WITHOUT_MOMENTUM = 53,
+    /** Does not go with nesterov, which looks ahead along an undamped momentum. */
+    INSTEP_DAMPENING_OF_NESTEROV = 54,
+    /** Says what amsgrad takes the maximum of: it needs amsgrad. */
+    INSTEP_CORRECTED_WITHOUT_AMSGRAD = 55,
+    /** Must not exceed step_max. */
+    INSTEP_STEPS_OUT_OF_ORDER = 56
 } instep_status;
 
 /** The type of the elements. */
@@ -136,6 +148,24 @@ typedef enum instep_dtype {
     /** double */
     INSTEP_FLOAT64 = 1
 } instep_dtype;
+
+/** What an option may be, or a state array hold. */
+typedef enum instep_range {
+    /** Any number. */
+    INSTEP_ANY_NUMBER = 0,
+    /** 0 or greater. */
+    INSTEP_ANY_SIZE = 1,
+    /** Greater than 0. */
+    INSTEP_POSITIVE = 2,
+    /** In [0, 1). */
+    INSTEP_DECAY = 3,
+    /** In (0, 1). */
+    INSTEP_FRACTION = 4,
+    /** Greater than 1. */
+    INSTEP_GROWTH = 5,
+    /** 0 or 1. */
+    INSTEP_FLAG = 6
+} instep_range;
 
 /**
  * A rule with its options and its count of steps.  Plain data: copy it, keep it on the stack, write it to a file.
@@ -188,8 +218,10 @@ INSTEP_API int instep_abi_version(void);
 INSTEP_API const char *instep_rule_name(size_t rule);
 /** The options of this one's rule. */
 INSTEP_API const char *instep_option_name(const instep_optimizer *optimizer, size_t option);
-/** 1 for an option that is on or off, 0 for one that is a number. */
-INSTEP_API int instep_option_is_flag(const instep_optimizer *optimizer, size_t option);
+/** An instep_range. */
+INSTEP_API int instep_option_range(const instep_optimizer *optimizer, size_t option);
+/** 1 for an option on which depends which states there are or what they start at, 0 for one that a step just reads. */
+INSTEP_API int instep_option_is_structural(const instep_optimizer *optimizer, size_t option);
 
 /**
  * The rule of that name with its default options and no step taken.  abi_version is INSTEP_ABI_VERSION, which says what
@@ -207,6 +239,8 @@ INSTEP_API int instep_check(const instep_optimizer *optimizer, int dtype, const 
 INSTEP_API size_t instep_state_count(const instep_optimizer *optimizer);
 /** Their names, in the order of instep_array.state. */
 INSTEP_API const char *instep_state_name(const instep_optimizer *optimizer, size_t state);
+/** An instep_range.  No step leaves anything else there but NaN and infinity, and none expects it. */
+INSTEP_API int instep_state_range(const instep_optimizer *optimizer, size_t state);
 /** The value that each starts at. */
 INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t state);
 

@@ -30,7 +30,7 @@ typedef struct instep_functions {
     const char *(*message)(int status);
     const char *(*rule_name)(size_t rule);
     const char *(*option_name)(const instep_optimizer *optimizer, size_t option);
-    int (*option_is_flag)(const instep_optimizer *optimizer, size_t option);
+    int (*option_range)(const instep_optimizer *optimizer, size_t option);
     int (*init)(instep_optimizer *optimizer, const char *rule, int abi_version);
     int (*set)(instep_optimizer *optimizer, const char *option, double value);
     int (*get)(const instep_optimizer *optimizer, const char *option, double *value);

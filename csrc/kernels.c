@@ -41,7 +41,7 @@ INLINE void step(size_t size, stored *param, const stored *grad, void *const *st
                  void (*const rule)(T *, T, T *, const struct coefficients *))
 {
     const struct coefficients c = *coefficients;
-    stored *first = state[0];
+    stored *first = states > 0 ? state[0] : NULL;
     stored *second = states > 1 ? state[1] : NULL;
     stored *third = states > 2 ? state[2] : NULL;
 
@@ -49,13 +49,14 @@ INLINE void step(size_t size, stored *param, const stored *grad, void *const *st
     for (size_t i = 0; i < size; i++) {
         T p = param[i];
         T g = grad[i];
-        T s[3] = {first[i], states > 1 ? second[i] : 0, states > 2 ? third[i] : 0};
+        T s[3] = {states > 0 ? first[i] : 0, states > 1 ? second[i] : 0, states > 2 ? third[i] : 0};
 
-        prepare(how, &p, &g, &c);
+        prepare(how, &p, &g, &c.prepared);
         rule(&p, g, s, &c);
 
         param[i] = p;
-        first[i] = s[0];
+        if (states > 0)
+            first[i] = s[0];
         if (states > 1)
             second[i] = s[1];
         if (states > 2)
@@ -67,20 +68,22 @@ INLINE void step(size_t size, stored *param, const stored *grad, void *const *st
 #define JOIN(loop, dtype, isa) JOIN_(loop, dtype, isa)
 #define NAME(loop) JOIN(loop, INSTEP_DTYPE, INSTEP_ISA)
 
-#define LOOP(rule, loop, states, ...)                                                                                  \
+#define LOOP(rule, loop, count, names)                                                                                 \
+    INLINE void loop##_element(T *p, T g, T *state, const struct coefficients *c)                                      \
+    {                                                                                                                  \
+        loop(p, g, state, &c->rule);                                                                                   \
+    }                                                                                                                  \
     static void NAME(loop)(size_t size, void *param, const void *grad, void *const *state, int how, const void *c)     \
     {                                                                                                                  \
-        if (how == PLAIN)                                                                                              \
-            step(size, param, grad, state, states, PLAIN, c, loop);                                                    \
-        else if (how == SCALED)                                                                                        \
-            step(size, param, grad, state, states, SCALED, c, loop);                                                   \
+        if (how == SCALED)                                                                                             \
+            step(size, param, grad, state, count, SCALED, c, loop##_element);                                          \
         else                                                                                                           \
-            step(size, param, grad, state, states, DECAYED, c, loop);                                                  \
+            step(size, param, grad, state, count, DECAYED, c, loop##_element);                                         \
     }
 #include "rules.def"
 
 extern instep_kernel *const NAME(kernels)[INSTEP_LOOPS];
 instep_kernel *const NAME(kernels)[INSTEP_LOOPS] = {
-#define LOOP(rule, loop, states, ...) NAME(loop),
+#define LOOP(rule, loop, count, names) NAME(loop),
 #include "rules.def"
 };

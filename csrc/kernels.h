@@ -4,13 +4,14 @@
 
 #include <stddef.h>
 
-/* Advances `size` elements.  `preparation` and `coefficients` are those of rules/prepare.h and coefficients.h. */
+/* Advances `size` elements.  `preparation` is that of prepare.h, `coefficients` a struct of rules.h
+ * in the type of the arrays. */
 typedef void instep_kernel(size_t size, void *param, const void *grad, void *const *state, int preparation,
                            const void *coefficients);
 
 /* Every loop there is, by number. */
 enum instep_loop {
-#define LOOP(rule, loop, states, ...) LOOP_##loop,
+#define LOOP(rule, loop, count, names) LOOP_##loop,
 #include "rules.def"
     INSTEP_LOOPS
 };

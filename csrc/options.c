@@ -7,18 +7,18 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum range { ANY_SIZE, POSITIVE, DECAY, FLAG };
-
 struct option {
     const char *name;
     double initial;
-    enum range range;
+    enum instep_range range;
+    bool structural;
 };
 
 /* In the order of the rule's struct, which is that of instep_optimizer.option. */
 static const struct option options[INSTEP_RULES][INSTEP_MAX_OPTIONS + 1] = {
-#define OPTION(rule, name, default, range)                                                                             \
-    [RULE_##rule][offsetof(struct rule, name) / sizeof(double)] = {#name, default, range},
+#define PLACE(rule, name) [RULE_##rule][offsetof(struct rule, name) / sizeof(double)]
+#define OPTION(rule, name, default, range) PLACE(rule, name) = {#name, default, INSTEP_##range, false},
+#define STRUCTURAL(rule, name, default, range) PLACE(rule, name) = {#name, default, INSTEP_##range, true},
 #include "rules.def"
 };
 
@@ -31,9 +31,28 @@ static const struct {
     size_t states;
     const char *names[INSTEP_MAX_STATES];
 } loops[INSTEP_LOOPS] = {
-#define LOOP(rule, loop, states, ...) [LOOP_##loop] = {states, {__VA_ARGS__}},
+#define LOOP(rule, loop, count, names) [LOOP_##loop] = {count, names},
 #include "rules.def"
 };
+
+struct state {
+    enum instep_range range;
+    double start;
+};
+
+/* One function a rule: what the state of this name may hold and, with these options, starts at. */
+#define RULE(rule)                                                                                                     \
+    static struct state rule##_state(const struct rule *o, const char *wanted)                                         \
+    {                                                                                                                  \
+        (void)o;
+#define STATE(rule, name, range, start)                                                                                \
+        if (strcmp(wanted, #name) == 0)                                                                                \
+            return (struct state){INSTEP_##range, start};
+#define END(rule)                                                                                                      \
+        (void)wanted;                                                                                                  \
+        return (struct state){INSTEP_ANY_NUMBER, 0};                                                                   \
+    }
+#include "rules.def"
 
 static int status_of(const instep_optimizer *optimizer)
 {
@@ -58,30 +77,38 @@ static size_t find(const instep_optimizer *optimizer, const char *name)
     return INSTEP_MAX_OPTIONS;
 }
 
-static int status_of_value(enum range range, double value)
+static int status_of_value(enum instep_range range, double value)
 {
-    if (range == FLAG)
+    if (range == INSTEP_FLAG)
         return value == 0 || value == 1 ? INSTEP_OK : INSTEP_NOT_A_FLAG;
     if (!isfinite(value))
         return INSTEP_NOT_FINITE;
     if (value < 0)
         return INSTEP_NEGATIVE;
-    if (range == POSITIVE && value == 0)
-        return INSTEP_NOT_POSITIVE;
-    if (range == DECAY && value >= 1)
-        return INSTEP_NOT_BELOW_ONE;
-    return INSTEP_OK;
+    switch (range) {
+    case INSTEP_POSITIVE:
+        return value > 0 ? INSTEP_OK : INSTEP_NOT_POSITIVE;
+    case INSTEP_DECAY:
+        return value < 1 ? INSTEP_OK : INSTEP_NOT_BELOW_ONE;
+    case INSTEP_FRACTION:
+        return value > 0 && value < 1 ? INSTEP_OK : INSTEP_NOT_A_FRACTION;
+    case INSTEP_GROWTH:
+        return value > 1 ? INSTEP_OK : INSTEP_NOT_ABOVE_ONE;
+    default:
+        return INSTEP_OK;
+    }
 }
 
-static int status_in_float(enum range range, double value)
+static int status_in_float(enum instep_range range, double value)
 {
+    float rounded = (float)value;
     if (value > FLT_MAX)
         return INSTEP_OVERFLOWS;
-    if ((range == POSITIVE || range == DECAY) && value != 0 && (float)value == 0)
+    if (range == INSTEP_ANY_SIZE || range == INSTEP_FLAG)
+        return INSTEP_OK;
+    if (value != 0 && rounded == 0)
         return INSTEP_VANISHES;
-    if (range == DECAY && (float)value == 1)
-        return INSTEP_ROUNDS_TO_ONE;
-    return INSTEP_OK;
+    return value != 1 && rounded == 1 && range != INSTEP_POSITIVE ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
 }
 
 static int check(const instep_optimizer *optimizer, int dtype, const char **option)
@@ -94,6 +121,10 @@ static int check(const instep_optimizer *optimizer, int dtype, const char **opti
         if (status != INSTEP_OK)
             return *option = o->name, status;
     }
+    struct preparing preparing = instep_preparing(optimizer);
+    int status = prepare_contradiction(&preparing, option);
+    if (status != INSTEP_OK)
+        return status;
     switch (optimizer->rule) {
 #define RULE(rule)                                                                                                     \
     case RULE_##rule:                                                                                                  \
@@ -176,9 +207,29 @@ const char *instep_option_name(const instep_optimizer *optimizer, size_t option)
     return sound(optimizer) && option < INSTEP_MAX_OPTIONS ? options[optimizer->rule][option].name : NULL;
 }
 
-int instep_option_is_flag(const instep_optimizer *optimizer, size_t option)
+int instep_option_range(const instep_optimizer *optimizer, size_t option)
 {
-    return instep_option_name(optimizer, option) != NULL && options[optimizer->rule][option].range == FLAG;
+    return instep_option_name(optimizer, option) != NULL ? (int)options[optimizer->rule][option].range
+                                                         : INSTEP_ANY_NUMBER;
+}
+
+int instep_option_is_structural(const instep_optimizer *optimizer, size_t option)
+{
+    return instep_option_name(optimizer, option) != NULL && options[optimizer->rule][option].structural;
+}
+
+struct preparing instep_preparing(const instep_optimizer *optimizer)
+{
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule: {                                                                                                \
+        const struct rule *o = (const struct rule *)optimizer->option;                                                 \
+        return (struct preparing){o->lr, o->weight_decay, o->decoupled_weight_decay != 0, o->maximize != 0};           \
+    }
+#include "rules.def"
+    default:
+        return (struct preparing){0};
+    }
 }
 
 enum instep_loop instep_loop_of(const instep_optimizer *optimizer)
@@ -203,18 +254,27 @@ const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
     return state < instep_state_count(optimizer) ? loops[instep_loop_of(optimizer)].names[state] : NULL;
 }
 
-double instep_state_start(const instep_optimizer *optimizer, size_t state)
+static struct state state_of(const instep_optimizer *optimizer, size_t state)
 {
-    if (state >= instep_state_count(optimizer))
-        return 0;
-    switch (optimizer->rule) {
+    const char *name = instep_state_name(optimizer, state);
+    if (name != NULL)
+        switch (optimizer->rule) {
 #define RULE(rule)                                                                                                     \
     case RULE_##rule:                                                                                                  \
-        return rule##_start((const struct rule *)optimizer->option, state);
+        return rule##_state((const struct rule *)optimizer->option, name);
 #include "rules.def"
-    default:
-        return 0;
-    }
+        }
+    return (struct state){INSTEP_ANY_NUMBER, 0};
+}
+
+int instep_state_range(const instep_optimizer *optimizer, size_t state)
+{
+    return (int)state_of(optimizer, state).range;
+}
+
+double instep_state_start(const instep_optimizer *optimizer, size_t state)
+{
+    return state_of(optimizer, state).start;
 }
 
 int instep_abi_version(void)
@@ -261,12 +321,16 @@ const char *instep_message(int status)
         return "must be in [0, 1)";
     case INSTEP_NOT_A_FLAG:
         return "must be on or off";
+    case INSTEP_NOT_A_FRACTION:
+        return "must be between 0 and 1";
+    case INSTEP_NOT_ABOVE_ONE:
+        return "must be greater than 1";
     case INSTEP_OVERFLOWS:
         return "is infinite in the arrays' type";
     case INSTEP_VANISHES:
         return "rounds to 0 in the arrays' type";
     case INSTEP_ROUNDS_TO_ONE:
-        return "rounds to 1 in the arrays' type, where nothing would ever be forgotten";
+        return "rounds to 1 in the arrays' type, where nothing would ever change";
     case INSTEP_NESTEROV_WITHOUT_MOMENTUM:
         return "looks ahead along the momentum: it needs momentum > 0";
     case INSTEP_BIAS_CORRECTION_OF_CENTERED:
@@ -275,6 +339,14 @@ const char *instep_message(int status)
         return "undoes a start at 0: it needs initial_square_avg = 0";
     case INSTEP_CENTERED_WITHOUT_MEMORY:
         return "needs rho > 0: the variance of a single gradient is 0";
+    case INSTEP_DAMPENING_WITHOUT_MOMENTUM:
+        return "weakens what enters the momentum: it needs momentum > 0";
+    case INSTEP_DAMPENING_OF_NESTEROV:
+        return "does not go with nesterov, which looks ahead along an undamped momentum";
+    case INSTEP_CORRECTED_WITHOUT_AMSGRAD:
+        return "says what amsgrad takes the maximum of: it needs amsgrad";
+    case INSTEP_STEPS_OUT_OF_ORDER:
+        return "must not exceed step_max";
     case INSTEP_DECAY_PAST_ZERO:
         return "times lr must not exceed 1: a decoupled decay would turn the sign of every parameter";
     default:

@@ -2,11 +2,10 @@
 #ifndef INSTEP_OPTIONS_H
 #define INSTEP_OPTIONS_H
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include <float.h>
 
 typedef double T;
 #define LARGEST DBL_MAX
@@ -20,5 +19,8 @@ enum instep_rule {
 
 /* Which loop these options run. */
 enum instep_loop instep_loop_of(const instep_optimizer *optimizer);
+
+/* What they say of the preparation. */
+struct preparing instep_preparing(const instep_optimizer *optimizer);
 
 #endif

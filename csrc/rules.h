@@ -1,9 +1,31 @@
-/* Every rule's formula, for the type T: included where the loops are and where the coefficients are formed. */
-#include "coefficients.h"
+/* Every rule for the type T: included where the loops are and, with T double, where the coefficients are formed.
+ *
+ * Of a rule come struct <rule>, its options as the roll-call lists them, and from its room in rules/
+ *
+ *     struct <rule>_coefficients                     what its loops read: members of type T alone
+ *     <loop>(p, g, state, coefficients)              one element of one variant
+ *     <rule>_contradiction(options, &option)         the status of options that do not go together, and which is at fault
+ *     <rule>_loop(options)                           the variant that they choose
+ *     <rule>_coefficients(options, t, coefficients)  for an array's t-th step, counted from 1 */
+#include "arithmetic.h"
 #include "instep.h"
 #include "kernels.h"
+#include "prepare.h"
 
-#include "rules/prepare.h"
+#define RULE(rule) struct rule {
+#define OPTION(rule, name, default, range) double name;
+#define END(rule)                                                                                                      \
+    }                                                                                                                  \
+    ;
+#include "rules.def"
 
 #define FORMULAS
 #include "rules.def"
+
+struct coefficients {
+    struct prepared prepared;
+    union {
+#define RULE(rule) struct rule##_coefficients rule;
+#include "rules.def"
+    };
+};

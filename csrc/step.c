@@ -1,105 +1,5 @@
-/* The step: check everything, count, then walk the arrays' cache lines. */
-#include "dispatch.h"
-#include "float_mode.h"
-#include "options.h"
-#include "pool.h"
+/* The step: check everything, count, then walk. */
 #include "step.h"
-
-enum {
-    LINE = 64, /* bytes: the unit in which a step is cut between threads */
-    /* Below two of these no thread wakes: measured by bench/lab/threshold.py. */
-    LINES_PER_THREAD = 4096
-};
-
-struct work {
-    const instep_optimizer *optimizer;
-    instep_array *arrays;
-    size_t count, states;
-    enum instep_loop loop;
-};
-
-/* The coefficients of an array's t-th step, in both types. */
-struct plan {
-    int64_t t;
-    enum preparation how;
-    struct coefficients in_double;
-    float in_float[sizeof(struct coefficients) / sizeof(double)];
-};
-
-static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int64_t t)
-{
-    plan->t = t;
-    plan->how = PLAIN;
-    switch (optimizer->rule) {
-#define RULE(rule)                                                                                                     \
-    case RULE_##rule:                                                                                                  \
-        plan->how = rule##_coefficients((const struct rule *)optimizer->option, t, &plan->in_double);                  \
-        break;
-#include "rules.def"
-    }
-    size_t k = 0;
-#define COEFFICIENT(name) plan->in_float[k++] = (float)plan->in_double.name;
-#include "rules.def"
-}
-
-static size_t bytes(const instep_array *array)
-{
-    return array->size * (array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double));
-}
-
-static size_t lines(size_t bytes)
-{
-    return (bytes + LINE - 1) / LINE;
-}
-
-/* The array that holds this line: the last one that starts at it or before. */
-static size_t array_of_line(const struct work *work, size_t line)
-{
-    size_t low = 0, high = work->count;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (work->arrays[middle].first_line <= line)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static void step_lines(void *context, size_t begin, size_t end)
-{
-    const struct work *work = context;
-    instep_kernel *in_float = instep_active_kernels(INSTEP_FLOAT32)[work->loop];
-    instep_kernel *in_double = instep_active_kernels(INSTEP_FLOAT64)[work->loop];
-    float_mode callers = float_mode_enter();
-    struct plan plan;
-
-    plan.t = -1;
-    for (size_t k = array_of_line(work, begin); begin < end; k++) {
-        const instep_array *array = &work->arrays[k];
-        if (array->grad == NULL || array->size == 0)
-            continue;
-        if (array->step_count != plan.t)
-            make_plan(&plan, work->optimizer, array->step_count);
-
-        size_t offset = (begin - array->first_line) * LINE;
-        size_t length = (end - begin) * LINE;
-        if (length > bytes(array) - offset)
-            length = bytes(array) - offset;
-        void *state[INSTEP_MAX_STATES];
-        for (size_t s = 0; s < work->states; s++)
-            state[s] = (char *)array->state[s] + offset;
-
-        if (array->dtype == INSTEP_FLOAT32)
-            in_float(length / sizeof(float), (char *)array->param + offset, (const char *)array->grad + offset, state,
-                     plan.how, plan.in_float);
-        else
-            in_double(length / sizeof(double), (char *)array->param + offset, (const char *)array->grad + offset, state,
-                      plan.how, &plan.in_double);
-        begin += lines(length);
-    }
-    float_mode_leave(callers);
-}
 
 static int check_array(const instep_array *array, size_t states)
 {
@@ -136,26 +36,13 @@ int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t 
         if (arrays[k].grad && arrays[k].dtype == INSTEP_FLOAT32)
             narrowest = INSTEP_FLOAT32;
         arrays[k].first_line = *total;
-        *total += arrays[k].grad ? lines(bytes(&arrays[k])) : 0;
-        if (*total > PTRDIFF_MAX / LINE)
+        *total += arrays[k].grad ? instep_lines(instep_bytes(&arrays[k])) : 0;
+        if (*total > PTRDIFF_MAX / INSTEP_LINE)
             return INSTEP_BAD_SIZE;
     }
     if ((status = instep_check(optimizer, narrowest, NULL)) != INSTEP_OK)
         return status;
     return optimizer->step_count < 0 || optimizer->step_count == INT64_MAX ? INSTEP_BAD_STEP_COUNT : INSTEP_OK;
-}
-
-void instep_run(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count)
-{
-    struct work work = {optimizer, arrays, count, instep_state_count(optimizer), instep_loop_of(optimizer)};
-
-    instep_pool_enter();
-    optimizer->step_count = step_count;
-    for (size_t k = 0; k < count; k++)
-        arrays[k].step_count += arrays[k].grad != NULL;
-    if (total != 0)
-        instep_pool_run(step_lines, &work, total, LINES_PER_THREAD);
-    instep_pool_leave();
 }
 
 int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count)

@@ -5,19 +5,31 @@ from itertools import product
 import numpy as np
 
 import instep
-from instep._core import Options
+from instep._core import Options, rules
 from instep.optimizers import Optimizer
 
-# One list an option that is a number; those that are on or off are tried both ways.
+# What an option is tried with, by its range: two values of those that may be 0 or on, one of the others.
 NUMBERS = {
-    "lr": [0.003],
-    "rho": [0.9],
-    "eps": [1e-5],
-    "momentum": [0.0, 0.7],
-    "initial_square_avg": [0.0],
-    "weight_decay": [0.0, 0.03],
+    "any size": [0.0, 0.03],
+    "decay": [0.9],
+    "fraction": [0.6],
+    "growth": [1.3],
+    "flag": [False, True],
 }
-CLASSES = {optimizer.rule: optimizer for optimizer in Optimizer.__subclasses__()}
+CLASSES = {optimizer.rule: optimizer for optimizer in map(Optimizer.of_rule, rules())}
+
+
+def tried_values(rule, name):
+    """The values that every combination of options is made of."""
+    default, span = Options(rule).values()[name], Options(rule).ranges[name]
+    if name == "lr":
+        return [0.003]
+    if name.startswith("initial_"):  # which only makes states
+        return [default]
+    if span == "positive":
+        return [default * 1000]  # an eps that counts
+    values = [0.0, 0.7] if span == "decay" and default == 0 else NUMBERS[span]
+    return values if len(values) == 1 or default in values else [default, *values]
 
 
 def fits(rule, options, dtype="float32"):
@@ -30,18 +42,19 @@ def fits(rule, options, dtype="float32"):
 
 def combinations(rule):
     """Every combination of options that the rule accepts."""
-    defaults = Options(rule).values()
-    tried = [[False, True] if isinstance(default, bool) else NUMBERS[name] for name, default in defaults.items()]
-    every = (dict(zip(defaults, values, strict=True)) for values in product(*tried))
+    names = Options(rule).values()
+    tried = [tried_values(rule, name) for name in names]
+    every = (dict(zip(names, values, strict=True)) for values in product(*tried))
     return [options for options in every if fits(rule, options)]
 
 
 def one_of_each_loop(rule):
     """As few combinations as reach every loop, times the three ways to prepare a gradient."""
     seen = {}
+    names = [name for name in Options(rule).values() if getattr(CLASSES[rule], name).is_structural]
     for options in combinations(rule):
         prepared = bool(options["weight_decay"]), options["decoupled_weight_decay"], options["maximize"]
-        loop = tuple(states_of(rule, options)), options.get("nesterov"), prepared
+        loop = tuple(states_of(rule, options)), tuple(bool(options[name]) for name in names), prepared
         seen.setdefault(loop, options)
     return list(seen.values())
 

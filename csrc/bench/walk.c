@@ -1,7 +1,7 @@
 #include "walk.h"
 
 #include "dispatch.h"
-#include "options.h"
+#include "formed.h"
 #include "pool.h"
 
 #include <string.h>
@@ -70,20 +70,21 @@ static void walk_blocks(void *context, size_t begin, size_t end)
 void instep_bench_walk(enum instep_bench_loop loop, const instep_array *arrays, size_t count, int threads,
                        size_t repeats)
 {
-    const struct rmsprop options = {.lr = 0.01, .rho = 0.99, .eps = 1e-8};
-    struct coefficients in_double;
-    float in_float[sizeof(struct coefficients) / sizeof(double)];
+    instep_optimizer optimizer;
+    struct formed formed;
     struct walk walk = {.arrays = arrays, .count = count};
-    size_t total = 0, k = 0;
+    size_t total = 0;
 
     if (count == 0)
         return;
-    walk.how = rmsprop_coefficients(&options, 1, &in_double);
-#define COEFFICIENT(name) in_float[k++] = (float)in_double.name;
-#include "rules.def"
+    instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION);
+    instep_set(&optimizer, "lr", 0.01);
+    instep_set(&optimizer, "rho", 0.99);
+    instep_form(&formed, &optimizer, 1);
+    walk.how = formed.how;
     walk.kernel = kernel_of(loop, arrays[0].dtype);
     walk.width = arrays[0].dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
-    walk.coefficients = arrays[0].dtype == INSTEP_FLOAT32 ? (const void *)in_float : &in_double;
+    walk.coefficients = arrays[0].dtype == INSTEP_FLOAT32 ? (const void *)formed.in_float : &formed.in_double;
     for (size_t a = 0; a < count; a++)
         total += arrays[a].size;
 

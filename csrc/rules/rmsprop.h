@@ -15,77 +15,63 @@
 
 /* ---- once an element, in the type of the arrays ---- */
 
-static inline T rmsprop_square_avg(T g, T *square_avg, const struct coefficients *c)
+struct rmsprop_coefficients {
+    T rho, one_minus_rho, unbias, eps_in, eps_out, momentum, lr_in, lr_out;
+};
+
+static inline T rmsprop_square_avg(T g, T *square_avg, const struct rmsprop_coefficients *c)
 {
     return *square_avg = c->rho * *square_avg + c->one_minus_rho * (g * g);
 }
 
-static inline T rmsprop_variance(T g, T *variance, T *grad_avg, const struct coefficients *c)
+static inline T rmsprop_variance(T g, T *variance, T *grad_avg, const struct rmsprop_coefficients *c)
 {
     /* Held to the largest finite number, for two huge gradients of opposite sign are further apart than that. */
-    T d = g - *grad_avg;
-    d = d > LARGEST ? LARGEST : d;
-    d = d < -LARGEST ? -LARGEST : d;
+    T d = clamped(g - *grad_avg, -LARGEST, LARGEST);
     *grad_avg = *grad_avg + c->one_minus_rho * d;
     return *variance = c->rho * (*variance + c->one_minus_rho * d * d);
 }
 
-static inline T rmsprop_update(T g, T v, const struct coefficients *c)
+static inline T rmsprop_update(T g, T v, const struct rmsprop_coefficients *c)
 {
     return c->lr_in * (g / (sqrt(v * c->unbias + c->eps_in) + c->eps_out));
 }
 
-static inline T rmsprop_heavy_ball(T u, T *momentum_buffer, const struct coefficients *c)
-{
-    return c->lr_out * (*momentum_buffer = c->momentum * *momentum_buffer + u);
-}
-
-static inline T rmsprop_look_ahead(T u, T *momentum_buffer, const struct coefficients *c)
-{
-    *momentum_buffer = c->momentum * *momentum_buffer + u;
-    return c->lr_out * (u + c->momentum * *momentum_buffer);
-}
-
-static inline void rmsprop(T *p, T g, T *state, const struct coefficients *c)
+static inline void rmsprop(T *p, T g, T *state, const struct rmsprop_coefficients *c)
 {
     *p -= rmsprop_update(g, rmsprop_square_avg(g, &state[0], c), c);
 }
 
-static inline void rmsprop_momentum(T *p, T g, T *state, const struct coefficients *c)
+static inline void rmsprop_momentum(T *p, T g, T *state, const struct rmsprop_coefficients *c)
 {
     T u = rmsprop_update(g, rmsprop_square_avg(g, &state[0], c), c);
-    *p -= rmsprop_heavy_ball(u, &state[1], c);
+    *p -= c->lr_out * heavy_ball(u, &state[1], c->momentum);
 }
 
-static inline void rmsprop_nesterov(T *p, T g, T *state, const struct coefficients *c)
+static inline void rmsprop_nesterov(T *p, T g, T *state, const struct rmsprop_coefficients *c)
 {
     T u = rmsprop_update(g, rmsprop_square_avg(g, &state[0], c), c);
-    *p -= rmsprop_look_ahead(u, &state[1], c);
+    *p -= c->lr_out * look_ahead(u, &state[1], c->momentum);
 }
 
-static inline void rmsprop_centered(T *p, T g, T *state, const struct coefficients *c)
+static inline void rmsprop_centered(T *p, T g, T *state, const struct rmsprop_coefficients *c)
 {
     *p -= rmsprop_update(g, rmsprop_variance(g, &state[0], &state[1], c), c);
 }
 
-static inline void rmsprop_centered_momentum(T *p, T g, T *state, const struct coefficients *c)
+static inline void rmsprop_centered_momentum(T *p, T g, T *state, const struct rmsprop_coefficients *c)
 {
     T u = rmsprop_update(g, rmsprop_variance(g, &state[0], &state[1], c), c);
-    *p -= rmsprop_heavy_ball(u, &state[2], c);
+    *p -= c->lr_out * heavy_ball(u, &state[2], c->momentum);
 }
 
-static inline void rmsprop_centered_nesterov(T *p, T g, T *state, const struct coefficients *c)
+static inline void rmsprop_centered_nesterov(T *p, T g, T *state, const struct rmsprop_coefficients *c)
 {
     T u = rmsprop_update(g, rmsprop_variance(g, &state[0], &state[1], c), c);
-    *p -= rmsprop_look_ahead(u, &state[2], c);
+    *p -= c->lr_out * look_ahead(u, &state[2], c->momentum);
 }
 
 /* ---- once a step, in double ---- */
-
-struct rmsprop {
-    double lr, rho, eps, eps_inside, momentum, nesterov, lr_in_momentum, centered, initial_square_avg, bias_correction,
-        weight_decay, decoupled_weight_decay, maximize;
-};
 
 static inline int rmsprop_contradiction(const struct rmsprop *o, const char **option)
 {
@@ -97,8 +83,6 @@ static inline int rmsprop_contradiction(const struct rmsprop *o, const char **op
         return *option = "bias_correction", INSTEP_BIAS_CORRECTION_OF_NONZERO_START;
     if (o->centered != 0 && o->rho == 0)
         return *option = "centered", INSTEP_CENTERED_WITHOUT_MEMORY;
-    if (o->decoupled_weight_decay != 0 && o->lr * o->weight_decay > 1)
-        return *option = "weight_decay", INSTEP_DECAY_PAST_ZERO;
     return INSTEP_OK;
 }
 
@@ -111,13 +95,7 @@ static inline enum instep_loop rmsprop_loop(const struct rmsprop *o)
     return o->centered != 0 ? LOOP_rmsprop_centered_nesterov : LOOP_rmsprop_nesterov;
 }
 
-static inline double rmsprop_start(const struct rmsprop *o, size_t state)
-{
-    return state == 0 ? o->initial_square_avg : 0;
-}
-
-/* For an array's t-th step, counted from 1. */
-static inline enum preparation rmsprop_coefficients(const struct rmsprop *o, int64_t t, struct coefficients *c)
+static inline void rmsprop_coefficients(const struct rmsprop *o, int64_t t, struct rmsprop_coefficients *c)
 {
     int scale_before = o->momentum == 0 || o->lr_in_momentum != 0;
 
@@ -129,5 +107,4 @@ static inline enum preparation rmsprop_coefficients(const struct rmsprop *o, int
     c->momentum = o->momentum;
     c->lr_in = scale_before ? o->lr : 1;
     c->lr_out = scale_before ? 1 : o->lr;
-    return prepare_step(o->lr, o->weight_decay, o->decoupled_weight_decay != 0, o->maximize != 0, c);
 }

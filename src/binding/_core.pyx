@@ -30,6 +30,8 @@ cdef extern from "instep.h":
         INSTEP_MAX_STATES
         INSTEP_UNKNOWN_ISA
         INSTEP_UNAVAILABLE_ISA
+        INSTEP_ANY_NUMBER
+        INSTEP_FLAG
 
     ctypedef struct instep_optimizer:
         int64_t step_count
@@ -46,11 +48,13 @@ cdef extern from "instep.h":
     const char *instep_message(int status)
     const char *instep_rule_name(size_t rule)
     const char *instep_option_name(const instep_optimizer *optimizer, size_t option)
-    int instep_option_is_flag(const instep_optimizer *optimizer, size_t option)
+    int instep_option_range(const instep_optimizer *optimizer, size_t option)
+    int instep_option_is_structural(const instep_optimizer *optimizer, size_t option)
     int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version)
     int instep_check(const instep_optimizer *optimizer, int dtype, const char **option)
     size_t instep_state_count(const instep_optimizer *optimizer)
     const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
+    int instep_state_range(const instep_optimizer *optimizer, size_t state)
     double instep_state_start(const instep_optimizer *optimizer, size_t state)
     int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count) nogil
     int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index) nogil
@@ -90,16 +94,19 @@ cdef extern from "numpy/arrayobject.h":
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
 
-cdef enum:
-    DEEPEST_NESTING = 64
+DEEPEST_NESTING = 64
+LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
+MOST_STATES = INSTEP_MAX_STATES
 
-cdef object LARGEST_COUNT = 2**63 - 1
+cdef object _ABSENT = object()
 
 include "float_mode.pxi"
 include "options.pxi"
 include "buffers.pxi"
 include "function.pxi"
 include "nest.pxi"
+include "lock.pxi"
+include "holder.pxi"
 include "stepper.pxi"
 include "settings.pxi"
 

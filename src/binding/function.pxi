@@ -1,26 +1,53 @@
 @cython.final
 cdef class Function:
-    """A rule as a function of arrays; names bind the caller's argument order to the rule's, once."""
+    """A rule as a function of arrays, called as its NumPy twin is."""
 
+    cdef object twin
     cdef instep_optimizer defaults
-    cdef readonly tuple states
-    cdef readonly tuple options
-    cdef Py_ssize_t place[INSTEP_MAX_OPTIONS]
-    cdef bint is_flag[INSTEP_MAX_OPTIONS]
+    cdef tuple names  # of the arguments: param, grad, the states, step_count, the options
+    cdef dict places
+    cdef list values  # of those that are not given
+    cdef Py_ssize_t positional
+    cdef Py_ssize_t states
+    cdef Py_ssize_t option[INSTEP_MAX_OPTIONS]  # of each option, in the order of the rule
 
-    def __cinit__(self, str rule, tuple states, tuple options):
-        cdef Options defaults = Options(rule)
-        if set(options) != set(defaults.values()):
-            raise TypeError(f"{rule} has the options {', '.join(defaults.values())}, not {', '.join(options)}")
-        self.defaults = defaults.optimizer
-        self.states = states
-        self.options = options
-        for k, name in enumerate(options):
-            self.place[k] = defaults.place(name)
-            self.is_flag[k] = instep_option_is_flag(&self.defaults, self.place[k])
+    def __cinit__(self, str rule, twin):
+        cdef Options options = Options(rule)
+        cdef Py_ssize_t k
+        code, defaults = twin.__code__, twin.__kwdefaults__
+        self.twin = twin
+        self.names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        self.places = {name: k for k, name in enumerate(self.names)}
+        self.positional = code.co_argcount
+        self.states = self.places["step_count"] - 2
+        if set(self.names[3 + self.states:]) != set(options.values()):
+            raise TypeError(f"{rule} has the options {', '.join(options.values())}, and its twin others")
+        options = options.replace({name: defaults[name] for name in options.values()}, ())
+        self.defaults = options.optimizer
+        self.values = [_ABSENT, _ABSENT] + [None] * self.states + [1] + [_ABSENT] * (len(self.names) - 3 - self.states)
+        for k in range(len(self.names) - 3 - self.states):
+            self.option[k] = options.place(self.names[3 + self.states + k])
 
-    def step(self, param, grad, tuple states, step_count, tuple options):
-        """Check everything, then step `param`.  `states` and `options` are in the order of the names."""
+    def __call__(self, args, kwargs):
+        """Check everything, then step the array that is the first argument."""
+        cdef list values = list(self.values)
+        cdef Py_ssize_t given = len(args)
+        cdef bint fits = given <= self.positional
+        if fits:
+            values[:given] = args
+            for name, value in kwargs.items():
+                place = self.places.get(name, -1)
+                if place < given:
+                    fits = False
+                    break
+                values[place] = value
+        if not fits or values[0] is _ABSENT or values[1] is _ABSENT:
+            import inspect
+
+            inspect.signature(self.twin).bind(*args, **kwargs)  # which raises what Python itself does
+        self.step(values)
+
+    cdef int step(self, list values) except -1:
         cdef instep_optimizer optimizer = self.defaults
         cdef instep_array array
         cdef cnp.ndarray p, g, s
@@ -30,30 +57,30 @@ cdef class Function:
         cdef const char *expected
         cdef int status
 
-        for k in range(len(self.options)):
-            optimizer.option[self.place[k]] = (
-                _flag(self.options[k], options[k]) if self.is_flag[k] else _number(self.options[k], options[k])
-            )
-        p = _array("param", param)
+        for k in range(3 + self.states, len(values)):
+            if values[k] is not _ABSENT:
+                _put(&optimizer, self.option[k - 3 - self.states], self.names[k], values[k])
+        p = _array("param", values[0])
         _check_written("param", p)
         array.dtype = _kernel_dtype(p)
         _check_options(&optimizer, array.dtype)
-        if type(step_count) is not int or not 1 <= step_count <= LARGEST_COUNT:
+        step_count = values[2 + self.states]
+        if type(step_count) is not int or not 1 <= step_count <= LARGEST_COUNT + 1:
             raise ValueError(f"step_count must be an integer of at least 1, not {step_count!r}")
-        g = _grad_in_layout("grad", grad, p)
+        g = _grad_in_layout("grad", values[1], p)
 
         start[0] = _start(p)
         end[0] = _end(p)
-        for k in range(len(self.states)):
+        for k in range(2, 2 + self.states):
             expected = instep_state_name(&optimizer, used)
-            if expected is NULL or strcmp(expected, PyUnicode_AsUTF8(self.states[k])) != 0:
-                if states[k] is not None:
-                    raise TypeError(f"{self.states[k]} is not used with these options; leave it None")
+            if expected is NULL or strcmp(expected, PyUnicode_AsUTF8(self.names[k])) != 0:
+                if values[k] is not None:
+                    raise TypeError(f"{self.names[k]} is not used with these options; leave it None")
                 continue
-            if states[k] is None:
-                raise TypeError(f"{self.states[k]} is needed with these options")
-            s = _array(self.states[k], states[k])
-            _check_state(self.states[k], s, p)
+            if values[k] is None:
+                raise TypeError(f"{self.names[k]} is needed with these options")
+            s = _array(self.names[k], values[k])
+            _check_state(self.names[k], s, p)
             array.state[used] = cnp.PyArray_DATA(s)
             used += 1
             start[used] = _start(s)
@@ -75,6 +102,7 @@ cdef class Function:
             status = instep_step(&optimizer, &array, 1)
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
+        return 0
 
 
 cdef str _written_name(const instep_optimizer *optimizer, Py_ssize_t k):

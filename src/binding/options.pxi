@@ -28,8 +28,20 @@ cdef double _flag(str name, object value) except? -1:
     raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
+cdef int _put(instep_optimizer *optimizer, Py_ssize_t place, str name, object value) except -1:
+    """Set an option to a value of the right type, which is yet to be checked."""
+    optimizer.option[place] = (
+        _flag(name, value) if instep_option_range(optimizer, place) == INSTEP_FLAG else _number(name, value)
+    )
+    return 0
+
+
 cdef str _type_name(object value):
     return f"a value of type {type(value).__name__}"
+
+
+# In the order of instep_range.
+cdef tuple _RANGES = ("any number", "any size", "positive", "decay", "fraction", "growth", "flag")
 
 
 @cython.final
@@ -43,6 +55,15 @@ cdef class Options:
         if "\0" in rule or instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
             raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
         self.rule = rule
+
+    @staticmethod
+    cdef Options of(str rule, const instep_optimizer *optimizer):
+        cdef Options options = Options(rule)
+        options.optimizer = optimizer[0]
+        return options
+
+    cdef bint is_flag(self, Py_ssize_t place) noexcept:
+        return instep_option_range(&self.optimizer, place) == INSTEP_FLAG
 
     cdef Py_ssize_t place(self, str name) except -1:
         cdef size_t k = 0
@@ -59,7 +80,7 @@ cdef class Options:
         while instep_option_name(&self.optimizer, k) is not NULL:
             value = self.optimizer.option[k]
             found[instep_option_name(&self.optimizer, k).decode()] = (
-                value != 0 if instep_option_is_flag(&self.optimizer, k) else value
+                value != 0 if self.is_flag(k) else value
             )
             k += 1
         return found
@@ -67,13 +88,9 @@ cdef class Options:
     def replace(self, dict changes, tuple dtypes):
         """A copy with these options changed, checked for arrays of these dtypes."""
         cdef Options changed = Options(self.rule)
-        cdef Py_ssize_t k
         changed.optimizer = self.optimizer
         for name, value in changes.items():
-            k = self.place(name)
-            changed.optimizer.option[k] = (
-                _flag(name, value) if instep_option_is_flag(&self.optimizer, k) else _number(name, value)
-            )
+            _put(&changed.optimizer, self.place(name), name, value)
         for dtype in dtypes:
             _check_options(&changed.optimizer, _dtype_number(np.dtype(dtype)))
         return changed
@@ -87,6 +104,28 @@ cdef class Options:
         }
 
 
+    @property
+    def ranges(self):
+        """What each option may be, by name."""
+        cdef size_t k = 0
+        found = {}
+        while instep_option_name(&self.optimizer, k) is not NULL:
+            found[instep_option_name(&self.optimizer, k).decode()] = _RANGES[
+                instep_option_range(&self.optimizer, k)
+            ]
+            k += 1
+        return found
+
+    @property
+    def never_negative(self):
+        """Which of the state arrays no step leaves a negative number in."""
+        return frozenset([
+            instep_state_name(&self.optimizer, k).decode()
+            for k in range(instep_state_count(&self.optimizer))
+            if instep_state_range(&self.optimizer, k) != INSTEP_ANY_NUMBER
+        ])
+
+
 cdef int _check_options(const instep_optimizer *optimizer, int dtype) except -1:
     cdef const char *name = NULL
     cdef int status = instep_check(optimizer, dtype, &name)
@@ -98,7 +137,7 @@ cdef int _check_options(const instep_optimizer *optimizer, int dtype) except -1:
     while instep_option_name(optimizer, k) != name:
         k += 1
     value = optimizer.option[k]
-    if instep_option_is_flag(optimizer, k):
+    if instep_option_range(optimizer, k) == INSTEP_FLAG:
         value = value != 0
     raise ValueError(f"{name.decode()}={value!r} {instep_message(status).decode()}")
 

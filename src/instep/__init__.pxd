@@ -63,7 +63,7 @@ cdef:
 
     const char *instep_rule_name(size_t rule) noexcept nogil
     const char *instep_option_name(const instep_optimizer *optimizer, size_t option) noexcept nogil
-    int instep_option_is_flag(const instep_optimizer *optimizer, size_t option) noexcept nogil
+    int instep_option_range(const instep_optimizer *optimizer, size_t option) noexcept nogil
     int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version) noexcept nogil
     int instep_set(instep_optimizer *optimizer, const char *option, double value) noexcept nogil
     int instep_get(const instep_optimizer *optimizer, const char *option, double *value) noexcept nogil

@@ -2,36 +2,59 @@
 
 import os as _os
 
-from . import _core, interchange, reference
+from . import _core, reference
 from ._build_config import VERSION as __version__
 from ._core import C_API, get_num_threads, set_num_threads
 from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds its functions
+from .checkpoint.resume import load
+from .checkpoint.state_dict import CheckpointError
 from .config import show_config
+from .dialects import presets
 from .embedding import get_include
-from .optimizers import RMSprop, rmsprop
-from .presets import presets
-from .reference import square_avg_of, variance_of
-from .resume import load
-from .state_dict import CheckpointError
+from .optimizers import Optimizer
+from .rules.adadelta import Adadelta, adadelta
+from .rules.adagrad import Adagrad, adagrad
+from .rules.adam import Adam, AdamW, adam, adamw
+from .rules.lion import Lion, lion
+from .rules.rmsprop import RMSprop, rmsprop, square_avg_of, variance_of
+from .rules.rprop import Rprop, rprop
+from .rules.sgd import SGD, sgd
+from .rules.yogi import Yogi, yogi
 from .threads import num_threads
 
 __all__ = [
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "C_API",
     "CheckpointError",
+    "Lion",
+    "Optimizer",
     "RMSprop",
+    "Rprop",
+    "SGD",
+    "Yogi",
     "__version__",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamw",
     "get_include",
     "get_num_threads",
-    "interchange",
+    "lion",
     "load",
     "num_threads",
     "presets",
     "reference",
     "rmsprop",
+    "rprop",
     "set_num_threads",
+    "sgd",
     "show_config",
     "square_avg_of",
     "variance_of",
+    "yogi",
 ]
 
 

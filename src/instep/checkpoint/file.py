@@ -36,14 +36,14 @@ from typing import Any
 
 import numpy as np
 
+from .._core import MOST_STATES
+from ..arithmetic import Array, default_arithmetic
 from .atomic import replace_file
-from .reference import Array
-from .state_dict import CheckpointError, StateDict, check, check_places, default_arithmetic
+from .state_dict import CheckpointError, StateDict, check, check_places
 
 VERSION = 1
 LONGEST_HEADER = 100_000_000  # the limit of safetensors
 MOST_DIMENSIONS = 64  # the limit of NumPy
-MOST_STATES = 3  # INSTEP_MAX_STATES
 
 _HEAD = b'{"__metadata__":{"sha256":"'
 _DIGEST = slice(len(_HEAD), len(_HEAD) + 64)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ._core import FloatMode, Options
-from .reference import Array
+from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options
+from ..arithmetic import Array, default_arithmetic
 
 if TYPE_CHECKING:
-    from .optimizers import Optimizer
-
-LARGEST_COUNT = 2**63 - 2
-DEEPEST_NESTING = 64  # as for params
-NEVER_NEGATIVE = frozenset({"square_avg", "variance"})
+    from ..optimizers import Optimizer
 
 _INTEGER = "-?[0-9]+"
 
@@ -29,8 +24,8 @@ class CheckpointError(ValueError):
 class StateDict(TypedDict):
     """What `Optimizer.state_dict` gives, the step counts and the arrays under their place, as `spell_path` has it.
 
-    The arrays may hold NaN and infinities, as those of a run that has diverged do.  An average of squares must not hold
-    a negative number, which no step leaves there.
+    The arrays may hold NaN and infinities, as those of a run that has diverged do.  Where no step leaves a negative
+    number, in an average of squares for instance, there must be none.
     """
 
     rule: str
@@ -38,16 +33,6 @@ class StateDict(TypedDict):
     step_count: int
     step_counts: dict[str, int]
     state: dict[str, dict[str, Array]]
-
-
-@contextmanager
-def default_arithmetic() -> Iterator[None]:
-    """IEEE's default floating-point mode inside, and no warnings, whatever the caller has set.
-
-    Python itself reads and prints a number as the mode says: a checkpoint read while rounding upward would be another.
-    """
-    with FloatMode(), np.errstate(all="ignore"):
-        yield
 
 
 def spell_path(path: tuple[Any, ...]) -> str:
@@ -152,10 +137,10 @@ def check(state_dict: StateDict) -> Options:
             options.replace({}, (dtype,))
         except ValueError as error:
             raise ValueError(f"with arrays of {dtype}, {error}") from None
-    for name in NEVER_NEGATIVE & state.keys():
+    for name in options.never_negative:
         for path, array in state[name].items():
             if (array < 0).any():
-                raise ValueError(f"state[{name!r}][{path!r}] holds a negative number, which no average of squares is")
+                raise ValueError(f"state[{name!r}][{path!r}] holds a negative number, which no step leaves there")
     return options
 
 

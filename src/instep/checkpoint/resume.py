@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ._core import Nest
-from .optimizers import Optimizer
+from .._core import Nest
+from ..optimizers import Optimizer
 
 
 def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
@@ -43,14 +43,11 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     >>> instep.load(path, {"w": np.zeros(3)}).options["lr"]
     0.5
     """
-    from . import checkpoint
+    from . import file  # not before it is needed: a step does without json and hashlib
 
     leaves: list[Any] = []
     Nest.of(params, leaves, [])
-    state_dict = checkpoint.read(path, [leaf for leaf in leaves if isinstance(leaf, np.ndarray)])
-    classes: dict[str, Any] = {
-        cls.rule: cls for cls in Optimizer.__subclasses__() if cls.__module__ == Optimizer.__module__
-    }
-    optimizer: Optimizer = classes[state_dict["rule"]](params)
+    state_dict = file.read(path, [leaf for leaf in leaves if isinstance(leaf, np.ndarray)])
+    optimizer = Optimizer.of_rule(state_dict["rule"])(params)
     optimizer.load_state_dict(state_dict)
     return optimizer

@@ -1,0 +1,21 @@
+#include "formed.h"
+
+#include <string.h>
+
+void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64_t t)
+{
+    const struct preparing preparing = instep_preparing(optimizer);
+
+    formed->t = t;
+    memset(&formed->in_double, 0xff, sizeof formed->in_double); /* NaN, so that none is read that a rule did not form */
+    formed->how = prepare_step(&preparing, &formed->in_double.prepared);
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule:                                                                                                  \
+        rule##_coefficients((const struct rule *)optimizer->option, t, &formed->in_double.rule);                       \
+        break;
+#include "rules.def"
+    }
+    for (size_t k = 0; k < sizeof formed->in_float / sizeof(float); k++)
+        formed->in_float[k] = (float)((const double *)&formed->in_double)[k];
+}

@@ -1,0 +1,40 @@
+/* Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011).
+ *
+ *     s <- s + g^2
+ *     p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s + eps_in) + eps_out)
+ */
+
+/* ---- once an element, in the type of the arrays ---- */
+
+struct adagrad_coefficients {
+    T lr, eps_in, eps_out;
+};
+
+static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficients *c)
+{
+    T *square_sum = &state[0];
+
+    *square_sum = *square_sum + g * g;
+    *p -= c->lr * (g / (sqrt(*square_sum + c->eps_in) + c->eps_out));
+}
+
+/* ---- once a step, in double ---- */
+
+static inline int adagrad_contradiction(const struct adagrad *o, const char **option)
+{
+    (void)o, (void)option;
+    return INSTEP_OK;
+}
+
+static inline enum instep_loop adagrad_loop(const struct adagrad *o)
+{
+    (void)o;
+    return LOOP_adagrad;
+}
+
+static inline void adagrad_coefficients(const struct adagrad *o, int64_t t, struct adagrad_coefficients *c)
+{
+    c->lr = o->lr / (1 + (double)(t - 1) * o->lr_decay);
+    c->eps_in = o->eps_inside != 0 ? o->eps : 0;
+    c->eps_out = o->eps_inside != 0 ? 0 : o->eps;
+}

@@ -1,0 +1,328 @@
+@cython.final
+cdef class Option:
+    """An option as an attribute of the optimizers of a rule: what is assigned counts from the next step on."""
+
+    cdef readonly str name
+    cdef readonly object default
+    cdef readonly bint is_structural
+    cdef bint is_flag
+    cdef Py_ssize_t place
+
+    def __cinit__(self, str rule, str name, default):
+        cdef Options options = Options(rule)
+        self.name = name
+        self.default = default
+        self.place = options.place(name)
+        self.is_flag = options.is_flag(self.place)
+        self.is_structural = instep_option_is_structural(&options.optimizer, self.place)
+
+    def __get__(self, optimizer, owner):
+        if optimizer is None:
+            return self
+        cdef double value = (<Holder?>optimizer).made().optimizer.option[self.place]
+        return value != 0 if self.is_flag else value
+
+    def __set__(self, optimizer, value):
+        (<Holder?>optimizer).assign(self, value)
+
+    def __repr__(self):
+        return f"<option {self.name}, by default {self.default!r}>"
+
+
+cdef list _anchors(list arrays):
+    """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
+    return [weakref.ref(array) for array in arrays if array is not None]
+
+
+cdef class Holder(Locked):
+    """Parameters, states, options and counts: checked when they are given, changed between two steps."""
+
+    cdef instep_optimizer optimizer
+    cdef str rule_name
+    cdef unsigned long long changes  # of options or states, so far
+    cdef Nest nest
+    cdef list leaves
+    cdef list paths
+    cdef list anchors
+    cdef tuple dtypes  # each once
+    cdef int narrowest  # what is good for float32 is good for float64
+    cdef dict places
+    cdef dict states
+    cdef instep_array *arrays
+    cdef readonly Py_ssize_t count
+
+    # What is written, sorted by address, for the overlap check of gradients.
+    cdef uintptr_t *written_start
+    cdef uintptr_t *written_end
+    cdef Py_ssize_t written_count
+
+    # Gradients: known to be apart from that, owned while a step is under way, bound for good.
+    cdef uintptr_t *known_grad
+    cdef PyObject **held
+    cdef list bound
+
+    # The step as it was planned: good until states, counts or the choice of arrays change.
+    cdef bint planned
+
+    def __cinit__(self, *args, **kwargs):
+        self.count = 0
+
+    def __init__(self, Options options, params):
+        cdef list leaves = []
+        cdef list paths = []
+        cdef Nest nest = Nest.of(params, leaves, paths)
+        cdef Py_ssize_t k
+        if self.arrays is not NULL:
+            raise TypeError("an optimizer is made once; make another one")
+        if not leaves:
+            raise ValueError("params holds no array")
+        for k, leaf in enumerate(leaves):
+            what = _spell("params", paths[k])
+            _check_written(what, _array(what, leaf))
+        self.dtypes = tuple({leaf.dtype for leaf in leaves})
+        self.narrowest = INSTEP_FLOAT32 if np.dtype(np.float32) in self.dtypes else INSTEP_FLOAT64
+        options = options.replace({}, self.dtypes)
+
+        self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
+        self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
+        self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
+        if self.arrays is NULL or self.known_grad is NULL or self.held is NULL:
+            raise MemoryError
+        self.nest = nest
+        self.leaves = leaves
+        self.paths = paths
+        self.places = {path: k for k, path in enumerate(paths)}
+        for k, path in enumerate(paths):
+            if len(path) == 1:
+                self.places.setdefault(path[0], k)
+        self.count = len(leaves)
+        for k in range(self.count):
+            self.arrays[k].size = cnp.PyArray_SIZE(<cnp.ndarray>leaves[k])
+            self.arrays[k].dtype = _kernel_dtype(<cnp.ndarray>leaves[k])
+            self.arrays[k].param = cnp.PyArray_DATA(<cnp.ndarray>leaves[k])
+        self.rule_name = options.rule
+        self.optimizer = options.optimizer
+        self._adopt(options, self._make_states(options, options, {}))
+
+    def __dealloc__(self):
+        free(self.arrays)
+        free(self.known_grad)
+        free(self.held)
+        free(self.written_start)
+        free(self.written_end)
+
+    # -- options
+
+    cdef Holder made(self):
+        if self.states is None:
+            raise TypeError("the optimizer has not been made: __init__ did not run or raised an exception")
+        return self
+
+    cdef int acquire(self) except -1:
+        self.made()
+        self.lock_now()
+        return 0
+
+    @property
+    def _options(self):
+        """The options as they are now."""
+        self.acquire()
+        cdef Options options = Options.of(self.rule_name, &self.optimizer)
+        self.release()
+        return options
+
+    @cython.final
+    cdef int assign(self, Option option, object value) except -1:
+        cdef instep_optimizer changed
+        if option.is_structural:
+            self._set_options({option.name: value})
+            return 0
+        self.acquire()
+        try:
+            changed = self.optimizer
+            _put(&changed, option.place, option.name, value)
+            _check_options(&changed, self.narrowest)
+            self.optimizer.option[option.place] = changed.option[option.place]
+            self.changes += 1
+        finally:
+            self.release()
+        return 0
+
+    def _set_options(self, dict changes):
+        """Change options between steps, and with them the state that they need."""
+        cdef Options before, options
+        cdef dict states
+        cdef unsigned long long since
+        self.acquire()
+        try:
+            while True:
+                since, before, states = self.changes, self._options, self.states
+                options = before.replace(changes, self.dtypes)
+                if not self._keeps_states(options, before):
+                    if self._adopt(options, self._make_states(options, before, states), since=since):
+                        return
+                elif self.changes == since:
+                    self.use(options)
+                    return
+                # A signal handler has assigned or loaded meanwhile: what was made is of before that.
+        finally:
+            self.release()
+
+    cdef void use(self, Options options) noexcept:
+        self.planned = False
+        self.changes += 1
+        memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
+
+    # -- states
+
+    @property
+    def _states(self):
+        """The state arrays by name, flat, as they are now."""
+        self.acquire()
+        states = self.states
+        self.release()
+        return states
+
+    def _keeps_states(self, Options options, Options before):
+        """Whether the state arrays of the options before are right for these options as they are."""
+        starts, old_starts = options.states, before.states
+        return tuple(starts) == tuple(old_starts) and (self.optimizer.step_count != 0 or starts == old_starts)
+
+    def _make_states(self, Options options, Options before, dict old):
+        """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
+        old_starts = before.states
+        return {
+            name: old[name]
+            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name])
+            else [np.full_like(param, start, subok=False) for param in self.leaves]
+            for name, start in options.states.items()
+        }
+
+    def _snapshot(self):
+        """Options, copies of the state arrays by name, step count and the count of each array: between two steps."""
+        self.acquire()
+        try:
+            return (
+                self._options,
+                {name: [array.copy("K") for array in arrays] for name, arrays in self.states.items()},
+                self.optimizer.step_count,
+                [self.arrays[k].step_count for k in range(self.count)],
+            )
+        finally:
+            self.release()
+
+    def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None):
+        """Step with these options, state arrays and counts from now on, if all of them are right.
+
+        Without counts, they go on as they are.  Nothing is done if `since` is given and no longer the number of changes,
+        which is False.
+        """
+        cdef Py_ssize_t k, s
+        cdef int64_t total = 0
+        cdef list names
+        cdef list every = []
+        cdef list anchors
+        options = options.replace({}, self.dtypes)
+        names = list(options.states)
+        if counts is not None:
+            if len(counts) != self.count:
+                raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
+            for count in [step_count, *counts]:
+                if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
+                    raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT}, not {count!r}")
+            if max(counts) > step_count:
+                raise ValueError(f"an array cannot have taken {max(counts)} of {step_count} steps")
+            total = step_count
+        if list(states) != names:
+            raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        for name in names:
+            if len(states[name]) != self.count:
+                raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
+        for k in range(self.count):
+            every.append((self.leaves[k], _spell("params", self.paths[k])))
+            for name in names:
+                what = _spell(f"state[{name!r}]", self.paths[k])
+                array = _array(what, states[name][k])
+                _check_state(what, array, self.leaves[k])
+                every.append((array, what))
+        written = sorted([(_start(array), _end(array), what) for array, what in every if array.size])
+        for k in range(1, len(written)):
+            if written[k][0] < written[k - 1][1]:
+                raise ValueError(f"{written[k][2]} overlaps {written[k - 1][2]} in memory")
+
+        anchors = _anchors([array for array, _ in every])
+        cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        if start is NULL or end is NULL:
+            free(start)
+            free(end)
+            raise MemoryError
+        for k in range(len(written)):
+            start[k] = written[k][0]
+            end[k] = written[k][1]
+
+        if self.bound is not None:
+            for k in range(self.count):
+                if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
+                    free(start)
+                    free(end)
+                    raise ValueError(
+                        f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                    )
+
+        self.lock_now()
+        if since is not None and self.changes != since:
+            self.release()
+            free(start)
+            free(end)
+            return False
+        self.use(options)
+        if counts is not None:
+            self.optimizer.step_count = total
+        self.states = states
+        self.anchors = anchors
+        for k in range(self.count):
+            self.known_grad[k] = 0
+            if counts is not None:
+                self.arrays[k].step_count = counts[k]
+            for s in range(INSTEP_MAX_STATES):
+                self.arrays[k].state[s] = (
+                    cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k])) if s < len(names) else NULL
+                )
+        start, self.written_start = self.written_start, start
+        end, self.written_end = self.written_end, end
+        self.written_count = len(written)
+        self.release()
+        free(start)
+        free(end)
+        return True
+
+    @property
+    def step_count(self):
+        """How many steps have been taken: a 64-bit integer.
+
+        `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
+        arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
+        """
+        return self.optimizer.step_count
+
+    @property
+    def params(self):
+        """The parameter arrays, in their nesting."""
+        self._states  # an optimizer that was not made has none
+        return self.nest.build(self.leaves)
+
+    @property
+    def _leaves(self):
+        """The parameter arrays, flat."""
+        return self.made().leaves
+
+    @property
+    def _paths(self):
+        """Where each array is in the nesting of the params: tuples of indices and keys."""
+        return self.paths
+
+    @property
+    def state(self):
+        """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
+        return {name: self.nest.build(arrays) for name, arrays in self._states.items()}

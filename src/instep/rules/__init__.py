@@ -1,0 +1,1 @@
+"""A module a rule: its class, and its function with the NumPy twin."""
