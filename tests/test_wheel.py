@@ -124,7 +124,7 @@ def test_tells_no_path_of_the_build(extension):
 
 def test_has_what_other_compiled_code_needs_and_no_sources():
     shipped = {file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*") if "__pycache__" not in file.parts}
-    assert {"__init__.pxd", "py.typed", "include/instep.h", "include/instep_capi.h"} <= shipped
+    assert {"__init__.pxd", "functions.pxi", "py.typed", "include/instep.h", "include/instep_capi.h"} <= shipped
     assert not [name for name in shipped if name.endswith((".pyx", ".c", ".o", ".a"))]
 
 

@@ -57,28 +57,4 @@ cdef extern from "instep.h" nogil:
         int64_t step_count
         uint64_t first_line
 
-cdef:
-    const char *instep_message(int status) noexcept nogil
-    int instep_abi_version() noexcept nogil
-
-    const char *instep_rule_name(size_t rule) noexcept nogil
-    const char *instep_option_name(const instep_optimizer *optimizer, size_t option) noexcept nogil
-    int instep_option_is_flag(const instep_optimizer *optimizer, size_t option) noexcept nogil
-    int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version) noexcept nogil
-    int instep_set(instep_optimizer *optimizer, const char *option, double value) noexcept nogil
-    int instep_get(const instep_optimizer *optimizer, const char *option, double *value) noexcept nogil
-    int instep_check(const instep_optimizer *optimizer, int dtype, const char **option) noexcept nogil
-    size_t instep_state_count(const instep_optimizer *optimizer) noexcept nogil
-    const char *instep_state_name(const instep_optimizer *optimizer, size_t state) noexcept nogil
-    double instep_state_start(const instep_optimizer *optimizer, size_t state) noexcept nogil
-
-    int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count) noexcept nogil
-    int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index) noexcept nogil
-
-    const char *instep_isa_name(size_t isa) noexcept nogil
-    int instep_isa_available(size_t isa) noexcept nogil
-    const char *instep_active_isa() noexcept nogil
-    int instep_set_isa(const char *name) noexcept nogil
-
-    int instep_set_threads(int threads) noexcept nogil
-    int instep_get_threads() noexcept nogil
+include "functions.pxi"
