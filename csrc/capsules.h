@@ -1,12 +1,13 @@
 /* The functions of instep.h for other compiled modules: `instep.C_API`, which instep_capi.h describes, and
  * `instep.__pyx_capi__`, where Cython looks up what a module has by `cimport instep`.  cmake/functions.cmake makes
- * functions.def. */
+ * functions.def.  At the end, what only instep._bench may call. */
 #ifndef INSTEP_CAPSULES_H
 #define INSTEP_CAPSULES_H
 
 #include <Python.h>
 
 #include "instep_capi.h"
+#include "internals.h"
 
 static PyObject *instep_capsule(void)
 {
@@ -41,6 +42,17 @@ static PyObject *instep_cython_functions(void)
         Py_XDECREF(capsule);
     }
     return capsules;
+}
+
+static PyObject *instep_internals_capsule(void)
+{
+    static const struct instep_internals internals = {
+        .form = instep_form,
+        .pool_enter = instep_pool_enter,
+        .pool_run = instep_pool_run,
+        .pool_leave = instep_pool_leave,
+    };
+    return PyCapsule_New((void *)&internals, INSTEP_INTERNALS, NULL);
 }
 
 #endif

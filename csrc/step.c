@@ -1,9 +1,12 @@
 /* The step: check everything, count, then walk the arrays' cache lines. */
 #include "dispatch.h"
 #include "float_mode.h"
+#include "internals.h"
 #include "options.h"
 #include "pool.h"
 #include "step.h"
+
+#include <string.h>
 
 enum {
     LINE = 64, /* bytes: the unit in which a step is cut between threads */
@@ -40,6 +43,20 @@ static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int6
     size_t k = 0;
 #define COEFFICIENT(name) plan->in_float[k++] = (float)plan->in_double.name;
 #include "rules.def"
+}
+
+void instep_form(const instep_optimizer *optimizer, int dtype, int64_t t, struct instep_formed *formed)
+{
+    struct plan plan = {0};
+    _Static_assert(sizeof plan.in_double <= sizeof formed->coefficients, "internals.h has too little room");
+
+    make_plan(&plan, optimizer, t);
+    formed->kernel = instep_active_kernels(dtype)[instep_loop_of(optimizer)];
+    formed->preparation = plan.how;
+    if (dtype == INSTEP_FLOAT32)
+        memcpy(formed->coefficients, plan.in_float, sizeof plan.in_float);
+    else
+        memcpy(formed->coefficients, &plan.in_double, sizeof plan.in_double);
 }
 
 static size_t bytes(const instep_array *array)

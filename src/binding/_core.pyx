@@ -79,6 +79,8 @@ include "settings.pxi"
 cdef extern from "capsules.h":
     object instep_capsule()
     object instep_cython_functions()
+    object instep_internals_capsule()
 
 C_API = instep_capsule()
 __pyx_capi__ = instep_cython_functions()
+_INTERNALS = instep_internals_capsule()
