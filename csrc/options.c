@@ -99,16 +99,19 @@ static int status_of_value(enum instep_range range, double value)
     }
 }
 
-static int status_in_float(enum instep_range range, double value)
+static int status_in_type(enum instep_range range, double value, int dtype)
 {
-    float rounded = (float)value;
-    if (value > FLT_MAX)
+    double largest = dtype == INSTEP_FLOAT32 ? FLT_MAX : DBL_MAX;
+    double smallest = dtype == INSTEP_FLOAT32 ? FLT_MIN : DBL_MIN; /* that a step does not flush */
+
+    if (value > largest)
         return INSTEP_OVERFLOWS;
     if (range == INSTEP_ANY_SIZE || range == INSTEP_FLAG)
         return INSTEP_OK;
-    if (value != 0 && rounded == 0)
+    if (value != 0 && value < smallest)
         return INSTEP_VANISHES;
-    return value != 1 && rounded == 1 && range != INSTEP_POSITIVE ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
+    int rounds_to_one = dtype == INSTEP_FLOAT32 && value != 1 && (float)value == 1;
+    return rounds_to_one && range != INSTEP_POSITIVE ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
 }
 
 static int check(const instep_optimizer *optimizer, int dtype, const char **option)
@@ -116,8 +119,8 @@ static int check(const instep_optimizer *optimizer, int dtype, const char **opti
     const double *value = optimizer->option;
     for (const struct option *o = options[optimizer->rule]; o->name; o++, value++) {
         int status = status_of_value(o->range, *value);
-        if (status == INSTEP_OK && dtype == INSTEP_FLOAT32)
-            status = status_in_float(o->range, *value);
+        if (status == INSTEP_OK)
+            status = status_in_type(o->range, *value, dtype);
         if (status != INSTEP_OK)
             return *option = o->name, status;
     }
@@ -146,7 +149,7 @@ int instep_check(const instep_optimizer *optimizer, int dtype, const char **opti
         return status;
     if (dtype != INSTEP_FLOAT32 && dtype != INSTEP_FLOAT64)
         return INSTEP_BAD_DTYPE;
-    float_mode callers = float_mode_enter();
+    float_mode callers = float_mode_enter(IEEE);
     status = check(optimizer, dtype, &at_fault);
     float_mode_leave(callers);
     if (option)
@@ -179,7 +182,9 @@ int instep_set(instep_optimizer *optimizer, const char *option, double value)
     size_t k = find(optimizer, option);
     if (k == INSTEP_MAX_OPTIONS)
         return INSTEP_UNKNOWN_OPTION;
+    float_mode callers = float_mode_enter(IEEE);
     status = status_of_value(options[optimizer->rule][k].range, value);
+    float_mode_leave(callers);
     if (status == INSTEP_OK)
         optimizer->option[k] = value;
     return status;
@@ -328,7 +333,7 @@ const char *instep_message(int status)
     case INSTEP_OVERFLOWS:
         return "is infinite in the arrays' type";
     case INSTEP_VANISHES:
-        return "rounds to 0 in the arrays' type";
+        return "counts as 0 in the arrays' type, in which it is less than the smallest normal number";
     case INSTEP_ROUNDS_TO_ONE:
         return "rounds to 1 in the arrays' type, where nothing would ever change";
     case INSTEP_NESTEROV_WITHOUT_MOMENTUM:

@@ -43,7 +43,10 @@ cdef extern from "step.h":
 cdef extern from "float_mode.h":
     ctypedef struct float_mode:
         pass
-    float_mode float_mode_enter()
+    enum float_arithmetic:
+        IEEE
+        STEP
+    float_mode float_mode_enter(float_arithmetic arithmetic)
     void float_mode_leave(float_mode callers)
 
 cdef extern from "fork_lock.h":
