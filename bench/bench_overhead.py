@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 import instep
-from instep._bench import Walk
 from instep.benchmark.peers import OURS
+from instep.benchmark.suite import walk
 
 
 @pytest.mark.parametrize("count", [1, 6, 100, 1000])
@@ -17,7 +17,7 @@ def bench_small_arrays(benchmark, arrays, count, way):
     benchmark.group = f"{count:>4} arrays of 10"
     small = arrays([(10,)] * count)
     if way == "the loop alone":  # with a call from Python around it; `instep bench` repeats it in C
-        benchmark(partial(Walk(*small).seconds, "bare", 1, 1))
+        benchmark(partial(walk(*small).seconds, "bare", 1, 1))
     else:
         with instep.num_threads(1):
             benchmark(OURS[way == "bound step()"].start(*small, 1).step)

@@ -1,5 +1,8 @@
 #include "formed.h"
 
+#include "dispatch.h"
+#include "internals.h"
+
 #include <string.h>
 
 void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64_t t)
@@ -18,4 +21,18 @@ void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64
     }
     for (size_t k = 0; k < sizeof formed->in_float / sizeof(float); k++)
         formed->in_float[k] = (float)((const double *)&formed->in_double)[k];
+}
+
+void instep_bare_loop(const instep_optimizer *optimizer, int dtype, int64_t t, struct instep_bare_loop *loop)
+{
+    struct formed formed;
+    _Static_assert(sizeof formed.in_double <= sizeof loop->coefficients, "internals.h has too little room");
+
+    instep_form(&formed, optimizer, t);
+    loop->kernel = instep_active_kernels(dtype)[instep_loop_of(optimizer)];
+    loop->preparation = formed.how;
+    if (dtype == INSTEP_FLOAT32)
+        memcpy(loop->coefficients, formed.in_float, sizeof formed.in_float);
+    else
+        memcpy(loop->coefficients, &formed.in_double, sizeof formed.in_double);
 }

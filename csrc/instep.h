@@ -207,6 +207,9 @@ typedef struct instep_array {
     uint64_t first_line;
 } instep_array;
 
+/* Each declaration is one line: the tables for Python are made of them.  Within an ABI version a function keeps its
+ * place there, so new ones come last. */
+
 /** What a status means, in words; those from INSTEP_NOT_FINITE on follow the name of an option.  Never NULL. */
 INSTEP_API const char *instep_message(int status);
 /** INSTEP_ABI_VERSION of the library that runs. */

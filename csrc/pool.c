@@ -35,7 +35,6 @@
 #endif
 
 enum {
-    MAX_THREADS = 256,
     /* A worker looks for the next job this long before it sleeps.  To be woken costs a step up to 20 microseconds. */
     AWAKE_NANOSECONDS = 50000,
     PIECES_PER_SHARE = 32,
@@ -53,7 +52,7 @@ static struct {
     void *work;
     size_t piece;
     atomic_uint shares;
-    struct share share[MAX_THREADS];
+    struct share share[INSTEP_MAX_THREADS];
 } job;
 
 /* How many workers are in the job; CLOSED when none may join it any more.  The job is written only while it is closed
@@ -68,11 +67,9 @@ static atomic_uint sleepers;
 static atomic_bool quit;
 
 /* Written by who holds `busy`, or by the fork handlers when nobody can. */
-static pthread_t workers[MAX_THREADS];
+static pthread_t workers[INSTEP_MAX_THREADS];
 static unsigned worker_count;
-static atomic_int slept_on[MAX_THREADS]; /* the core of a worker when it fell asleep last */
-
-static atomic_int wanted; /* threads, the caller's included; 0 until asked */
+static atomic_int slept_on[INSTEP_MAX_THREADS]; /* the core of a worker when it fell asleep last */
 
 static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool forking;
@@ -273,25 +270,9 @@ void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
     atomic_store(&busy, false);
 }
 
-int instep_set_threads(int threads)
+int instep_pool_default(void)
 {
-    if (threads < 0 || threads > MAX_THREADS)
-        return INSTEP_BAD_THREADS;
-    atomic_store_explicit(&wanted, threads, memory_order_relaxed);
-    return INSTEP_OK;
-}
-
-int instep_get_threads(void)
-{
-    int threads = atomic_load_explicit(&wanted, memory_order_relaxed);
-    if (threads == 0) {
-        threads = instep_cpu_count();
-        threads = threads < MAX_THREADS ? threads : MAX_THREADS;
-        int unset = 0;
-        if (!atomic_compare_exchange_strong(&wanted, &unset, threads))
-            threads = unset;
-    }
-    return threads;
+    return instep_cpu_count();
 }
 
 /* ---- fork ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+enum { INSTEP_MAX_THREADS = 256 };
+
 typedef void instep_task(void *work, size_t begin, size_t end);
 
 /* A parallel version of
@@ -14,6 +16,9 @@ typedef void instep_task(void *work, size_t begin, size_t end);
  * At most one thread for each `grain` is woken.  When the pool is busy with another caller's task, or no thread can
  * be had, the caller does it all: this cannot fail. */
 void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain);
+
+/* How many threads a task may use where nobody has said it: at least 1. */
+int instep_pool_default(void);
 
 /* Brackets around whatever a fork must not cut in two. */
 void instep_pool_enter(void);

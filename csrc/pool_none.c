@@ -2,14 +2,6 @@
  * threads that it may use, whatever was set. */
 #include "pool.h"
 
-#include "instep.h"
-
-#include <stdatomic.h>
-
-enum { MAX_THREADS = 256 };
-
-static atomic_int wanted; /* 0 until asked */
-
 void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
 {
     (void)grain;
@@ -29,16 +21,7 @@ unsigned instep_pool_generation(void)
     return 0;
 }
 
-int instep_set_threads(int threads)
+int instep_pool_default(void)
 {
-    if (threads < 0 || threads > MAX_THREADS)
-        return INSTEP_BAD_THREADS;
-    atomic_store_explicit(&wanted, threads, memory_order_relaxed);
-    return INSTEP_OK;
-}
-
-int instep_get_threads(void)
-{
-    int threads = atomic_load_explicit(&wanted, memory_order_relaxed);
-    return threads == 0 ? 1 : threads;
+    return 1;
 }

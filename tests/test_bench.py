@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import rich.console
 
-from instep import reference
+import instep
+from instep import _core, reference
 from instep.__main__ import main
 from instep._bench import Walk
+from instep._core import Options
 from instep.benchmark import claims, measure, peers, picture, report, suite
+from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
 
 ROOT = Path(__file__).parents[1]
 NUMPY_PEERS = [peer for peer in peers.PEERS if not peer.needs]
@@ -118,29 +121,65 @@ def test_every_contender_has_a_turn_in_every_round():
     assert timed[-9:] == list("abcbcacab")
 
 
+def make_walk(rule, options, sizes, dtype, isa=None):
+    """A walk, and its arrays by name, one dict for each size."""
+    checked = Options(rule).replace(options, (np.dtype(dtype),))
+    random = np.random.default_rng(1)
+    arrays = [hard_arrays(random, rule, options, (size,), dtype) for size in sizes]
+    params, grads, *states = ([one[name] for one in arrays] for name in ("param", "grad", *checked.states))
+    return Walk(checked, params, grads, dict(zip(checked.states, states, strict=True)), isa), arrays
+
+
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_loop_alone_is_the_kernel(dtype, threads):
-    generator = np.random.default_rng(1)
-    grads = [generator.normal(size=size).astype(dtype) for size in (1, 5000, 0, 3072, 17)]
-    params, expected, square_avgs, averages = ([np.zeros_like(grad) for grad in grads] for _ in range(4))
-    assert Walk(params, grads, square_avgs).seconds("bare", threads, 2) > 0
-    for param, grad, average in zip(expected, grads, averages, strict=True):
-        for _ in range(2):
-            reference.rmsprop(param, grad, average, lr=peers.LR, rho=peers.RHO, eps=peers.EPS)
-    for found, twin in zip((*params, *square_avgs), (*expected, *averages), strict=True):
-        assert found.tobytes() == twin.tobytes()
+def test_the_loop_alone_is_the_kernel(rule, dtype, threads):
+    for options in one_of_each_loop(rule):
+        walk, arrays = make_walk(rule, options, (1, 5000, 0, 3072, 17), dtype)
+        after = [expected(rule, options, expected(rule, options, one)) for one in arrays]
+        assert walk.seconds("bare", threads, 2) > 0
+        for found, twin in zip(arrays, after, strict=True):
+            assert_same_bits(found, twin, options)
 
 
-def test_the_walls_walk_every_element():
-    shape = (5001,)
-    param, grad, square_avg = np.zeros(shape, np.float32), np.ones(shape, np.float32), np.full(shape, 4, np.float32)
-    walk = Walk([param], [grad], [square_avg])
-    walk.seconds("divider", 2, 1)
-    assert (param == 0.5).all()
-    walk.seconds("roof", 2, 3)
-    assert (square_avg == 7).all()
-    assert (param == param[0]).all()
-    assert param[0] == pytest.approx(0.497)
+def test_the_walls_walk_every_element(rule, isa):
+    for options in one_of_each_loop(rule):
+        walk, (arrays,) = make_walk(rule, options, (5001,), "float32", isa)
+        param, grad, *states = arrays.values()
+        for value, array in enumerate([grad, *states], 1):
+            array[...] = value**2
+        for roots, loop in enumerate(("divider", "divider of two roots"), 1):
+            if len(states) < roots:
+                with pytest.raises(ValueError, match="needs more states"):
+                    walk.seconds(loop, 2, 1)
+                continue
+            walk.seconds(loop, 2, 1)
+            assert (param == np.float32(0.5 if roots == 1 else 1.5)).all()
+        param[...] = 1
+        walk.seconds("roof", 2, 3)
+        assert (param == param[0]).all()
+        assert param[0] == pytest.approx(0.997)
+        for value, state in enumerate(states, 2):
+            assert (state == value**2 + 3).all()
+
+
+def test_a_walk_leaves_the_settings_alone():
+    _core.set_isa(None)
+    highest = _core.active_isa()
+    instep.set_num_threads(2)
+    walk, _ = make_walk("rmsprop", {}, (10,), "float32", "baseline")
+    for loop in ("bare", "roof", "divider"):
+        walk.seconds(loop, 3, 1)
+    assert _core.active_isa() == highest
+    assert instep.get_num_threads() == 2
+    with pytest.raises(ValueError, match="'sse9' is not one that runs here"):
+        make_walk("rmsprop", {}, (10,), "float32", "sse9")
+    with pytest.raises(ValueError, match="from 1 to 256"):
+        walk.seconds("roof", 257, 1)
+
+
+def test_a_walk_has_the_states_of_its_options():
+    arrays = [np.ones(3, np.float32)]
+    with pytest.raises(ValueError, match=r"states must be \['square_avg'\], not \['grad_avg'\]"):
+        Walk(Options("rmsprop"), arrays, arrays, {"grad_avg": arrays})
 
 
 # ---- tables, picture, command -----------------------------------------------------------------------------------

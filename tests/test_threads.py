@@ -308,7 +308,7 @@ def test_idle_workers_sleep():
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     """The pool alone, with tasks in Python: called as pool(task, total, grain)."""
-    library = shared_library(tmp_path_factory.mktemp("pool"), "pool.c", "cpu.c")
+    library = shared_library(tmp_path_factory.mktemp("pool"), "pool.c", "threads.c", "cpu.c")
     task_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
     kept = []
 
@@ -425,7 +425,7 @@ def test_stress(tmp_path, soak):
         objects.append(tmp_path / f"{dtype}.o")
         which = ["-DINSTEP_ISA=baseline", f"-DINSTEP_TYPE={type_}", f"-DINSTEP_DTYPE={dtype}"]
         subprocess.run(["cc", *flags, *which, "-c", CSRC / "kernels.c", "-o", objects[-1]], check=True, timeout=60)
-    sources = [CSRC / f"{name}.c" for name in ("cpu", "dispatch", "fork_lock", "options", "pool", "step")]
+    sources = [CSRC / f"{name}.c" for name in ("cpu", "dispatch", "fork_lock", "options", "pool", "step", "threads")]
     stress = Path(__file__).parent / "c/stress_pool.c"
     subprocess.run(["cc", *flags, stress, *sources, *objects, "-lm", "-o", program], check=True, timeout=60)
     steps, forks = (1000, 1000) if soak else (30, 20)

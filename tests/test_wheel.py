@@ -81,7 +81,8 @@ def test_hardened(extension):
     assert not re.search(r"LOAD .* RWE ", segments)
     taken = symbols(extension)[1]
     assert "__stack_chk_fail" in taken
-    assert any(name.endswith("_chk") for name in taken)
+    if extension.name.startswith("_core."):  # the other calls nothing of which there is a checked version
+        assert any(name.endswith("_chk") for name in taken)
 
 
 @pytest.mark.compiler
@@ -114,8 +115,10 @@ def test_takes_nothing_that_an_older_system_lacks(extension):
 
 @pytest.mark.compiler
 def test_profilers_see_the_kernels_by_name(extension):
+    """In one copy, which the benchmark measures too."""
     kernels = re.findall(r" (instep_rmsprop_f(?:32|64)_\w+)$", readelf("--symbols", extension), re.MULTILINE)
-    assert {name.split("_", 3)[3] for name in kernels} == set(instep._core.isas())
+    isas = set(instep._core.isas()) if extension.name.startswith("_core.") else set()
+    assert {name.split("_", 3)[3] for name in kernels} == isas
 
 
 def test_tells_no_path_of_the_build(extension):
@@ -124,7 +127,7 @@ def test_tells_no_path_of_the_build(extension):
 
 def test_has_what_other_compiled_code_needs_and_no_sources():
     shipped = {file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*") if "__pycache__" not in file.parts}
-    assert {"__init__.pxd", "py.typed", "include/instep.h", "include/instep_capi.h"} <= shipped
+    assert {"__init__.pxd", "functions.pxi", "py.typed", "include/instep.h", "include/instep_capi.h"} <= shipped
     assert not [name for name in shipped if name.endswith((".pyx", ".c", ".o", ".a"))]
 
 

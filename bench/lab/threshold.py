@@ -22,9 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from instep import set_num_threads
-from instep._bench import Walk
 from instep.benchmark.peers import start_bound
-from instep.benchmark.suite import make_arrays
+from instep.benchmark.suite import make_arrays, walk
 
 SIZES = [1 << k for k in range(12, 23)]
 
@@ -32,7 +31,7 @@ SIZES = [1 << k for k in range(12, 23)]
 def measure(size: int, threads: int, pause: float, rounds: int) -> dict[tuple[str, int], float]:
     """Median microseconds of a step, and of the loop alone, for one thread and for several."""
     arrays = make_arrays([(size,)])
-    step, walk = start_bound(*arrays, threads).step, Walk(*arrays)
+    step, loop = start_bound(*arrays, threads).step, walk(*arrays)
     samples: dict[tuple[str, int], list[float]] = {
         (what, count): [] for what in ("step", "loop") for count in (1, threads)
     }
@@ -47,7 +46,7 @@ def measure(size: int, threads: int, pause: float, rounds: int) -> dict[tuple[st
                 if what == "step":
                     step()
                 else:
-                    walk.seconds("bare", count, 1)
+                    loop.seconds("bare", count, 1)
                 if k == warm:
                     seconds.append(time.perf_counter() - begin)
     return {key: statistics.median(seconds) * 1e6 for key, seconds in samples.items()}

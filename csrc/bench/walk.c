@@ -1,57 +1,53 @@
 #include "walk.h"
 
-#include "dispatch.h"
-#include "formed.h"
-#include "pool.h"
-
 #include <string.h>
 
 enum { BLOCK = 1024 }; /* elements: the unit in which the arrays, laid end to end, are cut between threads */
 
-#define ISA(name)                                                                                                      \
-    extern instep_kernel *const instep_walls_f32_##name[INSTEP_WALLS];                                                 \
-    extern instep_kernel *const instep_walls_f64_##name[INSTEP_WALLS];
+#define ISA(name) extern const struct instep_walls instep_walls_f32_##name, instep_walls_f64_##name;
 #include "isas.def"
 #undef ISA
 
 static const struct {
     const char *isa;
-    instep_kernel *const *walls[2]; /* by instep_dtype */
+    const struct instep_walls *walls[2]; /* by instep_dtype */
 } table[] = {
-#define ISA(name) {#name, {instep_walls_f32_##name, instep_walls_f64_##name}},
+#define ISA(name) {#name, {&instep_walls_f32_##name, &instep_walls_f64_##name}},
 #include "isas.def"
 #undef ISA
 };
 
-struct walk {
+struct work {
     instep_kernel *kernel;
-    const instep_array *arrays;
-    size_t count, width;
-    enum preparation how;
-    const void *coefficients;
+    const struct instep_walk *walk;
 };
 
-static instep_kernel *kernel_of(enum instep_bench_loop loop, uint32_t dtype)
+static instep_kernel *kernel_of(const struct instep_walk *walk, enum instep_bench_loop loop)
 {
     if (loop == INSTEP_BARE)
-        return instep_active_kernels((int)dtype)[LOOP_rmsprop];
+        return walk->bare.kernel;
     size_t k = 0;
-    while (strcmp(table[k].isa, instep_active_isa()) != 0)
+    while (strcmp(table[k].isa, walk->isa) != 0)
         k++;
-    return table[k].walls[dtype][loop];
+    const struct instep_walls *walls = table[k].walls[walk->arrays[0].dtype];
+    return loop == INSTEP_ROOF ? walls->roof[walk->states] : walls->divider[loop - INSTEP_DIVIDER];
 }
 
-static void walk_all(const struct walk *walk)
+static void walk_all(const struct work *work)
 {
+    const struct instep_walk *walk = work->walk;
     for (size_t k = 0; k < walk->count; k++) {
         const instep_array *array = &walk->arrays[k];
-        walk->kernel(array->size, array->param, array->grad, array->state, walk->how, walk->coefficients);
+        work->kernel(array->size, array->param, array->grad, array->state, walk->bare.preparation,
+                     walk->bare.coefficients);
     }
 }
 
 static void walk_blocks(void *context, size_t begin, size_t end)
 {
-    const struct walk *walk = context;
+    const struct work *work = context;
+    const struct instep_walk *walk = work->walk;
+    size_t width = walk->arrays[0].dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
     begin *= BLOCK;
     end *= BLOCK;
     for (size_t k = 0, start = 0; k < walk->count && start < end; start += walk->arrays[k++].size) {
@@ -60,41 +56,30 @@ static void walk_blocks(void *context, size_t begin, size_t end)
         size_t to = end - start < array->size ? end - start : array->size;
         if (from >= to)
             continue;
-        size_t offset = from * walk->width;
-        void *state[] = {(char *)array->state[0] + offset};
-        walk->kernel(to - from, (char *)array->param + offset, (const char *)array->grad + offset, state, walk->how,
-                     walk->coefficients);
+        size_t offset = from * width;
+        void *state[INSTEP_MAX_STATES] = {NULL};
+        for (size_t s = 0; s < walk->states; s++)
+            state[s] = (char *)array->state[s] + offset;
+        work->kernel(to - from, (char *)array->param + offset, (const char *)array->grad + offset, state,
+                     walk->bare.preparation, walk->bare.coefficients);
     }
 }
 
-void instep_bench_walk(enum instep_bench_loop loop, const instep_array *arrays, size_t count, int threads,
-                       size_t repeats)
+void instep_bench_walk(const struct instep_walk *walk, enum instep_bench_loop loop, int on_several, size_t repeats)
 {
-    instep_optimizer optimizer;
-    struct formed formed;
-    struct walk walk = {.arrays = arrays, .count = count};
     size_t total = 0;
-
-    if (count == 0)
+    if (walk->count == 0)
         return;
-    instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION);
-    instep_set(&optimizer, "lr", 0.01);
-    instep_set(&optimizer, "rho", 0.99);
-    instep_form(&formed, &optimizer, 1);
-    walk.how = formed.how;
-    walk.kernel = kernel_of(loop, arrays[0].dtype);
-    walk.width = arrays[0].dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
-    walk.coefficients = arrays[0].dtype == INSTEP_FLOAT32 ? (const void *)formed.in_float : &formed.in_double;
-    for (size_t a = 0; a < count; a++)
-        total += arrays[a].size;
+    for (size_t k = 0; k < walk->count; k++)
+        total += walk->arrays[k].size;
+    struct work work = {kernel_of(walk, loop), walk};
 
-    instep_pool_enter();
-    instep_set_threads(threads);
+    walk->library->pool_enter();
     for (size_t r = 0; r < repeats; r++) {
-        if (threads == 1)
-            walk_all(&walk);
+        if (on_several)
+            walk->library->pool_run(walk_blocks, &work, total / BLOCK + 1, 1);
         else
-            instep_pool_run(walk_blocks, &walk, total / BLOCK + 1, 1);
+            walk_all(&work);
     }
-    instep_pool_leave();
+    walk->library->pool_leave();
 }

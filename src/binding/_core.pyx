@@ -8,6 +8,18 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8
+from instep cimport (
+    INSTEP_ABI_VERSION,
+    INSTEP_ANY_NUMBER,
+    INSTEP_FLAG,
+    INSTEP_FLOAT32,
+    INSTEP_FLOAT64,
+    INSTEP_MAX_OPTIONS,
+    INSTEP_MAX_STATES,
+    INSTEP_OK,
+    instep_array,
+    instep_optimizer,
+)
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strcmp
@@ -20,50 +32,7 @@ import numpy as np
 
 cnp.import_array()
 
-cdef extern from "instep.h":
-    enum:
-        INSTEP_ABI_VERSION
-        INSTEP_OK
-        INSTEP_FLOAT32
-        INSTEP_FLOAT64
-        INSTEP_MAX_OPTIONS
-        INSTEP_MAX_STATES
-        INSTEP_UNKNOWN_ISA
-        INSTEP_UNAVAILABLE_ISA
-        INSTEP_ANY_NUMBER
-        INSTEP_FLAG
-
-    ctypedef struct instep_optimizer:
-        int64_t step_count
-        double option[INSTEP_MAX_OPTIONS]
-
-    ctypedef struct instep_array:
-        size_t size
-        uint32_t dtype
-        void *param
-        const void *grad
-        void *state[INSTEP_MAX_STATES]
-        int64_t step_count
-
-    const char *instep_message(int status)
-    const char *instep_rule_name(size_t rule)
-    const char *instep_option_name(const instep_optimizer *optimizer, size_t option)
-    int instep_option_range(const instep_optimizer *optimizer, size_t option)
-    int instep_option_is_structural(const instep_optimizer *optimizer, size_t option)
-    int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version)
-    int instep_check(const instep_optimizer *optimizer, int dtype, const char **option)
-    size_t instep_state_count(const instep_optimizer *optimizer)
-    const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
-    int instep_state_range(const instep_optimizer *optimizer, size_t state)
-    double instep_state_start(const instep_optimizer *optimizer, size_t state)
-    int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count) nogil
-    int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index) nogil
-    const char *instep_isa_name(size_t isa)
-    int instep_isa_available(size_t isa)
-    const char *instep_active_isa()
-    int instep_set_isa(const char *name)
-    int instep_set_threads(int threads)
-    int instep_get_threads()
+include "extern_functions.pxi"
 
 cdef extern from "step.h":
     int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
@@ -115,6 +84,8 @@ include "settings.pxi"
 cdef extern from "capsules.h":
     object instep_capsule()
     object instep_cython_functions()
+    object instep_internals_capsule()
 
 C_API = instep_capsule()
 __pyx_capi__ = instep_cython_functions()
+_INTERNALS = instep_internals_capsule()

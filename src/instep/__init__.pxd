@@ -28,6 +28,8 @@ cdef extern from "instep.h" nogil:
         INSTEP_NOT_POSITIVE
         INSTEP_NOT_BELOW_ONE
         INSTEP_NOT_A_FLAG
+        INSTEP_NOT_A_FRACTION
+        INSTEP_NOT_ABOVE_ONE
         INSTEP_OVERFLOWS
         INSTEP_VANISHES
         INSTEP_ROUNDS_TO_ONE
@@ -36,10 +38,23 @@ cdef extern from "instep.h" nogil:
         INSTEP_BIAS_CORRECTION_OF_NONZERO_START
         INSTEP_CENTERED_WITHOUT_MEMORY
         INSTEP_DECAY_PAST_ZERO
+        INSTEP_DAMPENING_WITHOUT_MOMENTUM
+        INSTEP_DAMPENING_OF_NESTEROV
+        INSTEP_CORRECTED_WITHOUT_AMSGRAD
+        INSTEP_STEPS_OUT_OF_ORDER
 
     ctypedef enum instep_dtype:
         INSTEP_FLOAT32
         INSTEP_FLOAT64
+
+    ctypedef enum instep_range:
+        INSTEP_ANY_NUMBER
+        INSTEP_ANY_SIZE
+        INSTEP_POSITIVE
+        INSTEP_DECAY
+        INSTEP_FRACTION
+        INSTEP_GROWTH
+        INSTEP_FLAG
 
     ctypedef struct instep_optimizer:
         uint32_t abi_version
@@ -57,28 +72,4 @@ cdef extern from "instep.h" nogil:
         int64_t step_count
         uint64_t first_line
 
-cdef:
-    const char *instep_message(int status) noexcept nogil
-    int instep_abi_version() noexcept nogil
-
-    const char *instep_rule_name(size_t rule) noexcept nogil
-    const char *instep_option_name(const instep_optimizer *optimizer, size_t option) noexcept nogil
-    int instep_option_range(const instep_optimizer *optimizer, size_t option) noexcept nogil
-    int instep_init(instep_optimizer *optimizer, const char *rule, int abi_version) noexcept nogil
-    int instep_set(instep_optimizer *optimizer, const char *option, double value) noexcept nogil
-    int instep_get(const instep_optimizer *optimizer, const char *option, double *value) noexcept nogil
-    int instep_check(const instep_optimizer *optimizer, int dtype, const char **option) noexcept nogil
-    size_t instep_state_count(const instep_optimizer *optimizer) noexcept nogil
-    const char *instep_state_name(const instep_optimizer *optimizer, size_t state) noexcept nogil
-    double instep_state_start(const instep_optimizer *optimizer, size_t state) noexcept nogil
-
-    int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count) noexcept nogil
-    int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index) noexcept nogil
-
-    const char *instep_isa_name(size_t isa) noexcept nogil
-    int instep_isa_available(size_t isa) noexcept nogil
-    const char *instep_active_isa() noexcept nogil
-    int instep_set_isa(const char *name) noexcept nogil
-
-    int instep_set_threads(int threads) noexcept nogil
-    int instep_get_threads() noexcept nogil
+include "functions.pxi"

@@ -19,11 +19,12 @@ from typing import Any, cast
 import numpy as np
 
 from .. import optimizers, reference
-from .._core import set_num_threads
-from ..optimizers import RMSprop
-from ..reference import Array
+from .._core import Options, set_num_threads
+from ..rules.rmsprop import RMSprop
+from ..arithmetic import Array
 
 LR, RHO, EPS = 1e-2, 0.99, 1e-8
+DIALECT = Options("rmsprop").replace({"lr": LR, "rho": RHO, "eps": EPS}, (np.float32, np.float64))
 Arrays = list[Array]
 
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import optimizers
+from .. import rmsprop
 from .._bench import Walk
 from .._core import get_num_threads, isas, set_num_threads
-from ..optimizers import RMSprop
+from ..rules.rmsprop import RMSprop
 from ..threads import num_threads
 from . import machine, peers
 from .measure import Contender, Effort, interleave, nothing, python_steps
-from .peers import EPS, LR, PEERS, RHO, Arrays, Peer, WrongResult, cross_check
+from .peers import DIALECT, EPS, LR, PEERS, RHO, Arrays, Peer, WrongResult, cross_check
 
 Row = dict[str, Any]
 Shapes = list[tuple[int, ...]]
@@ -215,6 +215,11 @@ def make_arrays(shapes: Shapes) -> tuple[Arrays, Arrays, Arrays]:
     return params, grads, [np.ones(shape, np.float32) for shape in shapes]
 
 
+def walk(params: Arrays, grads: Arrays, square_avgs: Arrays, isa: str | None = None) -> Walk:
+    """The loops over these arrays."""
+    return Walk(DIALECT, params, grads, {"square_avg": square_avgs}, isa)
+
+
 def elements(shapes: Shapes) -> int:
     """Of all arrays."""
     return sum(math.prod(shape) for shape in shapes)
@@ -240,16 +245,16 @@ def divider(few: Walk, resident: int, size: int, steps: int) -> float:
 
 def walls(arrays: tuple[Arrays, Arrays, Arrays], with_divider: bool) -> list[Contender]:
     """The bare loop and the roof over these arrays, and the divider over a few that stay in the first cache."""
-    walk, size, resident = Walk(*arrays), sum(param.size for param in arrays[0]), 1024
-    roofs = [Walk(*arrays, isa) for isa, runs in isas().items() if runs]
+    bare, size, resident = walk(*arrays), sum(param.size for param in arrays[0]), 1024
+    roofs = [walk(*arrays, isa) for isa, runs in isas().items() if runs]
     found = []
     for threads in sorted({1, get_num_threads()}):
         # The widest vectors are the fastest in cache and not always in memory.
         roof = min(roofs, key=lambda one: min(one.seconds("roof", threads, 1) for _ in range(7)))
-        found.append(Contender(peers.BARE, threads, partial(walk.seconds, "bare", threads)))
+        found.append(Contender(peers.BARE, threads, partial(bare.seconds, "bare", threads)))
         found.append(Contender(ROOF, threads, partial(roof.seconds, "roof", threads)))
     if with_divider:
-        found.append(Contender(DIVIDER, 1, partial(divider, Walk(*make_arrays([(resident,)])), resident, size)))
+        found.append(Contender(DIVIDER, 1, partial(divider, walk(*make_arrays([(resident,)])), resident, size)))
     return found
 
 
@@ -293,7 +298,7 @@ def overhead(count: int, effort: Effort, report: Report) -> list[Row]:
 def function(effort: Effort, report: Report) -> list[Row]:
     """A call of the function on ten elements."""
     (param,), (grad,), (square_avg,) = make_arrays([(10,)])
-    names = {"rmsprop": optimizers.rmsprop, "param": param, "grad": grad, "square_avg": square_avg}
+    names = {"rmsprop": rmsprop, "param": param, "grad": grad, "square_avg": square_avg}
     call = Timer("rmsprop(param, grad, square_avg, lr=0.01)", globals=names)
     return [row([(10,)], interleave([Contender(peers.INSTEP, 1, call.timeit)], effort, report))]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._core import rules
-from ..optimizers import RMSprop
+from ..rules.rmsprop import RMSprop
 
 # What each demo takes beside the options of RMSprop, and where its defaults differ from theirs.
 DEMOS: dict[str, dict[str, Any]] = {
