@@ -42,8 +42,8 @@ struct state {
 
 /* A function a rule: what the state of this name may hold and, with these options, starts at. */
 /* clang-format off */
-#define RULE(rule) static struct state rule##_state(const struct rule *o, const char *name) { (void)o, (void)name;
-#define STATE(rule, state, range, start) if (strcmp(name, #state) == 0) return (struct state){INSTEP_##range, start};
+#define RULE(rule) static struct state rule##_state(const struct rule *o, const char *wanted) { (void)o, (void)wanted;
+#define STATE(rule, name, range, start) if (strcmp(wanted, #name) == 0) return (struct state){INSTEP_##range, start};
 #define END(rule) return (struct state){INSTEP_ANY_NUMBER, 0}; }
 /* clang-format on */
 #include "rules.def"
