@@ -94,23 +94,18 @@ static int status_of_value(enum instep_range range, double value)
     }
 }
 
-static int status_in_float(enum instep_range range, double value)
+static int status_in_type(enum instep_range range, double value, int dtype)
 {
-    if (fabs(value) > FLT_MAX)
+    double largest = dtype == INSTEP_FLOAT32 ? FLT_MAX : DBL_MAX;
+    double smallest = dtype == INSTEP_FLOAT32 ? FLT_MIN : DBL_MIN; /* that a step does not flush */
+
+    if (fabs(value) > largest)
         return INSTEP_OVERFLOWS;
-    float rounded = (float)value;
-    switch (range) {
-    case INSTEP_POSITIVE:
-        return rounded > 0 ? INSTEP_OK : INSTEP_VANISHES;
-    case INSTEP_DECAY:
-    case INSTEP_FRACTION:
-    case INSTEP_GROWTH:
-        if (rounded == 0 && value != 0)
-            return INSTEP_VANISHES;
-        return rounded == 1 ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
-    default:
+    if (range == INSTEP_ANY_NUMBER || range == INSTEP_ANY_SIZE || range == INSTEP_FLAG)
         return INSTEP_OK;
-    }
+    if (value != 0 && value < smallest)
+        return INSTEP_VANISHES;
+    return dtype == INSTEP_FLOAT32 && range != INSTEP_POSITIVE && (float)value == 1 ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
 }
 
 static int check(const instep_optimizer *optimizer, int dtype, const char **option)
@@ -118,8 +113,8 @@ static int check(const instep_optimizer *optimizer, int dtype, const char **opti
     const double *value = optimizer->option;
     for (const struct option *o = options[optimizer->rule]; o->name; o++, value++) {
         int status = status_of_value(o->range, *value);
-        if (status == INSTEP_OK && dtype == INSTEP_FLOAT32)
-            status = status_in_float(o->range, *value);
+        if (status == INSTEP_OK)
+            status = status_in_type(o->range, *value, dtype);
         if (status != INSTEP_OK)
             return *option = o->name, status;
     }
@@ -148,7 +143,7 @@ int instep_check(const instep_optimizer *optimizer, int dtype, const char **opti
         return status;
     if (dtype != INSTEP_FLOAT32 && dtype != INSTEP_FLOAT64)
         return INSTEP_BAD_DTYPE;
-    float_mode callers = float_mode_enter();
+    float_mode callers = float_mode_enter(IEEE);
     status = check(optimizer, dtype, &at_fault);
     float_mode_leave(callers);
     if (option)
@@ -181,7 +176,9 @@ int instep_set(instep_optimizer *optimizer, const char *option, double value)
     size_t k = find(optimizer, option);
     if (k == INSTEP_MAX_OPTIONS)
         return INSTEP_UNKNOWN_OPTION;
+    float_mode callers = float_mode_enter(IEEE);
     status = status_of_value(options[optimizer->rule][k].range, value);
+    float_mode_leave(callers);
     if (status == INSTEP_OK)
         optimizer->option[k] = value;
     return status;
@@ -309,7 +306,7 @@ const char *instep_message(int status)
         [INSTEP_NOT_A_FRACTION] = "must be between 0 and 1",
         [INSTEP_NOT_ABOVE_ONE] = "must be greater than 1",
         [INSTEP_OVERFLOWS] = "is infinite in the arrays' type",
-        [INSTEP_VANISHES] = "rounds to 0 in the arrays' type",
+        [INSTEP_VANISHES] = "counts as 0 in the arrays' type, in which it is less than the smallest normal number",
         [INSTEP_ROUNDS_TO_ONE] = "rounds to 1 in the arrays' type, where nothing would ever change",
         [INSTEP_NESTEROV_WITHOUT_MOMENTUM] = "looks ahead along the momentum: it needs momentum > 0",
         [INSTEP_BIAS_CORRECTION_OF_CENTERED] =

@@ -29,7 +29,8 @@ static inline T adam_square_avg(T g, T *square_avg, const struct adam_coefficien
 static inline T adam_max(T v, T *max_square_avg, const struct adam_coefficients *c)
 {
     v = v * c->unbias;
-    *max_square_avg = v > *max_square_avg ? v : *max_square_avg;
+    /* plus 0, for some processors take a maximum that flushes a subnormal number, and some one that does not */
+    *max_square_avg = (v > *max_square_avg ? v : *max_square_avg) + 0;
     return *max_square_avg * c->unbias_max;
 }
 

@@ -3,10 +3,12 @@
  * Include it once for each type, with
  *     T           float or double
  *     NAME(name)  what makes the names of its functions, NAME(reference) among them
- * and build with -ffp-contract=off.  It shares no line with csrc/, only the association of each sum and product. */
+ * and build with -ffp-contract=off.  It shares nothing with csrc/ but the association of each sum and product and the
+ * mode of the arithmetic, in which subnormal numbers count as 0. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
+#include "float_mode.h"
 #include "instep.h"
 
 #include <float.h>
@@ -21,10 +23,11 @@
 #define EVERY_OPTION(DO)                                                                                               \
     DO(lr)                                                                                                             \
     DO(rho)                                                                                                            \
-    DO(beta1) DO(beta2) DO(eps) DO(eps_root) DO(eps_inside) DO(eps_hat) DO(momentum) DO(nesterov) DO(lr_in_momentum)   \
-        DO(dampening) DO(dampen_first) DO(centered) DO(bias_correction) DO(amsgrad) DO(amsgrad_corrected) DO(lr_decay) \
-            DO(eta_minus) DO(eta_plus) DO(step_min) DO(step_max) DO(weight_decay) DO(decoupled_weight_decay)           \
-                DO(maximize)
+    DO(beta1)                                                                                                          \
+    DO(beta2)                                                                                                          \
+    DO(eps) DO(eps_root) DO(eps_inside) DO(eps_hat) DO(momentum) DO(nesterov) DO(lr_in_momentum) DO(dampening)         \
+        DO(dampen_first) DO(centered) DO(bias_correction) DO(amsgrad) DO(amsgrad_corrected) DO(lr_decay) DO(eta_minus) \
+            DO(eta_plus) DO(step_min) DO(step_max) DO(weight_decay) DO(decoupled_weight_decay) DO(maximize)
 
 struct options {
     const char *rule;
@@ -54,6 +57,12 @@ static double power_of(double x, int64_t t)
 }
 
 #endif
+
+/* What no arithmetic has met yet. */
+static T NAME(flushed)(T x)
+{
+    return fabs(x) < (sizeof(T) == sizeof(float) ? (T)FLT_MIN : (T)DBL_MIN) ? copysign((T)0, x) : x;
+}
 
 static T NAME(sign)(T x)
 {
@@ -127,10 +136,10 @@ static void NAME(adam)(const struct options *o, int64_t t, T *p, T g, T *const *
         d = *m;
     c = *v * (T)(1 / of_v);
     if (o->amsgrad_corrected != 0) {
-        *x = c > *x ? c : *x;
+        *x = (c > *x ? c : *x) + 0;
         c = *x;
     } else if (o->amsgrad != 0) {
-        *x = *v > *x ? *v : *x;
+        *x = (*v > *x ? *v : *x) + 0;
         c = *x * (T)(1 / of_v);
     }
     c = sqrt(c + (T)(o->eps_hat != 0 ? o->eps_root / of_v : o->eps_root));
@@ -164,8 +173,9 @@ static void NAME(adadelta)(const struct options *o, int64_t t, T *p, T g, T *con
 
 static void NAME(rprop)(const struct options *o, int64_t t, T *p, T g, T *const *state)
 {
-    const T least = (T)o->step_min, most = (T)o->step_max;
+    const T least = NAME(flushed)((T)o->step_min), most = NAME(flushed)((T)o->step_max);
     T *s = state[0], *before = state[1], x = *before * g;
+    *s = NAME(flushed)(*s);
     if (x > 0)
         *s *= (T)o->eta_plus;
     if (x < 0) {
@@ -206,8 +216,9 @@ static void NAME(reference)(const struct options *o, int64_t t, size_t size, T *
         fprintf(stderr, "tests/c/reference.h does not have the rule %s\n", o->rule);
         abort();
     }
+    float_mode callers = float_mode_enter(STEP);
     for (size_t i = 0; i < size; i++) {
-        T *at[INSTEP_MAX_STATES], g = o->maximize != 0 ? -grad[i] : grad[i];
+        T *at[INSTEP_MAX_STATES], g = NAME(flushed)(o->maximize != 0 ? -grad[i] : grad[i]);
         for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
             at[s] = &state[s][i];
         if (o->decoupled_weight_decay != 0)
@@ -216,6 +227,7 @@ static void NAME(reference)(const struct options *o, int64_t t, size_t size, T *
             g += (T)o->weight_decay * param[i];
         rules[rule].step(o, t, &param[i], g, at);
     }
+    float_mode_leave(callers);
 }
 
 #undef T

@@ -276,7 +276,7 @@ static void test_values(void)
     }
 }
 
-/* What is found wrong only together. */
+/* What is found wrong for either type: what does not go together, and less than any normal number. */
 static void test_contradictions(void)
 {
     static const struct {
@@ -298,6 +298,7 @@ static void test_contradictions(void)
         {INSTEP_DAMPENING_WITHOUT_MOMENTUM, "sgd", "dampening", {{"dampening", 0.5}}},
         {INSTEP_DAMPENING_OF_NESTEROV, "sgd", "dampening", {{"dampening", 0.5}, {"nesterov", 1}, {"momentum", 0.5}}},
         {INSTEP_CORRECTED_WITHOUT_AMSGRAD, "adam", "amsgrad_corrected", {{"amsgrad_corrected", 1}}},
+        {INSTEP_VANISHES, "adadelta", "eps", {{"eps", 1e-310}}},
         {INSTEP_STEPS_OUT_OF_ORDER, "rprop", "step_min", {{"step_min", 2}, {"step_max", 1}}},
     };
     instep_optimizer optimizer;

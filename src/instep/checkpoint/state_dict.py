@@ -144,7 +144,7 @@ def check(state_dict: StateDict) -> Options:
     return options
 
 
-@default_arithmetic()
+@default_arithmetic
 def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     """Make it the optimizer's state, if all of it fits."""
     options = check(state_dict)

@@ -208,7 +208,7 @@ def adam(
         rate, m = lr / bias1, grad_avg
     if amsgrad:
         v = square_avg * (1 / bias2) if amsgrad_corrected else square_avg
-        max_square_avg[...] = np.where(v > max_square_avg, v, max_square_avg)
+        max_square_avg[...] = np.where(v > max_square_avg, v, max_square_avg) + 0.0  # flushed
         v = max_square_avg if amsgrad_corrected else max_square_avg * (1 / bias2)
     else:
         v = square_avg * (1 / bias2)

@@ -134,7 +134,7 @@ def rprop(
     factor = np.where(x > 0, number(eta_plus), np.where(x < 0, number(eta_minus), number(1)))
     step = step_size * factor
     step = np.where(step > step_max, number(step_max), step)
-    step_size[...] = np.where(step < step_min, number(step_min), step)
+    step_size[...] = np.where(step < step_min, number(step_min) + number(0), step)  # flushed
     g = np.where(x < 0, number(0), g)
     param -= sign(g) * step_size
     prev_grad[...] = g
