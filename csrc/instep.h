@@ -204,7 +204,7 @@ typedef struct instep_array {
     const void *grad;
     /** As many as instep_state_count says, in the order of instep_state_name.  The others are not looked at. */
     void *state[INSTEP_MAX_STATES];
-    /** How often this array has been stepped; start it at 0.  A formula's t is one more in the next step. */
+    /** How often this array has been stepped; start it at 0.  In the formula of its next step t is one more. */
     int64_t step_count;
     /** Scratch of a step; need not be set. */
     uint64_t first_line;

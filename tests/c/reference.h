@@ -20,14 +20,13 @@
 #include <tgmath.h>
 
 /* Of all rules. */
-#define EVERY_OPTION(DO)                                                                                               \
-    DO(lr)                                                                                                             \
-    DO(rho)                                                                                                            \
-    DO(beta1)                                                                                                          \
-    DO(beta2)                                                                                                          \
-    DO(eps) DO(eps_root) DO(eps_inside) DO(eps_hat) DO(momentum) DO(nesterov) DO(lr_in_momentum) DO(dampening)         \
-        DO(dampen_first) DO(centered) DO(bias_correction) DO(amsgrad) DO(amsgrad_corrected) DO(lr_decay) DO(eta_minus) \
-            DO(eta_plus) DO(step_min) DO(step_max) DO(weight_decay) DO(decoupled_weight_decay) DO(maximize)
+/* clang-format off */
+#define EVERY_OPTION(DO) \
+    DO(lr) DO(rho) DO(beta1) DO(beta2) DO(eps) DO(eps_root) DO(eps_inside) DO(eps_hat) DO(momentum) DO(nesterov) \
+    DO(lr_in_momentum) DO(dampening) DO(dampen_first) DO(centered) DO(bias_correction) DO(amsgrad) \
+    DO(amsgrad_corrected) DO(lr_decay) DO(eta_minus) DO(eta_plus) DO(step_min) DO(step_max) DO(weight_decay) \
+    DO(decoupled_weight_decay) DO(maximize)
+/* clang-format on */
 
 struct options {
     const char *rule;
