@@ -1,6 +1,7 @@
 """A step has the bits of its NumPy twin, whatever the instruction set, threads, alignment and cut (promises 1 to 6)."""
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -507,3 +508,31 @@ def test_start_value_before_the_first_step(dtype, centered):
 
 def test_active_isa_is_the_forced_one(isa):
     assert _core.active_isa() == isa
+
+
+def test_a_default_that_a_subclass_redeclares_counts(rule):
+    """A type checker believes the annotation; what a step reads must agree with it."""
+    cls = CLASSES[rule]
+    changed = {"lr": 0.25, "maximize": True}
+    variant = type("Variant", (cls,), {**changed, "__annotations__": {"lr": "float", "maximize": "bool"}})
+    random = np.random.default_rng(15)
+    own, other, grad = np.ones(9), np.ones(9), random.standard_normal(9)
+    optimizer = variant(own)
+    assert optimizer.options == cls(other).options | changed
+    optimizer.step(grad)
+    cls(other, **changed).step(grad)
+    assert own.tobytes() == other.tobytes() != np.ones(9).tobytes()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="keeps them")
+def test_subnormal_numbers_count_as_zero(rule, dtype, isa):
+    """In a parameter, in a gradient and in what a step makes of them."""
+    tiny = np.finfo(dtype).tiny
+    for options in one_of_each_loop(rule):
+        states = {name: np.full(2, start, dtype) for name, start in states_of(rule, options).items()}
+        like_zero = copies(states)
+        param, zero = np.full(2, tiny / 2, dtype), np.zeros(2, dtype)
+        function(rule)(param, np.full(2, tiny / 4, dtype), **states, **options)
+        function(rule)(zero, np.zeros(2, dtype), **like_zero, **options)
+        assert_same_bits(dict(param=param, **states), dict(param=zero, **like_zero), options)
+        assert (zero == 0).all()

@@ -24,17 +24,8 @@ static inline void adadelta(T *p, T g, T *state, const struct adadelta_coefficie
 
 /* ---- once a step, in double ---- */
 
-static inline int adadelta_contradiction(const struct adadelta *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop adadelta_loop(const struct adadelta *o)
-{
-    (void)o;
-    return LOOP_adadelta;
-}
+NO_CONTRADICTION(adadelta)
+ONE_LOOP(adadelta)
 
 static inline void adadelta_coefficients(const struct adadelta *o, int64_t t, struct adadelta_coefficients *c)
 {

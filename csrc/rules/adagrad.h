@@ -20,17 +20,8 @@ static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficient
 
 /* ---- once a step, in double ---- */
 
-static inline int adagrad_contradiction(const struct adagrad *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop adagrad_loop(const struct adagrad *o)
-{
-    (void)o;
-    return LOOP_adagrad;
-}
+NO_CONTRADICTION(adagrad)
+ONE_LOOP(adagrad)
 
 static inline void adagrad_coefficients(const struct adagrad *o, int64_t t, struct adagrad_coefficients *c)
 {

@@ -1,5 +1,5 @@
-/* Adam (Kingma and Ba, arXiv:1412.6980, 2015), its AMSGrad (Reddi, Kale and Kumar, ICLR 2018) and Nesterov's momentum in
- * it (Dozat, 2016, as optax has it).
+/* Adam (Kingma and Ba, arXiv:1412.6980, 2015), its AMSGrad (Reddi, Kale and Kumar, ICLR 2018) and Nesterov's momentum
+ * in it (Dozat, 2016, as optax has it).
  *
  *     m <- beta1 m + (1 - beta1) g
  *     v <- beta2 v + (1 - beta2) g^2

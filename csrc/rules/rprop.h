@@ -34,11 +34,7 @@ static inline int rprop_contradiction(const struct rprop *o, const char **option
     return INSTEP_OK;
 }
 
-static inline enum instep_loop rprop_loop(const struct rprop *o)
-{
-    (void)o;
-    return LOOP_rprop;
-}
+ONE_LOOP(rprop)
 
 static inline void rprop_coefficients(const struct rprop *o, int64_t t, struct rprop_coefficients *c)
 {

@@ -23,17 +23,8 @@ static inline void yogi(T *p, T g, T *state, const struct yogi_coefficients *c)
 
 /* ---- once a step, in double ---- */
 
-static inline int yogi_contradiction(const struct yogi *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop yogi_loop(const struct yogi *o)
-{
-    (void)o;
-    return LOOP_yogi;
-}
+NO_CONTRADICTION(yogi)
+ONE_LOOP(yogi)
 
 static inline void yogi_coefficients(const struct yogi *o, int64_t t, struct yogi_coefficients *c)
 {

@@ -208,8 +208,8 @@ cdef class Holder(Locked):
     def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None):
         """Step with these options, state arrays and counts from now on, if all of them are right.
 
-        Without counts, they go on as they are.  Nothing is done if `since` is given and no longer the number of changes,
-        which is False.
+        Without counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no longer the
+        number of changes.
         """
         cdef Py_ssize_t k, s
         cdef int64_t total = 0

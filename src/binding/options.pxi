@@ -103,7 +103,6 @@ cdef class Options:
             for k in range(instep_state_count(&self.optimizer))
         }
 
-
     @property
     def ranges(self):
         """What each option may be, by name."""
