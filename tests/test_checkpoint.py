@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import instep
 from floating_point import MODES, floating_point_mode
-from instep import checkpoint
-from instep.state_dict import read_path, spell_path
+from instep.checkpoint import file as checkpoint_file
+from instep.checkpoint.state_dict import read_path, spell_path
 
 OPTIONS = {
     "plain": dict(lr=0.1),
@@ -238,7 +238,7 @@ def test_what_was_read_is_written_in_the_same_bytes(tmp_path):
         optimizer = instep.RMSprop(make_params(), **options)
         run(optimizer, np.random.default_rng(7), 3)
         optimizer.save(tmp_path / name)
-        checkpoint.write(tmp_path / "again", checkpoint.read(tmp_path / name))
+        checkpoint_file.write(tmp_path / "again", checkpoint_file.read(tmp_path / name))
         assert (tmp_path / "again").read_bytes() == (tmp_path / name).read_bytes()
 
 

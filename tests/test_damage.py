@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import instep
-from instep import checkpoint
+from instep.checkpoint import file as checkpoint_file
 from instep.__main__ import main
-from instep.state_dict import read_path
+from instep.checkpoint.state_dict import read_path
 
 
 def small():
@@ -519,7 +519,7 @@ def test_a_file_that_save_does_not_write_is_refused(tmp_path, change):
     mixed().save(path)
     path.write_bytes(built(path.read_bytes(), change))
     with pytest.raises(instep.CheckpointError):
-        checkpoint.read(path)
+        checkpoint_file.read(path)
 
 
 @pytest.mark.parametrize("change", WRITTEN.values(), ids=WRITTEN)
@@ -529,7 +529,7 @@ def test_a_file_that_save_writes_is_taken(tmp_path, change):
     mixed().save(path)
     content = built(path.read_bytes(), change)
     path.write_bytes(content)
-    instep.load(path, params_of(checkpoint.read(path))).save(path)
+    instep.load(path, params_of(checkpoint_file.read(path))).save(path)
     assert path.read_bytes() == content
 
 
@@ -620,7 +620,7 @@ def test_a_sparse_terabyte_is_refused_before_there_is_room_for_it(loader, capsys
 
     monkeypatch.setattr(np, "empty", no_memory)
     with pytest.raises(instep.CheckpointError, match="more than there is memory for"):
-        checkpoint.read(loader.path)
+        checkpoint_file.read(loader.path)
     assert main(["checkpoint", "show", str(loader.path)]) == 1
     assert "more than there is memory for" in capsys.readouterr().err
 

@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from .. import checkpoint
-from ..state_dict import CheckpointError, StateDict
+from ..checkpoint import file
+from ..checkpoint.state_dict import CheckpointError, StateDict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what is inside; 1 if the file is not sound or cannot be read."""
     try:
-        state_dict = checkpoint.read(arguments.file)
+        state_dict = file.read(arguments.file)
     except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -34,15 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(file: str, state_dict: StateDict) -> Iterator[str]:
-    yield f"{_spell(file)}: sound, {state_dict['rule']} after {state_dict['step_count']} steps"
+def _lines(path: str, state_dict: StateDict) -> Iterator[str]:
+    yield f"{_spell(path)}: sound, {state_dict['rule']} after {state_dict['step_count']} steps"
     yield "options:"
     for name, value in state_dict["options"].items():
         yield f"  {name} = {value!r}"
     yield "state:"
     for name, arrays in state_dict["state"].items():
         for place, array in arrays.items():
-            spelled = _spell(checkpoint.tensor_name(name, place))
+            spelled = _spell(file.tensor_name(name, place))
             yield f"  {spelled}  {array.dtype} {array.shape}, {state_dict['step_counts'][place]} steps"
 
 
