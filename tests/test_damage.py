@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import instep
-from instep.checkpoint import file as checkpoint_file
+from checkpoints import rewritten, signed, taken_apart, to_json
 from instep.__main__ import main
+from instep.checkpoint import file as checkpoint_file
 from instep.checkpoint.state_dict import read_path
 
 
@@ -101,18 +102,6 @@ def test_random_damage_is_noticed(loader, rounds):
     for _ in range(rounds):
         content = mutated(loader.sound, rng)
         assert content == loader.sound or loader.refuses(content), content
-
-
-def signed(header, data):
-    """A file whose header, whatever it is, has the right length and checksum."""
-    start = len(b'{"__metadata__":{"sha256":"')
-    header = header[:start] + sha256(header[start + 64 :]).hexdigest().encode() + header[start + 64 :]
-    return len(header).to_bytes(8, "little") + header + data
-
-
-def taken_apart(content):
-    length = int.from_bytes(content[:8], "little")
-    return content[8 : 8 + length], content[8 + length :]
 
 
 def test_random_headers_with_the_right_checksum_crash_nothing(loader, rounds):
@@ -399,31 +388,6 @@ def mixed():
     return optimizer
 
 
-def built(content, change):
-    """A file of which everything is right, offsets and checksums included, for what `change` made of its parts."""
-    header, data = taken_apart(content)
-    entries = json.loads(header)
-    metadata = entries.pop("__metadata__")
-    parsed = ("step_count", "options", "step_counts")
-    metadata |= {name: json.loads(metadata[name]) for name in parsed}
-    arrays = {name: [e["dtype"], e["shape"], data[slice(*e["data_offsets"])]] for name, e in entries.items()}
-    change(metadata, arrays)
-
-    metadata["checksums"] = {name: sha256(content).hexdigest() for name, (_, _, content) in arrays.items()}
-    metadata |= {name: to_json(metadata[name]) for name in (*parsed, "checksums")}
-    entries = {"__metadata__": metadata}
-    end = 0
-    for name, (dtype, shape, content) in arrays.items():
-        start, end = end, end + len(content)
-        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    text = to_json(entries).encode()
-    return signed(text + b" " * (-len(text) % 8), b"".join(content for _, _, content in arrays.values()))
-
-
-def to_json(value):
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def reordered(pick, order):
     def change(metadata, arrays):
         items = pick(metadata, arrays)
@@ -517,7 +481,7 @@ WRITTEN = {
 def test_a_file_that_save_does_not_write_is_refused(tmp_path, change):
     path = tmp_path / "checkpoint"
     mixed().save(path)
-    path.write_bytes(built(path.read_bytes(), change))
+    path.write_bytes(rewritten(path.read_bytes(), change))
     with pytest.raises(instep.CheckpointError):
         checkpoint_file.read(path)
 
@@ -527,7 +491,7 @@ def test_a_file_that_save_writes_is_taken(tmp_path, change):
     """Made in the same way as those that it does not write."""
     path = tmp_path / "checkpoint"
     mixed().save(path)
-    content = built(path.read_bytes(), change)
+    content = rewritten(path.read_bytes(), change)
     path.write_bytes(content)
     instep.load(path, params_of(checkpoint_file.read(path))).save(path)
     assert path.read_bytes() == content
@@ -548,7 +512,7 @@ def params_of(state_dict):
 def test_a_negative_average_of_squares_is_named(tmp_path):
     path = tmp_path / "checkpoint"
     mixed().save(path)
-    path.write_bytes(built(path.read_bytes(), valued(-1.0)))
+    path.write_bytes(rewritten(path.read_bytes(), valued(-1.0)))
     with pytest.raises(instep.CheckpointError, match=r"state\['square_avg'\]\['a'\] holds a negative number"):
         mixed().load(path)
 
