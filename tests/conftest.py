@@ -38,8 +38,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("isa", available_isas(), indirect=True)
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", ["float32", "float64"])
-    chosen = [name for mark in metafunc.definition.iter_markers("parametrize") for name in mark.args[0]]
-    if "rule" in metafunc.fixturenames and "rule" not in chosen:
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "rule" in metafunc.fixturenames and not any("rule" in names for names in chosen):
         metafunc.parametrize("rule", list(CLASSES))
 
 
