@@ -1,9 +1,9 @@
-/* Every rule for the type T: included where the loops are and, with T double, where the coefficients are formed.
+/* Every rule for numbers of type S: included where the loops are and, with S double, where the coefficients are formed.
  *
  * Of a rule come struct <rule>, its options as the roll-call lists them, and from its room in rules/
  *
- *     struct <rule>_coefficients                     what its loops read: members of type T alone
- *     <loop>(p, g, state, coefficients)              one element of one variant
+ *     struct <rule>_coefficients                     what its loops read: members of type S alone
+ *     <loop>(p, g, state, coefficients)              one element of one variant, or a vector of them: see lanes.h
  *     <rule>_contradiction(options, &option)         the status of options that do not go together; which is at fault
  *     <rule>_loop(options)                           the variant that they choose
  *     <rule>_coefficients(options, t, coefficients)  for an array's t-th step, counted from 1 */

@@ -6,6 +6,7 @@ from threadpoolctl import threadpool_limits
 
 import instep
 from instep.demo import digits, regression
+from trials import CLASSES
 
 GRADS = ((0.5, 0.0), (0.4, 0.3), (0.3, 0.0), (0.5, 0.2), (0.4, 0.0))
 OPTIONS = dict(lr=0.1, eps=1e-8, eps_inside=False)
@@ -46,6 +47,18 @@ def test_formula_step_by_step(walk, dtype):
 def test_formula_over_rho(walk, rho, dtype):
     *_, last = walk(rho, dtype)
     np.testing.assert_allclose(last, AFTER_FIVE_STEPS[rho], rtol=0, atol=0.5001e-4)
+
+
+def test_every_rule_finds_a_minimum(rule, dtype):
+    """Of a bowl, half a unit away in each direction, with its defaults; and climbs with maximize."""
+    target = np.array([0.5, -0.5, 0.25], dtype)
+    param, climbing = np.zeros(3, dtype), np.zeros(3, dtype)
+    optimizer, other = CLASSES[rule](param), CLASSES[rule](climbing, maximize=True)
+    for _ in range(10_000):
+        optimizer.step(param - target)
+        other.step(target - climbing)
+    np.testing.assert_allclose(param, target, rtol=0, atol=0.01)
+    assert climbing.tobytes() == param.tobytes()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,13 +1,13 @@
 /* Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011).
  *
  *     s <- s + g^2
- *     p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s + eps_in) + eps_out)
+ *     p <- p - lr / (1 + (t - 1) lr_decay) g / (root(s + eps_in) + eps_out)
  */
 
 /* ---- once an element, in the type of the arrays ---- */
 
 struct adagrad_coefficients {
-    T lr, eps_in, eps_out;
+    S lr, eps_in, eps_out;
 };
 
 static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficients *c)
@@ -15,7 +15,7 @@ static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficient
     T *square_sum = &state[0];
 
     *square_sum = *square_sum + g * g;
-    *p -= c->lr * (g / (sqrt(*square_sum + c->eps_in) + c->eps_out));
+    *p -= c->lr * (g / (root(*square_sum + c->eps_in) + c->eps_out));
 }
 
 /* ---- once a step, in double ---- */

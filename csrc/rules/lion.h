@@ -7,7 +7,7 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct lion_coefficients {
-    T lr, beta1, one_minus_beta1, beta2, one_minus_beta2;
+    S lr, beta1, one_minus_beta1, beta2, one_minus_beta2;
 };
 
 static inline void lion(T *p, T g, T *state, const struct lion_coefficients *c)

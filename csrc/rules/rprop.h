@@ -9,17 +9,18 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct rprop_coefficients {
-    T eta_minus, eta_plus, step_min, step_max;
+    S eta_minus, eta_plus, step_min, step_max;
 };
 
 static inline void rprop(T *p, T g, T *state, const struct rprop_coefficients *c)
 {
     T *step_size = &state[0], *prev_grad = &state[1];
     T x = *prev_grad * g;
-    T factor = x > 0 ? c->eta_plus : x < 0 ? c->eta_minus : 1;
+    T shrink_or_keep = where_greater(every(0), x, every(c->eta_minus), every(1));
+    T factor = where_greater(x, every(0), every(c->eta_plus), shrink_or_keep);
 
     *step_size = clamped(*step_size * factor, c->step_min, c->step_max);
-    g = x < 0 ? 0 : g;
+    g = where_greater(every(0), x, every(0), g);
     *p -= sign_of(g) * *step_size;
     *prev_grad = g;
 }

@@ -23,17 +23,17 @@ from .rules.yogi import Yogi, yogi
 from .threads import num_threads
 
 __all__ = [
+    "C_API",
+    "SGD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
-    "C_API",
     "CheckpointError",
     "Lion",
     "Optimizer",
     "RMSprop",
     "Rprop",
-    "SGD",
     "Yogi",
     "__version__",
     "adadelta",

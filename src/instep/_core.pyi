@@ -1,9 +1,14 @@
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 
 C_API: object
 __pyx_capi__: dict[str, object]
+
+DEEPEST_NESTING: int
+LARGEST_COUNT: int
+MOST_STATES: int
 
 def rules() -> dict[str, dict[str, float | bool]]: ...
 
@@ -15,15 +20,24 @@ class Options:
     def replace(self, changes: dict[str, Any], dtypes: tuple[Any, ...]) -> Options: ...
     @property
     def states(self) -> dict[str, float]: ...
+    @property
+    def ranges(self) -> dict[str, str]: ...
+    @property
+    def never_negative(self) -> frozenset[str]: ...
+
+@final
+class Option:
+    name: str
+    default: float | bool
+    is_structural: bool
+    def __init__(self, rule: str, name: str, default: float | bool) -> None: ...
+    def __get__(self, optimizer: Any, owner: Any) -> Any: ...
+    def __set__(self, optimizer: Any, value: Any) -> None: ...
 
 @final
 class Function:
-    states: tuple[str, ...]
-    options: tuple[str, ...]
-    def __init__(self, rule: str, states: tuple[str, ...], options: tuple[str, ...]) -> None: ...
-    def step(
-        self, param: Any, grad: Any, states: tuple[Any, ...], step_count: int, options: tuple[float | bool, ...]
-    ) -> None: ...
+    def __init__(self, rule: str, twin: Callable[..., None]) -> None: ...
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
 
 @final
 class Nest:
@@ -35,7 +49,6 @@ class Stepper:
     count: int
     _options: Options
     def __init__(self, options: Options, params: Any) -> None: ...
-    def _get_option(self, name: str) -> float | bool: ...
     def _set_options(self, changes: dict[str, Any]) -> None: ...
     def _keeps_states(self, options: Options, before: Options) -> bool: ...
     def _make_states(
@@ -48,10 +61,12 @@ class Stepper:
         states: dict[str, list[np.ndarray[Any, Any]]],
         step_count: int | None = None,
         counts: list[int] | None = None,
-        since: Options | None = None,
+        since: int | None = None,
     ) -> bool: ...
     @property
     def _states(self) -> dict[str, list[np.ndarray[Any, Any]]]: ...
+    @property
+    def _leaves(self) -> list[np.ndarray[Any, Any]]: ...
     @property
     def _paths(self) -> list[tuple[Any, ...]]: ...
     @property

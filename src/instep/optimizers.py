@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
 from ._core import Option, Options, Stepper, rules
-from .documentation import filled
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
+from .documentation import filled
 
 if TYPE_CHECKING:
     import inspect

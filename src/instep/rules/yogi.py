@@ -65,7 +65,7 @@ class Yogi(Optimizer):
     >>> opt = instep.Yogi(param, lr=0.1)
     >>> opt.step(np.array([0.5, 0.0]))
     >>> param.round(4)
-    array([-0.0998,  0.    ])
+    array([-0.0996,  0.    ])
     """
 
     __slots__ = ()
@@ -139,7 +139,7 @@ def yogi(
     >>> param, grad_avg, square_avg = np.zeros(2), np.zeros(2), np.full(2, 1e-6)
     >>> instep.yogi(param, np.array([0.5, 0.0]), grad_avg, square_avg, lr=0.1)
     >>> param.round(4)
-    array([-0.0998,  0.    ])
+    array([-0.0996,  0.    ])
     """
     g = prepared(param, grad, lr, weight_decay, decoupled_weight_decay, maximize)
 
