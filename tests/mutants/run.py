@@ -18,7 +18,7 @@ from bug import Bug, copy_project
 from for_suite import BUGS
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not compiler", "-p", "no:cacheprovider"]
-HANGS = 120  # seconds
+HANGS = 300  # seconds
 
 
 def main() -> int:
