@@ -6,6 +6,7 @@ from threadpoolctl import threadpool_limits
 
 import instep
 from instep.demo import digits, regression
+from instep.schedules import constant, cosine
 from trials import CLASSES
 
 GRADS = ((0.5, 0.0), (0.4, 0.3), (0.3, 0.0), (0.5, 0.2), (0.4, 0.0))
@@ -64,9 +65,14 @@ def test_every_rule_finds_a_minimum(rule, dtype):
 @pytest.mark.parametrize("seed", range(5))
 def test_line_from_one_point_at_a_time(seed):
     rng = np.random.default_rng(seed)
-    path = regression.learn(*regression.points(rng), dict(lr=0.1), 50, rng)
-    np.testing.assert_allclose(path[-1], (2, 1), rtol=0, atol=0.4)
-    np.testing.assert_allclose(path[-len(path) // 2 :].mean(axis=0), (2, 1), rtol=0, atol=0.15)
+    x, y = regression.points(rng)
+    order = np.concatenate([rng.permutation(len(x)) for _ in range(50)])
+    fitted = np.polyfit(x, y, 1)
+    settled = regression.learn(instep.RMSprop, x, y, order, cosine(0.1, len(order)))
+    np.testing.assert_allclose(settled[-1], fitted, rtol=0, atol=0.02)
+    shaking = regression.learn(instep.RMSprop, x, y, order, constant(0.1))
+    np.testing.assert_allclose(shaking[-1], fitted, rtol=0, atol=0.4)
+    np.testing.assert_allclose(shaking[len(shaking) // 2 :].mean(axis=0), fitted, rtol=0, atol=0.15)
 
 
 def test_gradients_of_the_network():
@@ -87,5 +93,5 @@ def test_digits(seed):
     rng = np.random.default_rng(seed)
     train, test = digits.load(rng)
     with threadpool_limits(1, user_api="blas"):
-        *_, last = digits.learn(digits.network(rng), train, test, dict(lr=2e-3), 40, rng)
+        *_, last = digits.learn(instep.RMSprop, digits.network(rng), train, test, 40, rng)
     assert last.test_accuracy >= 0.97

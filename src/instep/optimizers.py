@@ -270,4 +270,5 @@ class Optimizer(Declared):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({self.count} arrays, {options})"
+        arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
+        return f"{type(self).__name__}({arrays}, {options})"
