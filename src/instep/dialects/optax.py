@@ -59,10 +59,9 @@ DIALECTS: Dialects = {
             states=dict(grad_avg="mu", square_avg="nu"),
         ),
         "adadelta": Dialect(
-            preset=dict(lr=1.0, rho=0.9, eps=1e-6),
+            preset=dict(rho=0.9, eps=1e-6),  # without a learning rate it climbs
             names=_LR | dict(rho="rho", eps="eps", weight_decay="weight_decay"),
             states=dict(square_avg="e_g", square_update_avg="e_x"),
-            optional=("lr",),
         ),
         "lion": Dialect(
             preset=dict(weight_decay=1e-3, decoupled_weight_decay=True),

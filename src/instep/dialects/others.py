@@ -13,10 +13,10 @@ _MLX_ADAM: dict[str, Name] = dict(
 )
 
 
-def _mxnet(**options: Any) -> Dialect:
+def _mxnet(rho: str, momentum: str, **options: Any) -> Dialect:
     return Dialect(
         dict(lr=1e-3, rho=0.9, eps=1e-8, **options),
-        dict(lr="learning_rate", eps="epsilon", weight_decay="wd", centered="centered", momentum="momentum"),
+        dict(lr="learning_rate", rho=rho, eps="epsilon", weight_decay="wd", centered="centered", momentum=momentum),
         implied={("centered", True): _GRAVES},  # rmspropalex
         refused={("momentum", True): "ignores momentum unless centered"},
     )
@@ -93,9 +93,9 @@ DIALECTS: Dialects = {
             | dict(weight_decay="weight_decay"),
         )
     },
-    # mxnet.optimizer.RMSProp, 1.9 and 2.0: eps moved outside the root, and rho got its name
-    "mxnet1": {"rmsprop": _mxnet(eps_inside=True)},
-    "mxnet2": {"rmsprop": _mxnet()},
+    # mxnet.optimizer.RMSProp, 1.9 and 2.0: eps moved outside the root, and rho and momentum got their names
+    "mxnet1": {"rmsprop": _mxnet("gamma1", "gamma2", eps_inside=True)},
+    "mxnet2": {"rmsprop": _mxnet("rho", "momentum")},
     # chainer.optimizers.RMSprop
     "chainer": {"rmsprop": Dialect(dict(lr=1e-2, rho=0.99, eps=1e-8), dict(lr="lr", rho="alpha", eps="eps"))},
     # Graves, arXiv:1308.0850, equations 38 to 45; chainer.optimizers.RMSpropGraves
@@ -122,11 +122,16 @@ DIALECTS: Dialects = {
         )
     },
     # Flux, Optimisers.RMSProp
-    "flux": {"rmsprop": Dialect(dict(lr=1e-3, rho=0.9, eps=1e-8), dict(centered="centred"))},
+    "flux": {
+        "rmsprop": Dialect(
+            dict(lr=1e-3, rho=0.9, eps=1e-8), dict(lr="eta", rho="rho", eps="epsilon", centered="centred")
+        )
+    },
     # burn::optim::RmsProp
     "burn": {
         "rmsprop": Dialect(
-            dict(rho=0.99, eps=1e-5, momentum=0.9), dict(rho="alpha", eps="epsilon", momentum="momentum")
+            dict(rho=0.99, eps=1e-5, momentum=0.9),
+            dict(rho="alpha", eps="epsilon", momentum="momentum", centered="centered"),
         )
     },
     # bitsandbytes.optim.RMSprop
