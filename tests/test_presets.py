@@ -160,6 +160,8 @@ def test_a_preset_has_no_option_that_the_rule_does_not_have():
             assert set(dialect.preset) <= options
             assert set(dialect.names) <= options
             assert set(dialect.optional) <= set(dialect.names)
+            items = [theirs for theirs in dialect.names.values() if not isinstance(theirs, str)]
+            assert items == [(whole, place) for whole in dict.fromkeys(dict(items)) for place in range(2)]
             assert {option for option, _ in [*dialect.implied, *dialect.refused]} <= options
             for implied in dialect.implied.values():
                 assert set(implied) <= options
@@ -210,6 +212,7 @@ def test_a_tuple_is_taken_apart():
     assert preset("torch", "adam", betas=[0.5, 0.25]).beta1 == 0.5
     assert preset("torch", "adam", betas=(0.5, 0.25)).beta2 == 0.25
     assert preset("torch", "rprop", step_sizes=(1e-3, 1)).step_max == 1
+    assert preset("torch", "rprop", etas=(0.25, 4)).eta_minus == 0.25
     for wrong in (0.9, (0.9,), (0.9, 0.99, 0.999), "ab", None):
         with pytest.raises(
             TypeError, match=f"^betas must be a tuple of beta1 and beta2, not {re.escape(repr(wrong))}$"
@@ -326,7 +329,8 @@ def test_centered_mxnet_is_graves(framework):
     graves = dict(lr=0.5, centered=True, eps_inside=True, momentum=0.9, lr_in_momentum=True)
     listed = instep.presets("rmsprop")[framework]
     assert preset(framework, "rmsprop", centered=True).options == listed | graves
-    assert preset(framework, "rmsprop", centered=True, momentum=0.0).momentum == 0
+    for momentum in (0.0, 0.5):
+        assert preset(framework, "rmsprop", centered=True, momentum=momentum).momentum == momentum
     assert not preset(framework, "rmsprop", centered=True, eps_inside=False).eps_inside
 
 
