@@ -26,7 +26,11 @@ DIALECTS: Dialects = {
             names=_COMMON | dict(lr_decay="lr_decay", eps="eps", initial_square_sum="initial_accumulator_value"),
             states=dict(square_sum="sum"),
         ),
-        "adam": Dialect(preset=dict(lr=1e-3), names=_ADAM, states=_ADAM_STATES),
+        "adam": Dialect(
+            preset=dict(lr=1e-3),
+            names=_ADAM | dict(decoupled_weight_decay="decoupled_weight_decay"),
+            states=_ADAM_STATES,
+        ),
         "adamw": Dialect(preset=dict(lr=1e-3, weight_decay=1e-2), names=_ADAM, states=_ADAM_STATES),
         "adadelta": Dialect(
             preset=dict(lr=1.0, rho=0.9, eps=1e-6),
