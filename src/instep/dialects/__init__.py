@@ -28,7 +28,8 @@ class Dialect(NamedTuple):
     preset: dict[str, Any]
     # Its options by our names.  One that is not here it does not have.
     names: dict[str, Name]
-    # Its state arrays by our names; only for frameworks that runs move to and from.
+    # Its state arrays by our names, a minus before those of the other sign; only for frameworks that runs move to and
+    # from.
     states: dict[str, str] = {}
     # What an option means beside itself when it is given.
     implied: dict[str, dict[str, Any]] = {}
