@@ -189,7 +189,7 @@ def house(tmp_path_factory):
     return tree, package, touched
 
 
-def tests(tree, package, *arguments):
+def run_in(tree, package, *arguments):
     """What pytest says of the copy."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     environment = os.environ | {"PYTHONPATH": str(package)}
@@ -208,7 +208,7 @@ def test_contributing_counts_the_files_and_what_is_written(house):
 def test_the_new_rule_passes_the_tests_of_every_rule(house):
     tree, package, _ = house
     files = [f"tests/test_{name}.py" for name in ("house", "rules", "contract", "checkpoint", "damage", "learning")]
-    done = tests(tree, package, *files, "-k", "signum and not torch and not jax and not 64_bit", "-m", "not compiler")
+    done = run_in(tree, package, *files, "-k", "signum and not torch and not jax and not 64_bit", "-m", "not compiler")
     assert done.returncode == 0, done.stdout[-5000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 400
 
@@ -219,7 +219,7 @@ def test_a_rule_that_is_not_exported_is_one_sentence(house):
     whole = file.read_text()
     file.write_text(whole.replace("from .rules.signum import Signum, signum\n", ""))
     try:
-        done = tests(tree, package, "tests/test_house.py", "-k", "signum or all_is_there")
+        done = run_in(tree, package, "tests/test_house.py", "-k", "signum or all_is_there")
     finally:
         file.write_text(whole)
     assert done.returncode == 1, done.stdout[-5000:]

@@ -469,9 +469,9 @@ def switches(rule, options):
 def test_options_changed_between_steps(rule, dtype):
     """New state starts at its start value, old state goes on, what is no longer needed is dropped."""
     random = np.random.default_rng(13)
-    names = list(Options(rule).values())
+    names = [*Options(rule).values(), *structural(rule), *structural(rule)]
     seen = set()
-    for _ in range(24):
+    for _ in range(6):
         param = random.standard_normal(19).astype(dtype)
         optimizer = CLASSES[rule]({"w": param}, lr=0.25)
         options, expected_param = optimizer.options, param.copy()
