@@ -83,6 +83,11 @@ def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry:
             )
 
 
+def _require_rule(cls: type[Declared]) -> None:
+    if not hasattr(cls, "rule"):
+        raise TypeError(f"{cls.__name__} has no rule: use one of its subclasses, such as RMSprop")
+
+
 class Optimizer(Declared):
     """What the optimizers of all rules have in common; use a rule's class, such as `RMSprop`.
 
@@ -134,8 +139,7 @@ class Optimizer(Declared):
     maximize: bool = False
 
     def __init__(self, params: Any, **options: Any) -> None:
-        if not hasattr(type(self), "rule"):
-            raise TypeError("Optimizer has no rule: use one of its subclasses, such as RMSprop")
+        _require_rule(type(self))
         for name in options:
             if name not in self._defaults:
                 from .dialects import unknown_option
@@ -151,26 +155,28 @@ class Optimizer(Declared):
 
     @classmethod
     def preset(cls, name: str, params: Any, **options: Any) -> Self:
-        """This rule in the dialect of a framework.
+        """The rule as a framework has it.
 
         Parameters
         ----------
         name : str
-            A name that `instep.presets` lists for this rule.
+            A framework that `instep.presets` lists for this rule.
         params
             As for the class.
         **options
             Override the preset's, under their names here or in the framework; `lr` must be among them where the
-            framework has no default for it.  What is assigned later is this class's own affair, and no longer the
-            dialect's.
+            framework has no default for it.  None is taken where the framework takes it.  All that is not given is the
+            framework's: what a subclass declares for itself does not count.  What is assigned later is this class's own
+            affair, and no longer the dialect's.
 
         Raises
         ------
         ValueError
-            There is no preset of that name, or the framework refuses or ignores one of the options.
+            There is no preset of that name; the framework refuses or ignores one of the options; or as for the class.
         TypeError
-            `lr` is missing, an option is given twice, or is none of this rule's.
+            `lr` is missing, an option is given twice, or is none of this rule's; or as for the class.
         """
+        _require_rule(cls)
         from .dialects import preset_options
 
         return cls(params, **preset_options(cls, name, options))

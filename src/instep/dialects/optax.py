@@ -11,13 +11,14 @@ from .._core import Nest
 from ..arithmetic import default_arithmetic
 from ..checkpoint.state_dict import spell_path
 from ..optimizers import Optimizer
-from . import Dialect, Dialects, Name
+from . import Dialect, Dialects, Given, Name
 from .conversion import Counterpart, O, agreed, check_one_count, count, counterpart, departing
 
 _LR: dict[str, Name] = dict(lr="learning_rate")
 _BETAS: dict[str, Name] = dict(beta1="b1", beta2="b2")
 _ADAM: dict[str, Name] = _LR | _BETAS | dict(eps="eps", eps_root="eps_root", nesterov="nesterov")
 _ADAM_STATES = dict(grad_avg="mu", square_avg="nu", max_square_avg="nu_max")
+_AMSGRAD: dict[Given, dict[str, Any]] = {("amsgrad", True): dict(amsgrad_corrected=True)}
 
 DIALECTS: Dialects = {
     "optax": {
@@ -35,27 +36,30 @@ DIALECTS: Dialects = {
                 bias_correction="bias_correction",
             ),
             states=dict(square_avg="nu", grad_avg="mu", momentum_buffer="-trace"),
+            optional=("momentum",),
         ),
         "sgd": Dialect(
             preset=dict(),
             names=_LR | dict(momentum="momentum", nesterov="nesterov"),
             states=dict(momentum_buffer="trace"),
+            optional=("momentum",),
         ),
         "adagrad": Dialect(
             preset=dict(eps=1e-7, eps_inside=True, initial_square_sum=0.1),
             names=_LR | dict(eps="eps", initial_square_sum="initial_accumulator_value"),
             states=dict(square_sum="sum_of_squares"),
         ),
-        "adam": Dialect(
+        "adam": Dialect(  # and optax.amsgrad
             preset=dict(),
             names=_ADAM | dict(amsgrad="amsgrad"),
             states=_ADAM_STATES,
-            implied=dict(amsgrad=dict(amsgrad_corrected=True)),
+            implied=_AMSGRAD,
         ),
         "adamw": Dialect(
             preset=dict(weight_decay=1e-4),
             names=_ADAM | dict(weight_decay="weight_decay"),
             states=_ADAM_STATES,
+            implied=_AMSGRAD,
         ),
         "yogi": Dialect(
             preset=dict(eps=1e-3, initial_grad_avg=1e-6, initial_square_avg=1e-6),
