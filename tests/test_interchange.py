@@ -46,6 +46,7 @@ TOGETHER = dict(
     amsgrad=True,
     bias_correction=True,
     weight_decay=0.1,
+    decoupled_weight_decay=True,
     maximize=True,
 )
 AT_ONCE = dict(
@@ -190,25 +191,15 @@ class Keras:
         return from_keras(CLASSES[variant], *to_keras(ours), params)
 
 
-@functools.cache
-def optax_walk(variant, options, schedule):
-    """An optimizer of optax and its compiled steps."""
-    jax, optax = peer("jax"), peer("optax")
-    options = {"lr": LR} | dict(options)
-    amsgrad = options.pop("amsgrad", False)
-    theirs = in_their_words("optax", variant, options)
+def optax_optimizer(variant, options, schedule=False):
+    optax = peer("optax")
+    amsgrad = options.get("amsgrad", False)
+    options = {name: value for name, value in options.items() if name != "amsgrad"}
+    theirs = in_their_words("optax", variant, {"lr": LR} | options)
     for name in ("learning_rate", "weight_decay") if schedule else ():
         if name in theirs:
             theirs[name] = functools.partial(lambda count, value: value, value=theirs[name])
-    optimizer = getattr(optax, "amsgrad" if amsgrad else variant)(**theirs)
-
-    def step(carry, grads):
-        values, state = carry
-        update, state = optimizer.update(grads, state, values)
-        values = jax.tree.map(lambda value, change: value + change, values, update)
-        return (values, state), values
-
-    return optimizer, jax.jit(lambda carry, grads: jax.lax.scan(step, carry, grads))
+    return getattr(optax, "amsgrad" if amsgrad else variant)(**theirs)
 
 
 class Optax:
@@ -219,17 +210,21 @@ class Optax:
     def __init__(self, variant, options, params=None, ours=None):
         self.jax, self.variant, self.options = peer("jax"), variant, options
         with self.jax.enable_x64(True):
-            optimizer, self.walk = optax_walk(variant, tuple(options.items()), self.schedule)
+            self.optimizer = optax_optimizer(variant, options, self.schedule)
             self.values = self.jax.tree.map(self.jax.numpy.asarray, params or start())
-            self.at = optimizer.init(self.values)
-            if ours is not None:
-                self.at = to_optax(ours, self.at)
+            self.at = self.optimizer.init(self.values)
+        if ours is not None:
+            self.at = to_optax(ours, self.at)
 
     def step(self, rows):
-        with self.jax.enable_x64(True):
-            grads = self.jax.tree.map(lambda *rows: np.stack(rows), *map(nested, rows))
-            (self.values, self.at), every = self.walk((self.values, self.at), grads)
-        return [flat(self.jax.tree.map(lambda values: np.array(values[k]), every)) for k in range(len(rows))]  # noqa: B023
+        positions = []
+        for row in rows:
+            with self.jax.enable_x64(True):
+                grads = self.jax.tree.map(self.jax.numpy.asarray, nested(row))
+                update, self.at = self.optimizer.update(grads, self.at, self.values)
+                self.values = self.jax.tree.map(lambda value, change: value + change, self.values, update)
+            positions.append(flat(self.values))
+        return positions
 
     def state(self):
         return (self.at,)
@@ -256,7 +251,9 @@ VARIANTS = [(framework, variant) for framework in FRAMEWORKS for variant in dial
 
 
 def cannot_be(framework, variant, options):
-    """What neither side has, or only one of them."""
+    """What neither side has, or only one of them, or what changes nothing."""
+    if "decoupled_weight_decay" in options and "weight_decay" not in options:
+        return True
     if framework == "optax" and options.get("amsgrad") and options.get("nesterov"):
         return True
     try:
@@ -325,11 +322,9 @@ def test_optax_with_schedules(variant):
     there_and_here(OptaxWithSchedule, "optax", variant, options)
 
 
-@pytest.mark.parametrize(("framework", "variant", "options"), EVERY)
+@pytest.mark.parametrize(("framework", "variant", "options"), [param for param in EVERY if "centered" not in param.id])
 def test_there_and_back_is_exact(framework, variant, options):
-    """But for centered state, which others carry as another number."""
-    if options.get("centered"):
-        pytest.skip("the square of the average rounds")
+    """But for centered state, which others carry as another number, a rounding away."""
     params = start()
     ours = here(framework, variant, params, options)
     walk(ours, params, GRADS[:HALF])
@@ -353,9 +348,8 @@ def test_a_number_by_itself(framework, variant, options):
     elif framework == "keras":
         again = from_keras(CLASSES[variant], *to_keras(ours), np.array(0.5))
     else:
-        optimizer, _ = optax_walk(variant, tuple(options.items()), False)
         with peer("jax").enable_x64(True):
-            state = to_optax(ours, optimizer.init(param))
+            state = to_optax(ours, optax_optimizer(variant, options).init(param))
         again = from_optax(CLASSES[variant], state, np.array(0.5), step_count=1, lr=LR, **options)
     assert again.step_count == 1
     for name in ours.state:
@@ -401,7 +395,7 @@ LACKING = [
 def test_what_a_framework_does_not_have_is_refused(framework, variant, name):
     peer(framework if framework != "keras" else "torch")
     cls, options = CLASSES[variant], another(framework, variant, name)
-    if (variant, name) == ("adam", "decoupled_weight_decay") and framework in ("torch", "optax"):
+    if (framework, variant, name) == ("optax", "adam", "decoupled_weight_decay"):
         return  # see test_an_adam_whose_decay_is_decoupled_goes_on_as_adamw
     ours = cls(start(), **options)
     before = ours.state_dict()
@@ -458,8 +452,7 @@ def test_an_adam_whose_decay_is_decoupled_goes_on_as_adamw(tmp_path):
     assert type(loaded) is instep.Adam
     assert to_torch(loaded)["param_groups"] == to_torch(ours)["param_groups"]
     assert_same_bits(from_torch(instep.AdamW, to_torch(loaded), start()).state_dict(), ours.state_dict())
-    with pytest.raises(ValueError, match=r"torch\.optim\.Adam: its groups have decoupled_weight_decay=True"):
-        from_torch(instep.Adam, to_torch(loaded), start())
+    assert_same_bits(from_torch(instep.Adam, to_torch(ours), start()).state_dict(), ours.state_dict())
     state = to_optax(loaded, Optax("adamw", {}, params).at)
     again = from_optax(instep.AdamW, state, start(), lr=LR, weight_decay=0.01)
     assert_same_bits(again.state_dict(), ours.state_dict())
@@ -528,8 +521,9 @@ def test_one_count_for_all_arrays(framework, convert, variant):
         (framework, asked, given)
         for framework in FRAMEWORKS
         for asked, given in itertools.permutations(dialects()[framework], 2)
-        # optax's yogi has the state of its adam
+        # optax's yogi has the state of its adam, and torch's adamw is an adam
         if not (framework == "optax" and {asked, given} == {"adam", "yogi"})
+        and (framework, asked, given) != ("torch", "adam", "adamw")
     ],
 )
 def test_the_state_of_another_class_is_refused(framework, asked, given):

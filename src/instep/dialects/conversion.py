@@ -66,7 +66,7 @@ class Counterpart(NamedTuple):
 
     def in_full(self, options: dict[str, Any]) -> dict[str, Any]:
         """All of our options, where these are given under either name."""
-        return self.preset | preset_options(self.cls, self.framework.lower(), options)
+        return preset_options(self.cls, self.framework.lower(), options)
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse options that it does not have, but where they change nothing."""

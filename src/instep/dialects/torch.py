@@ -60,6 +60,8 @@ DIALECTS: Dialects = {
 
 # Its SGD counts no steps.
 _UNCOUNTED = "sgd"
+# That by which an AdamW is an Adam in torch, and which older torches do not have.
+_NEWER = "decoupled_weight_decay"
 _LARGEST_COUNT = 2**24  # which float32 holds with all before it
 
 
@@ -70,7 +72,8 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
     Parameters
     ----------
     cls : type
-        The class that goes on, `instep.Adam` for a ``torch.optim.Adam``.
+        The class that goes on, `instep.Adam` for a ``torch.optim.Adam``; it may be that for an AdamW as well, which
+        torch has as an Adam with `decoupled_weight_decay`.
     state_dict : dict
         What its ``state_dict()`` gave.  Several parameter groups must agree in their options.
     params : nesting of numpy.ndarray
@@ -94,7 +97,7 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
     """
     theirs = counterpart(cls, "torch")
     groups = _groups(theirs, state_dict, "this")
-    options = [theirs.options_here(group) for group in groups]
+    options = [theirs.options_here({_NEWER: theirs.preset[_NEWER], **group}) for group in groups]
     if any(other != options[0] for other in options):
         raise ValueError("the parameter groups differ in their options: make one optimizer for each")
     optimizer = cls(params, **options[0])
@@ -130,7 +133,7 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
     Parameters
     ----------
     optimizer : Optimizer
-        An `instep.Adam` whose weight decay is decoupled goes on as a ``torch.optim.AdamW``.
+        Of a class that torch has.
     like : dict
         The ``state_dict()`` of the optimizer that goes on.  Its parameter groups are kept, and what is in them beside
         the options, such as ``foreach`` or the ``initial_lr`` of a scheduler.  By default there is one group of torch's
@@ -152,8 +155,8 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
     theirs, ours = departing(optimizer, "torch")
     counts = ours["step_counts"]
     changes = theirs.options_there(ours["options"])
-    if theirs.cls.rule == "adam":  # for an Adam that is told to do as AdamW does
-        changes["decoupled_weight_decay"] = _is_decoupled(theirs)
+    if theirs.preset[_NEWER]:
+        changes[_NEWER] = True
     groups = [{"params": list(range(len(counts)))}] if like is None else _groups(theirs, like, "like")
     arrays, names = theirs.arrays_there(ours), theirs.states(ours)
     state: dict[int, dict[str, Any]] = {}
@@ -178,10 +181,9 @@ def _groups(theirs: Counterpart, state_dict: Mapping[str, Any], what: str) -> Se
     groups: Sequence[Mapping[str, Any]] = state_dict.get("param_groups", ())
     if not groups:
         raise ValueError(f"{wrong}: it has no param_groups")
-    needed = ["params", *_keys(theirs.dialect)]
+    needed = ["params", *(key for key in _keys(theirs.dialect) if key != _NEWER)]
     relatives = [*dialects()["torch"].values(), *dialects()["timm"].values()]
-    others = {key for other in relatives for key in _keys(other)}.difference(needed)
-    decoupled = _is_decoupled(theirs)
+    others = {key for other in relatives for key in _keys(other)}.difference(needed, [_NEWER])
     for group in groups:
         for key in needed:
             if not isinstance(group, Mapping) or key not in group:
@@ -189,8 +191,8 @@ def _groups(theirs: Counterpart, state_dict: Mapping[str, Any], what: str) -> Se
         for key in group:
             if key in others:
                 raise ValueError(f"{wrong}: its groups have {key}")
-        if group.get("decoupled_weight_decay", decoupled) != decoupled:
-            raise ValueError(f"{wrong}: its groups have decoupled_weight_decay={not decoupled}")
+        if _NEWER not in theirs.dialect.names and group.get(_NEWER, theirs.preset[_NEWER]) != theirs.preset[_NEWER]:
+            raise ValueError(f"{wrong}: its groups have {_NEWER}={group[_NEWER]!r}")
     return groups
 
 
@@ -204,7 +206,3 @@ def _indices(groups: Sequence[Mapping[str, Any]], number: int, what: str) -> lis
 
 def _keys(dialect: Dialect) -> list[str]:
     return [key if isinstance(key, str) else key[0] for key in dialect.names.values()]
-
-
-def _is_decoupled(theirs: Counterpart) -> bool:
-    return bool(theirs.preset["decoupled_weight_decay"])
