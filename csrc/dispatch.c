@@ -23,7 +23,7 @@
 static const struct isa {
     const char *name;
     int (*available)(void);
-    int timed; /* whether it is chosen only where it is faster than the one before it */
+    int timed;                        /* whether it is chosen only where it is faster than the one before it */
     instep_kernel *const *kernels[2]; /* by instep_dtype */
 } isas[] = {
 #define ISA(name, timed) {#name, instep_cpu_##name, timed, {instep_kernels_f32_##name, instep_kernels_f64_##name}},

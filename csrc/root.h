@@ -1,8 +1,8 @@
 /* The square root of a vector without the divider, correctly rounded.
  *
- * A processor with two 512-bit FMA units takes the root of sixteen floats, or of eight doubles, from an estimate in less
- * time than its divider does, which is free for the division meanwhile.  The bits are those of the divider, for every
- * float and double and for any estimate y of 1 / sqrt(x) that is within 2^-14 of it, as the instruction promises:
+ * A processor with two 512-bit FMA units takes the root of sixteen floats, or of eight doubles, from an estimate in
+ * less time than its divider does, which is free for the division meanwhile.  The bits are those of the divider, for
+ * every float and double and for any estimate y of 1 / sqrt(x) that is within 2^-14 of it, as the instruction promises:
  *
  *     g = x y                          about the root s
  *     h = y / 2                        about 1 / 2 s
@@ -13,16 +13,18 @@
  *     h = h + y (1/2 - g h)            double, rounded down: the number at or below 1 / 2 g
  *     g = g + (x - g^2) h              double: the root
  *
- * For float tests/c/test_root.c takes every number with every estimate.  The hardest is the largest below a power of 4: its
- * root lies just below a midpoint of two numbers, above which numbers are twice as far apart.  It is why r is formed with
- * a little less than 1/2, which leaves g at or below the root: a g above would be corrected to the midpoint.
+ * For float tests/c/test_root.c takes every number with every estimate.  The hardest is the largest below a power of 4:
+ * its root lies just below a midpoint of two numbers, above which numbers are twice as far apart.  It is why r is
+ * formed with a little less than 1/2, which leaves g at or below the root: a g above would be corrected to the
+ * midpoint.
  *
  * For double, let g = s (1 + e) and h = (1 + d) / 2 s in the last line.  Before it is rounded the sum is
- * s (1 - e^2/2 - e d - ...).  It rounds as s does unless the midpoint m of two doubles lies between them.  Scaled by a power
- * of 4 so that s is in [2^52, 2^53), x is an integer X and m is n + 1/2, so that X - m^2 = X - n (n + 1) - 1/4.  With e in
- * (-2^-52, 0] and |d| < 2^-51 it can only lie between them where |X - m^2| < 2 X 2^-102.8 < 32.  There are few such X: 2^52
- * divides them, so that n solves n (n + 1) + j = 0 modulo 2^52 for a whole |j| <= 32, and is found bit by bit.  The test takes
- * all of them, and far more, with every h that may stand in the last line.
+ * s (1 - e^2/2 - e d - ...).  It rounds as s does unless the midpoint m of two doubles lies between them.  Scaled by a
+ * power of 4 so that s is in [2^52, 2^53), x is an integer X and m is n + 1/2, so that X - m^2 = X - n (n + 1) - 1/4.
+ * With e in
+ * (-2^-52, 0] and |d| < 2^-51 it can only lie between them where |X - m^2| < 2 X 2^-102.8 < 32.  There are few such X:
+ * 2^52 divides them, so that n solves n (n + 1) + j = 0 modulo 2^52 for a whole |j| <= 32, and is found bit by bit. The
+ * test takes all of them, and far more, with every h that may stand in the last line.
  *
  * Operands so small that the residual would be flushed are scaled; zeros, infinity and what is flushed come out of a
  * table of the instruction set's own, so that no value takes another time. */
@@ -88,8 +90,7 @@ static inline __m512d estimate_of_doubles(__m512d x)
 }
 
 #define root(x)                                                                                                        \
-    _Generic((x),                                                                                                      \
-        __m512: root_of_floats,                                                                                        \
-        __m512d: root_of_doubles)((x), _Generic((x), __m512: estimate_of_floats, __m512d: estimate_of_doubles))
+    _Generic((x), __m512: root_of_floats, __m512d: root_of_doubles)(                                                   \
+        (x), _Generic((x), __m512: estimate_of_floats, __m512d: estimate_of_doubles))
 
 #endif

@@ -1,4 +1,4 @@
-"""One optimizer, several threads: waiting sleeps, reading does not wait, a signal is answered, a fork frees (promise 14)."""
+"""One optimizer, several threads: waiting sleeps, reading does not wait, a signal is answered (promise 14)."""
 
 import os
 import signal

@@ -12,6 +12,7 @@ from .documentation import filled
 if TYPE_CHECKING:
     import inspect
 
+
 def _positional(*, kw_only: Literal[False]) -> Any:
     """For type checkers: the one argument of an optimizer that is not given by name."""
 

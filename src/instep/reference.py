@@ -1,9 +1,9 @@
 """The NumPy twin of every rule: what the kernels compute, in NumPy's words.
 
-``instep.reference.rmsprop`` takes the arguments of `instep.rmsprop` and leaves the same bits behind, NaN payloads aside,
-for NumPy rounds a Python float to the dtype of the array it meets, once, as the kernels do; so for every rule.  Both work
-in a floating-point mode in which subnormal numbers count as 0.  The source of each is the function of its name in
-``instep.rules``: read it as documentation, and test against it.
+``instep.reference.rmsprop`` takes the arguments of `instep.rmsprop` and leaves the same bits behind, NaN payloads
+aside, for NumPy rounds a Python float to the dtype of the array it meets, once, as the kernels do; so for every rule.
+Both work in a floating-point mode in which subnormal numbers count as 0.  The source of each is the function of its
+name in ``instep.rules``: read it as documentation, and test against it.
 """
 
 from __future__ import annotations

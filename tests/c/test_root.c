@@ -1,8 +1,8 @@
 /* The root without the divider has the bits of the divider's, whatever the estimate that it starts from.
  *
- *     test_root          float: every 64th mantissa with every estimate, and all near the powers of 2; double: every hard
- *                        number with every h that may stand in the last line, and random ones
- *     test_root every    float: all mantissas with every estimate, and all 2^32 numbers with the processor's own
+ *     test_root          float: every 64th mantissa with every estimate, and all near the powers of 2; double: every
+ * hard number with every h that may stand in the last line, and random ones test_root every    float: all mantissas
+ * with every estimate, and all 2^32 numbers with the processor's own
  *
  * Every estimate means within 2^-14, as the instruction promises.  Prints what differs and exits with 1. */
 #include "float_mode.h"
@@ -33,7 +33,8 @@ static void compare_floats(__m512 x, __m512 ours)
 {
     __m512 theirs = _mm512_sqrt_ps(x);
     __mmask16 other = _mm512_cmp_epi32_mask(_mm512_castps_si512(ours), _mm512_castps_si512(theirs), _MM_CMPINT_NE);
-    __mmask16 no_number = _mm512_cmp_ps_mask(ours, ours, _CMP_UNORD_Q) & _mm512_cmp_ps_mask(theirs, theirs, _CMP_UNORD_Q);
+    __mmask16 no_number =
+        _mm512_cmp_ps_mask(ours, ours, _CMP_UNORD_Q) & _mm512_cmp_ps_mask(theirs, theirs, _CMP_UNORD_Q);
     if ((other & ~no_number) == 0)
         return;
     float numbers[2][16];
@@ -117,8 +118,8 @@ static void through_the_range(double x)
     roots_of_doubles(numbers);
 }
 
-/* The last line for one number with every h that may be there: at or below what is within 2^-54.5 of 1 / 2 g, g being the
- * number below the root. */
+/* The last line for one number with every h that may be there: at or below what is within 2^-54.5 of 1 / 2 g, g being
+ * the number below the root. */
 static void every_last_line(double x)
 {
     double numbers[8], ours[8], g = sqrt(x), h[8];
@@ -136,8 +137,8 @@ static void every_last_line(double x)
     compare_doubles(numbers, ours);
 }
 
-/* Every double whose root lies nearest to the middle between two others: X = n (n + 1) + j with X of 53 bits and small j,
- * where n solves n (n + 1) + j = 0 modulo 2^52 or 2^53 and is found bit by bit. */
+/* Every double whose root lies nearest to the middle between two others: X = n (n + 1) + j with X of 53 bits and small
+ * j, where n solves n (n + 1) + j = 0 modulo 2^52 or 2^53 and is found bit by bit. */
 static int hard_doubles(int furthest)
 {
     int found = 0;

@@ -20,8 +20,8 @@ import numpy as np
 
 from .. import optimizers, reference
 from .._core import Options, set_num_threads
-from ..rules.rmsprop import RMSprop
 from ..arithmetic import Array
+from ..rules.rmsprop import RMSprop
 
 LR, RHO, EPS = 1e-2, 0.99, 1e-8
 DIALECT = Options("rmsprop").replace({"lr": LR, "rho": RHO, "eps": EPS}, (np.float32, np.float64))

@@ -99,9 +99,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """`Adam` with decoupled weight decay, ``weight_decay=0.01`` by default as in torch.
 
-    ``p = (1 - lr weight_decay) p`` comes before the update, where `Adam` would add ``weight_decay p`` to the gradient, of
-    which its normalized step then leaves little.  All else, the other options among it, is `Adam`'s; what
-    `instep.load` finds of it is an `Adam` with these options.
+    ``p = (1 - lr weight_decay) p`` comes before the update, where `Adam` would add ``weight_decay p`` to the gradient,
+    of which its normalized step then leaves little.  All else is `Adam`'s.  What `instep.load` makes of its checkpoint
+    is an `Adam` with these options.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def adam(
         square_avg <- beta2 square_avg + (1 - beta2) grad^2
         param      <- param - lr / (1 - beta1^t) grad_avg / (sqrt(square_avg / (1 - beta2^t)) + eps)
 
-    `instep.Adam` documents every option and its formula; `instep.reference.adam` spells them out in NumPy and leaves the
-    same bits.
+    `instep.Adam` documents every option and its formula; `instep.reference.adam` spells them out in NumPy and leaves
+    the same bits.
 
     Parameters
     ----------

@@ -97,8 +97,8 @@ def rprop(
         step_size <- step_size eta_plus where grad has the sign of prev_grad, step_size eta_minus where it has the other
         param     <- param - sign(grad) step_size, where grad has not changed its sign
 
-    `instep.Rprop` documents every option and the formula; `instep.reference.rprop` spells it out in NumPy and leaves the
-    same bits.
+    `instep.Rprop` documents every option and the formula; `instep.reference.rprop` spells it out in NumPy and leaves
+    the same bits.
 
     Parameters
     ----------

@@ -112,15 +112,15 @@ def yogi(
         square_avg <- square_avg - (1 - beta2) sign(square_avg - grad^2) grad^2
         param      <- param - lr / (1 - beta1^t) grad_avg / (sqrt(square_avg / (1 - beta2^t)) + eps)
 
-    `instep.Yogi` documents every option and its formula; `instep.reference.yogi` spells them out in NumPy and leaves the
-    same bits.
+    `instep.Yogi` documents every option and its formula; `instep.reference.yogi` spells them out in NumPy and leaves
+    the same bits.
 
     Parameters
     ----------
     {function}
     grad_avg, square_avg : numpy.ndarray
-        The running average of the gradient and Yogi's estimate of its square, of the shape, dtype and layout of `param`.
-        Updated in place.  Start them wherever the dialect does.
+        The running average of the gradient and Yogi's estimate of its square, of the shape, dtype and layout of
+        `param`.  Updated in place.  Start them wherever the dialect does.
     step_count : int
         Which step this is, from 1: t in the formula.
     {options of Yogi}
