@@ -1,19 +1,28 @@
-"""One array, from a thousand to ten million elements: Python, NumPy, NumPy with scratch, instep."""
+"""One array, from a thousand to ten million elements: NumPy and instep."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from instep import num_threads
-from instep.benchmark.peers import OURS, PEERS
+from instep.benchmark.peers import OURS, peers_of
+from instep.benchmark.work import family, make_work
 
-CONTENDERS = {peer.name: peer for peer in (*PEERS[:3], OURS[0])}
+CONTENDERS = [
+    pytest.param(rule, peer, id=f"{rule}-{peer.name}")
+    for rule in family()
+    for peer in (OURS[0], *peers_of(rule))
+    if peer is OURS[0] or (peer.swept and not peer.needs)
+]
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize(("rule", "peer"), CONTENDERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [1_000, 10_000, 100_000, 1_000_000, 10_000_000])
-def bench_size(benchmark, time_step, arrays, size, dtype, name):
-    benchmark.group = f"{size:>10,} {dtype}".replace(",", " ")
+def bench_size(benchmark, time_step, size, dtype, rule, peer):
+    if size > peer.most_elements:
+        pytest.skip("takes too long")
+    benchmark.group = f"{rule}: {size:>10,} {dtype}".replace(",", " ")
     with num_threads(1):
-        time_step(CONTENDERS[name].start(*arrays([(size,)], dtype), 1).step)
+        time_step(peer.start(make_work(rule, [(size,)], np.dtype(dtype).type), 1).step)

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from instep.benchmark.suite import make_arrays
-
 SLOW = 0.05  # seconds from which a step is measured one at a time
 
 
@@ -25,13 +23,3 @@ def time_step(benchmark) -> Callable:
             benchmark.pedantic(step, rounds=3)
 
     return run
-
-
-@pytest.fixture
-def arrays() -> Callable:
-    """Params, grads and square_avgs whose values stay normal, in any dtype."""
-
-    def make(shapes, dtype="float32"):
-        return tuple([array.astype(dtype) for array in group] for group in make_arrays(shapes))
-
-    return make

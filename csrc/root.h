@@ -21,9 +21,9 @@
  * For double, let g = s (1 + e) and h = (1 + d) / 2 s in the last line.  Before it is rounded the sum is
  * s (1 - e^2/2 - e d - ...).  It rounds as s does unless the midpoint m of two doubles lies between them.  Scaled by a
  * power of 4 so that s is in [2^52, 2^53), x is an integer X and m is n + 1/2, so that X - m^2 = X - n (n + 1) - 1/4.
- * With e in (-2^-52, 0] and |d| < 2^-51 it can only lie between them where |X - m^2| < 2 X 2^-102.8 < 32.  There are few
- * such X: 2^52 divides them, so that n solves n (n + 1) + j = 0 modulo 2^52 for a whole |j| <= 32, and is found bit by
- * bit.  The test takes all of them, and far more, with every h that may stand in the last line.
+ * With e in (-2^-52, 0] and |d| < 2^-51 it can only lie between them where |X - m^2| < 2 X 2^-102.8 < 32.  There are
+ * few such X: 2^52 divides them, so that n solves n (n + 1) + j = 0 modulo 2^52 for a whole |j| <= 32, and is found bit
+ * by bit.  The test takes all of them, and far more, with every h that may stand in the last line.
  *
  * Operands so small that the residual would be flushed are scaled; zeros, infinity and what is flushed come out of a
  * table of the instruction set's own, so that no value takes another time. */

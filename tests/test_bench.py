@@ -1,6 +1,5 @@
 """`instep bench`: it runs, it names who is missing, it does not time who computes something else."""
 
-import dataclasses
 import io
 import json
 import os
@@ -14,37 +13,54 @@ import pytest
 import rich.console
 
 import instep
-from instep import _core, reference
+from instep import _core
 from instep.__main__ import main
 from instep._bench import Walk
 from instep._core import Options
-from instep.benchmark import claims, measure, peers, picture, report, suite
+from instep.benchmark import claims, measure, peers, picture, report, suite, variants, walls, work
 from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
 
 ROOT = Path(__file__).parents[1]
-NUMPY_PEERS = [peer for peer in peers.PEERS if not peer.needs]
+FAMILY = list(work.family())
+SHAPES = [(300, 3), (7,), (1,)]
+OTHERS = ["adam", "sgd"]
+
+
+def numpy_peers(kind):
+    """Those that are always there, of whom a loop in Python is too slow for a test."""
+    return [peer for peer in peers.peers_of(kind) if not peer.needs and peer.name != peers.PYTHON]
 
 
 @pytest.fixture(scope="module")
 def result():
     """A run in which every number is there and means nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        absent = dataclasses.replace(NUMPY_PEERS[1], name="x", needs=("x_",))
-        patch.setattr(suite, "PEERS", (*NUMPY_PEERS[1:], absent))
+        absent = peers.Peer("x", peers.start_twin, needs=("x_",))
+        patch.setattr(suite, "peers_of", lambda kind: iter([*numpy_peers(kind), absent]))
         progress = []
-        found = suite.run(suite.tiny_scale(), lambda title, done: progress.append(done))
+        kinds = [FAMILY[0], *OTHERS]
+        found = suite.run(suite.tiny_scale(), kinds, lambda title, done: progress.append(done))
     assert progress == sorted(progress)
     assert progress[-1] == pytest.approx(1)
     return json.loads(json.dumps(found))
 
 
 def test_a_run_has_every_section(result):
-    assert [row["elements"] for row in result["sizes"]] == [10, 1_000, 100_000]
+    first, *others = result["rules"]
+    assert [row["elements"] for row in claims.rows_of(result, "sizes", first)] == [10, 1_000, 10_000, 100_000]
     for section in ("sizes", "workloads", "overhead", "function", "options", "subnormal", "import"):
+        assert claims.rows_of(result, section, first)
         for row in result[section]:
             assert row["title"]
             assert all(0 < time["low"] <= time["median"] <= time["high"] for time in row["times"])
-    assert set(result["options"][0]["bytes"]) == set(suite.VARIANTS)
+    for rule in others:
+        assert all(claims.rows_of(result, section, rule) for section in ("sizes", "workloads", "overhead", "function"))
+    assert set(result["options"][0]["bytes"]) == set(variants.variants_of(first))
+
+
+def test_a_row_knows_the_bytes_of_its_rule(result):
+    bytes_of = {row["rule"]: row["bytes"] for row in result["workloads"]}
+    assert bytes_of == {"rmsprop": 20, "adam": 28, "sgd": 12}
 
 
 def test_absent_peers_are_named(result):
@@ -61,47 +77,47 @@ def test_claims_are_judged_by_the_run(result):
             assert one.holds == (measured > limit if "at least" in one.limit else measured < limit), one
 
 
-@pytest.mark.parametrize("peer", [*peers.OURS, *NUMPY_PEERS], ids=lambda peer: peer.name)
+@pytest.mark.parametrize("kind", FAMILY)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_peers_compute_rmsprop(peer, threads):
-    peers.cross_check(peer, [(300, 3), (7,), (1,)], threads)
+def test_peers_compute_the_rule(kind, threads):
+    for peer in (*peers.OURS, *numpy_peers(kind), *(one for one in peers.peers_of(kind) if one.name == peers.PYTHON)):
+        peers.cross_check(peer, kind, SHAPES, threads)
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_every_rule_has_peers(kind):
+    names = [peer.name for peer in peers.peers_of(kind)]
+    assert len(set(names)) == len(names)
+    assert {peers.TUTORIAL, peers.TWIN, peers.TUNED_NUMBA} < set(names), f"{kind} is not in benchmark/formulas.py"
 
 
 WRONG = {
     "eps inside": dict(eps_inside=True),
     "another rho": dict(rho=0.9),
-    "another lr": dict(lr=peers.LR * 1.001),
+    "another lr": dict(lr=work.LR * 1.001),
     "bias correction": dict(bias_correction=True),
 }
 
 
-@pytest.mark.parametrize("options", WRONG.values(), ids=WRONG)
-def test_a_wrong_peer_is_caught(options):
-    def start(params, grads, square_avgs, threads):
-        dialect = dict(lr=peers.LR, rho=peers.RHO, eps=peers.EPS) | options
-        steps = iter(range(1, 100))
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+def test_a_wrong_peer_is_caught(changes):
+    def start(given, threads):
+        return peers.start_twin(given.under(given.options.replace(changes, (np.float32,))), threads)
 
-        def step():
-            count = next(steps)
-            for param, grad, square_avg in zip(params, grads, square_avgs, strict=True):
-                reference.rmsprop(param, grad, square_avg, step_count=count, **dialect)
-
-        return peers.Started(step, lambda: params)
-
-    wrong = peers.Peer("wrong", start)
+    wrong, right = peers.Peer("wrong", start), numpy_peers("rmsprop")[0]
     with pytest.raises(peers.WrongResult, match="wrong is off by"):
-        peers.cross_check(wrong, suite.POLICY, 1)
-    found, left_out = suite.choose((wrong, NUMPY_PEERS[1]))
-    assert [peer.name for peer in found] == [NUMPY_PEERS[1].name]
+        peers.cross_check(wrong, "rmsprop", suite.POLICY, 1)
+    found, left_out = suite.choose("rmsprop", [wrong, right])
+    assert [peer.name for peer in found] == [right.name]
     assert left_out["wrong"].startswith("another result")
 
 
 def test_a_peer_that_gives_nan_is_caught():
-    def start(params, grads, square_avgs, threads):
-        return peers.Started(lambda: None, lambda: [np.full_like(param, np.nan) for param in params])
+    def start(given, threads):
+        return peers.Started(lambda: None, lambda: [np.full_like(param, np.nan) for param in given.params])
 
     with pytest.raises(peers.WrongResult):
-        peers.cross_check(peers.Peer("nan", start), suite.POLICY, 1)
+        peers.cross_check(peers.Peer("nan", start), "rmsprop", suite.POLICY, 1)
 
 
 def test_every_contender_has_a_turn_in_every_round():
@@ -161,6 +177,56 @@ def test_the_walls_walk_every_element(rule, isa):
             assert (state == value**2 + 3).all()
 
 
+COSTS = {"rmsprop": (1, 1), "adagrad": (1, 1), "adam": (1, 1), "yogi": (1, 1), "adadelta": (2, 1), "sgd": (0, 0)}
+
+
+def test_roots_and_divisions_are_those_of_the_twin(rule):
+    cost = walls.roots_and_divisions(Options(rule))
+    assert cost == COSTS.get(rule, cost)
+    for options in one_of_each_loop(rule):
+        assert walls.roots_and_divisions(Options(rule).replace(options, ())) == cost
+    assert cost in walls.DIVIDERS, f"csrc/bench/walls.c has no loop of {cost} roots and divisions"
+
+
+def test_the_divider_walks_as_many_roots(rule):
+    here = work.make_work(rule, [(3000,)])
+    dividers = [one for one in walls.walls(here, with_divider=True) if one.name == walls.DIVIDER]
+    assert len(dividers) == bool(walls.roots_and_divisions(here.options)[0])
+    assert all(one.seconds(1) > 0 for one in dividers)
+
+
+def test_variants_are_what_costs_something_else():
+    found = variants.variants_of("rmsprop")
+    assert found["momentum, nesterov"] == {"momentum": 0.9, "nesterov": True}
+    assert found["weight_decay, decoupled_weight_decay"] == {"weight_decay": 1.0, "decoupled_weight_decay": True}
+    assert found["momentum, centered"] == {"momentum": 0.9, "centered": True}
+    assert found["eps_inside"] == {"eps_inside": True}
+    assert "initial_square_avg" not in found
+    assert "decoupled_weight_decay" not in found
+    assert "amsgrad, amsgrad_corrected" in variants.variants_of("adam")
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_every_option_that_is_off_is_a_variant(kind):
+    plain = work.dialect(kind)
+    turned_on = {name for changes in variants.variants_of(kind).values() for name in changes}
+    assert set(variants.turned_on(kind, plain)) - turned_on <= {"decoupled_weight_decay"}
+
+
+def test_an_array_beyond_the_memory_is_not_made(monkeypatch):
+    monkeypatch.setattr(suite.machine, "free_memory", lambda: 10**9)
+    assert suite.full_scale().large == max(suite.full_scale().sizes) == 10**7
+
+
+def test_a_machine_with_a_huge_cache_does_not_take_forever(monkeypatch):
+    monkeypatch.setattr(suite.machine, "free_memory", lambda: 10**12)
+    monkeypatch.setattr(suite.machine, "last_level_cache", lambda: 480 << 20)
+    assert suite.full_scale().large == 64_000_000
+    assert suite.quick_scale().large == 16_000_000
+    assert suite.expected_seconds(suite.quick_scale(), FAMILY[:1]) < 120
+    assert suite.expected_seconds(suite.full_scale(), FAMILY) < 12 * 60
+
+
 def test_a_walk_leaves_the_settings_alone():
     _core.set_isa(None)
     highest = _core.active_isa()
@@ -205,12 +271,15 @@ def test_write_readme_replaces_what_is_between_the_markers(result, tmp_path):
 
 def test_the_table_shows_losses(result):
     lost = json.loads(json.dumps(result))
-    for row in lost["workloads"]:
+    rows = claims.rows_of(lost, "workloads", FAMILY[0])
+    for row in rows:
         for time in row["times"]:
             if time["name"] == peers.TUTORIAL:
                 time["median"] = claims.median(row, peers.INSTEP, lost["machine"]["threads"]) / 2
     (line,) = [line for line in report.markdown(lost).splitlines() if line.startswith(f"| {peers.TUTORIAL}")]
-    assert line.count("0.50x") == len(lost["workloads"])
+    assert line.count("0.50x") == len(rows)
+    (line,) = [line for line in report.markdown_family(lost).splitlines() if line.startswith(f"| {FAMILY[0]}")]
+    assert line.count(f"{peers.TUTORIAL} 0.50x") == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +310,7 @@ def test_the_command_shows_a_result(result, tmp_path):
         [sys.executable, "-m", "instep", "bench", "--show", saved],
         capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "160"},
     ).stdout  # fmt: skip
-    for name in (suite.ROOF, suite.DIVIDER, peers.BARE, peers.INSTEP, peers.TUTORIAL, "GB/s", "left out: x"):
+    for name in (*walls.WALLS, peers.INSTEP, peers.TUTORIAL, "GB/s", "left out: x", *result["rules"]):
         assert name in shown
 
 
@@ -263,12 +332,17 @@ def test_eighty_columns_are_enough():
     assert "…" not in printed
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "# README", '{"format": 1, "workloads": []}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "# README", '{"format": 2, "workloads": []}', "\xff"])
 def test_what_is_no_result_is_not_shown(text, tmp_path, capsys):
     path = tmp_path / "result.json"
     path.write_text(text, encoding="latin-1")
     assert main(["bench", "--show", str(path)]) == 1
     assert "is not a result of instep bench" in capsys.readouterr().err
+
+
+def test_a_rule_that_is_not_there_is_named(capsys):
+    assert main(["bench", "--rule", "adan"]) == 1
+    assert "there is no rule 'adan'; there are rmsprop," in capsys.readouterr().err
 
 
 def test_the_picture_does_not_take_the_place_of_the_result(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """From which size do threads pay?  LINES_PER_THREAD in csrc/step.c and AWAKE_NANOSECONDS in csrc/pool.c rest on this.
 
-    python bench/lab/threshold.py [--pause 1.0] [--threads 2] [--rounds 31]
+    python bench/lab/threshold.py [--pause 1.0] [--threads 2] [--rounds 31] [--rule rmsprop]
 
 Steps one array of every size with one thread and with several, interleaved: back to back, when the workers still look
 for work, and after a pause in which they have fallen asleep, as they have when a trainer computes its gradients.
@@ -23,15 +23,16 @@ from rich.table import Table
 
 from instep import set_num_threads
 from instep.benchmark.peers import start_bound
-from instep.benchmark.suite import make_arrays, walk
+from instep.benchmark.walls import walk
+from instep.benchmark.work import make_work
 
 SIZES = [1 << k for k in range(12, 23)]
 
 
-def measure(size: int, threads: int, pause: float, rounds: int) -> dict[tuple[str, int], float]:
+def measure(rule: str, size: int, threads: int, pause: float, rounds: int) -> dict[tuple[str, int], float]:
     """Median microseconds of a step, and of the loop alone, for one thread and for several."""
-    arrays = make_arrays([(size,)])
-    step, loop = start_bound(*arrays, threads).step, walk(*arrays)
+    work = make_work(rule, [(size,)])
+    step, loop = start_bound(work, threads).step, walk(work)
     samples: dict[tuple[str, int], list[float]] = {
         (what, count): [] for what in ("step", "loop") for count in (1, threads)
     }
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=1.0, metavar="MILLISECONDS", help="between two steps (1.0)")
     parser.add_argument("--threads", type=int, default=2, help="to hold against one (2)")
     parser.add_argument("--rounds", type=int, default=31, help="samples of each number (31)")
+    parser.add_argument("--rule", default="rmsprop", help="whose step (rmsprop)")
     arguments = parser.parse_args()
 
     console = Console()
@@ -74,7 +76,7 @@ def main() -> None:
         for column in ("loop, 1", f"loop, {arguments.threads}", "ratio"):
             table.add_column(column, justify="right", style="dim")
         for size in track(SIZES, title, console=console, transient=True):
-            found = measure(size, arguments.threads, pause, arguments.rounds)
+            found = measure(arguments.rule, size, arguments.threads, pause, arguments.rounds)
             cells = []
             for what in ("step", "loop"):
                 one, several = found[what, 1], found[what, arguments.threads]

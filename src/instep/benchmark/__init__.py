@@ -1,6 +1,10 @@
 """What `instep bench` measures, and what `bench/` is made from.
 
-peers      every contender, at its best and in one dialect, cross-checked before it is timed
+work       arrays to step, under the options of a rule in a framework's dialect
+peers      every contender, at its best and in its own dialect, cross-checked before it is timed
+formulas   every rule as NumPy's and numba's users write it
+walls      what no step can be faster than
+variants   the options of a rule, turned on
 measure    contenders interleaved, medians
 suite      the sections of a run
 claims     what a run has to show

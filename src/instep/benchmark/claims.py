@@ -6,10 +6,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .peers import BARE, BOUND, COMPILED, FOREACH, INSTEP, NUMBA, OPTAX, TORCH, TUNED_NUMBA, TUTORIAL
-from .suite import DIVIDER, ROOF
+from .peers import BOUND, DEEPSPEED, INSTEP, NUMBA, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
+from .suite import IN_CACHE
+from .walls import BARE, DIVIDER, ROOF
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """How many times a step must be as fast as the best of some, on a workload."""
+
+    workload: str
+    whom: str
+    names: tuple[str, ...]
+    least: float
+
+
+TORCH, FOREACH, COMPILED = (torch_name("rmsprop", way) for way in ("for-loop", "foreach", "compiled"))
+OPTAX, FUSED = optax_name("rmsprop"), torch_name("adam", "fused")
+TARGETS = {
+    "rmsprop": (
+        Target("an RL policy", "the best of numba, optax, compiled torch", (NUMBA, OPTAX, COMPILED), 8),
+        Target("an RL policy", "tuned numba", (TUNED_NUMBA,), 8),
+        Target("an RL policy", "torch.optim.RMSprop", (TORCH,), 30),
+        Target("1000 arrays of 1000", "the better of numba and foreach torch", (NUMBA, FOREACH), 10),
+        Target("1000 arrays of 1000", "tuned numba", (TUNED_NUMBA,), 10),
+        Target("an MLP", "the best peer", (NUMBA, TUNED_NUMBA, TORCH, FOREACH, COMPILED, OPTAX), 1.7),
+        Target("one large array", "compiled torch", (COMPILED,), 1),
+        Target("one large array", "torch.optim.RMSprop", (TORCH,), 5),
+    ),
+    "adam": (
+        Target("an RL policy", DEEPSPEED, (DEEPSPEED,), 4),
+        Target("an RL policy", "fused torch", (FUSED,), 15),
+        Target("1000 arrays of 1000", f"the better of {DEEPSPEED} and fused torch", (DEEPSPEED, FUSED), 15),
+        Target("an MLP", DEEPSPEED, (DEEPSPEED,), 1),
+        Target("one large array", f"the better of {DEEPSPEED} and fused torch", (DEEPSPEED, FUSED), 1),
+    ),
+}
+# Against tutorial NumPy: at any size, below a thousand elements, above a million.
+TUTORIAL_TARGETS = {"rmsprop": (4.5, 10, 10)}
+# Microseconds over the loop: for a step, and for each of a thousand arrays.
+SURROUNDINGS = {INSTEP: (0.35, 25), BOUND: (0.2, 3)}
 
 
 @dataclass(frozen=True)
@@ -41,12 +79,24 @@ def roof(row: Row, threads: int) -> float:
     return min(median(row, ROOF, count) for count in {1, threads})
 
 
+def wall(row: Row) -> float:
+    """What one thread cannot be faster than in cache: the roof, or the roots and divisions."""
+    return max(roof(row, 1), find(row, DIVIDER) or 0)
+
+
+def rows_of(result: dict[str, Any], section: str, rule: str) -> list[Row]:
+    """The rows of one rule."""
+    return [row for row in result.get(section, ()) if row["rule"] == rule]
+
+
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """All that this run can judge."""
+    """All that this run can judge: of its first rule at length, then of the others."""
+    first, *others = result["rules"]
     return [
-        *of_sizes(result),
-        *of_overhead(result),
-        *of_workloads(result),
+        *of_sizes(result, first),
+        *of_overhead(result, first),
+        *of_workloads(result, first),
+        *(claim for rule in others for claim in of_another(result, rule)),
         *of_the_run(result),
     ]
 
@@ -66,89 +116,117 @@ def spelled(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-def of_sizes(result: dict[str, Any]) -> Iterator[Claim]:
+def of_sizes(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """One array, of every size."""
-    rows, most = result["sizes"], result["machine"]["threads"]
-    by_size = {row["elements"]: row for row in rows}
+    most = result["machine"]["threads"]
+    by_size = {row["elements"]: row for row in rows_of(result, "sizes", rule)}
     if 100_000 in by_size:
         row = by_size[100_000]
-        yield at_most(
-            "100 000 elements, in cache, over the divider",
-            1.05, median(row, INSTEP, 1) / median(row, DIVIDER, 1), "x",
-        )  # fmt: skip
+        over = "the divider" if find(row, DIVIDER) else "the roof"
+        yield at_most(f"100 000 elements, in cache, over {over}", 1.05, median(row, INSTEP, 1) / wall(row), "x")
     largest = by_size[max(by_size)]
     for threads in sorted({1, most}):
         yield at_least(
             f"{spelled(largest['elements'])} elements, share of the roof, {threads} thread{'s' * (threads > 1)}",
             0.95, roof(largest, threads) / median(largest, INSTEP, threads),
         )  # fmt: skip
-    tutorial = {size: median(row, TUTORIAL) / median(row, INSTEP, 1) for size, row in by_size.items()}
-    for what, limit, chosen in (
-        ("one thread against tutorial NumPy, any size", 4.5, tutorial),
-        ("the same, below 1 000 elements", 10, {n: ratio for n, ratio in tutorial.items() if n < 1_000}),
-        ("the same, above a million", 10, {n: ratio for n, ratio in tutorial.items() if n > 1_000_000}),
-    ):
-        if chosen:
-            worst = min(chosen, key=chosen.__getitem__)
-            yield at_least(what, limit, chosen[worst], f" (at {spelled(worst)})")
+    if rule in TUTORIAL_TARGETS:
+        tutorial = {size: median(row, TUTORIAL) / median(row, INSTEP, 1) for size, row in by_size.items()}
+        for limit, what, chosen in zip(
+            TUTORIAL_TARGETS[rule],
+            (
+                "one thread against tutorial NumPy, any size",
+                "the same, below 1 000 elements",
+                "the same, above a million",
+            ),
+            (tutorial, [size for size in tutorial if size < 1_000], [size for size in tutorial if size > 1_000_000]),
+            strict=True,
+        ):
+            if chosen:
+                worst = min(chosen, key=tutorial.__getitem__)
+                yield at_least(what, limit, tutorial[worst], f" (at {spelled(worst)})")
     if most > 1:
         slowdown = {size: median(row, INSTEP, most) / median(row, INSTEP, 1) for size, row in by_size.items()}
         worst = max(slowdown, key=slowdown.__getitem__)
         yield at_most(f"{most} threads against one, any size", 1.05, slowdown[worst], "x", f" (at {spelled(worst)})")
 
 
-def of_overhead(result: dict[str, Any]) -> Iterator[Claim]:
+def of_overhead(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """What surrounds the loop."""
-    for row in result["function"]:
-        yield at_most("a call of instep.rmsprop on ten elements", 0.6, median(row, INSTEP) * 1e6, " us")
-    for name, base, each in ((INSTEP, 0.35, 25), (BOUND, 0.2, 3)):
-        for row in result["overhead"]:
-            limit = base + each * 1e-3 * row["arrays"]
-            extra = (median(row, name) - median(row, BARE)) * 1e6
+    for row in rows_of(result, "function", rule):
+        yield at_most(f"a call of instep.{rule} on ten elements", 0.6, median(row, INSTEP) * 1e6, " us")
+    for name in SURROUNDINGS:
+        for row in rows_of(result, "overhead", rule):
             what = f"{'bound step()' if name == BOUND else 'step(grads)'} over its loop, {row['title']}"
-            yield at_most(what, limit, extra, " us")
-    for row in result["import"]:
+            yield at_most(what, *surroundings(row, name), " us")
+    for row in rows_of(result, "import", rule):
         yield at_most("import instep over import numpy", 10, median(row, "instep") * 1e3, " ms")
 
 
-def of_workloads(result: dict[str, Any]) -> Iterator[Claim]:
+def surroundings(row: Row, name: str) -> tuple[float, float]:
+    """What a step over small arrays may take over its loop, and what it takes, in microseconds."""
+    base, each = SURROUNDINGS[name]
+    return base + each * 1e-3 * row["arrays"], (median(row, name) - median(row, BARE)) * 1e6
+
+
+def of_workloads(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """Beside the peers; a peer that is not there cannot be judged."""
     most = result["machine"]["threads"]
-    rows = {row["title"]: row for row in result["workloads"]}
-
-    def against(title: str, whom: str, names: tuple[str, ...], limit: float) -> Iterator[Claim]:
-        row = rows.get(title, {"times": []})
-        ours = find(row, INSTEP, most)
-        there = {name: seconds for name in names if (seconds := find(row, name)) is not None}
-        if there and ours is not None:
-            fastest = min(there, key=there.__getitem__)
-            detail = f" ({fastest})" if len(names) > 1 else ""
-            missing = "" if len(there) == len(names) else ", of those that are there"
-            yield at_least(f"{title}, against {whom}{missing}", limit, there[fastest] / ours, detail)
-
-    yield from against("an RL policy", "the best of numba, optax, compiled torch", (NUMBA, OPTAX, COMPILED), 8)
-    yield from against("an RL policy", "tuned numba", (TUNED_NUMBA,), 8)
-    yield from against("an RL policy", "torch.optim.RMSprop", (TORCH,), 30)
-    yield from against("1000 arrays of 1000", "the better of numba and foreach torch", (NUMBA, FOREACH), 10)
-    yield from against("1000 arrays of 1000", "tuned numba", (TUNED_NUMBA,), 10)
-    many = rows["1000 arrays of 1000"]
+    rows = {row["title"]: row for row in rows_of(result, "workloads", rule)}
+    yield from of_targets(rows, rule, most)
+    many, classifier = rows["1000 arrays of 1000"], rows["an MLP"]
     yield at_most(
         "1000 arrays of 1000, one thread, over its loop", 1.15, median(many, INSTEP, 1) / median(many, BARE, 1), "x"
     )
-    if "an MLP" in rows:
-        yield from against("an MLP", "the best peer", (NUMBA, TUNED_NUMBA, TORCH, FOREACH, COMPILED, OPTAX), 1.7)
-        if most > 1:
-            ratio = median(rows["an MLP"], INSTEP, 1) / median(rows["an MLP"], INSTEP, most)
-            yield at_least(f"an MLP, {most} threads against our one", 1.85, ratio)
-    yield from against("one large array", "compiled torch", (COMPILED,), 1)
-    yield from against("one large array", "torch.optim.RMSprop", (TORCH,), 5)
+    if most > 1:
+        ratio = median(classifier, INSTEP, 1) / median(classifier, INSTEP, most)
+        yield at_least(f"an MLP, {most} threads against our one", 1.85, ratio)
+
+
+def of_targets(rows: dict[str, Row], rule: str, most: int, prefix: str = "") -> Iterator[Claim]:
+    """Beside those of the peers of this rule that it is to be held against."""
+    for target in TARGETS.get(rule, ()):
+        row = rows[target.workload]
+        there = {name: seconds for name in target.names if (seconds := find(row, name)) is not None}
+        if there:
+            fastest = min(there, key=there.__getitem__)
+            detail = f" ({fastest})" if len(target.names) > 1 else ""
+            missing = "" if len(there) == len(target.names) else ", of those that are there"
+            what = f"{prefix}{target.workload}, against {target.whom}{missing}"
+            yield at_least(what, target.least, there[fastest] / median(row, INSTEP, most), detail)
+
+
+def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
+    """A rule that is not measured at length."""
+    most = result["machine"]["threads"]
+    for row in rows_of(result, "sizes", rule):
+        if row["elements"] == IN_CACHE:
+            what = f"{rule}: {spelled(IN_CACHE)} elements, in cache, over its roots and divisions or the roof"
+            yield at_most(what, 1.05, median(row, INSTEP, 1) / wall(row), "x")
+    for name in SURROUNDINGS:
+        used = {}
+        for row in rows_of(result, "overhead", rule):
+            limit, extra = surroundings(row, name)
+            used[row["title"]] = extra / limit
+        worst = max(used, key=used.__getitem__)
+        what = f"{rule}: {'bound step()' if name == BOUND else 'step(grads)'} over its loop, of what it may take"
+        yield at_most(what, 1, used[worst], "x", f" ({worst})")
+    rows = {row["title"]: row for row in rows_of(result, "workloads", rule)}
+    yield from of_targets(rows, rule, most, f"{rule}: ")
+    large = rows["one large array"]
+    yield at_least(
+        f"{rule}: {spelled(large['elements'])} elements, share of the roof, {most} threads",
+        0.95, roof(large, most) / median(large, INSTEP, most),
+    )  # fmt: skip
 
 
 def of_the_run(result: dict[str, Any]) -> Iterator[Claim]:
     """Whether it was left alone: nothing that moves as many bytes is faster than the roof."""
     least = {
-        f"{time['name']}, {row['title']}, threads: {time['threads']}": time["median"] / roof(row, time["threads"])
+        f"{prefix}{time['name']}, {row['title']}, threads: {time['threads']}": time["median"]
+        / roof(row, time["threads"])
         for row in (*result["sizes"], *result["workloads"])
+        for prefix in ["" if row["rule"] == result["rules"][0] else f"{row['rule']}, "]
         for time in row["times"]
         if time["name"] != DIVIDER
     }

@@ -1,31 +1,32 @@
-"""The contenders: one RMSprop, as each library takes it fastest.
+"""The contenders: every rule, as each library takes it fastest.
 
-The dialect is torch's: ``eps`` outside the root, ``rho`` 0.99.  Each contender is started on arrays that it updates in
-place, where its library can; the arrays are shared, so that all of them walk the same pages.
+Each is started on arrays that it updates in place, where its library can; the arrays are shared, so that all of them
+walk the same pages.  A peer speaks the dialect of its own framework: before it is timed, `cross_check` holds it
+against the twin under that framework's options.  What a library calls its rules is read from ``instep.dialects``.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from .. import optimizers, reference
-from .._core import Options, set_num_threads
+from .._core import isas, set_num_threads
 from ..arithmetic import Array
-from ..rules.rmsprop import RMSprop
-
-LR, RHO, EPS = 1e-2, 0.99, 1e-8
-DIALECT = Options("rmsprop").replace({"lr": LR, "rho": RHO, "eps": EPS}, (np.float32, np.float64))
-Arrays = list[Array]
+from ..dialects import dialects
+from .formulas import FORMULAS, Formula
+from .work import LR, Arrays, Work, dialect, family
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,20 @@ class Started:
 class Peer:
     """A way to take the step.
 
-    `start` gets params, grads, square_avgs and the number of threads; `use_threads` comes before every measurement.
-    Without it the peer is `serial`, or it chose its threads when it was loaded.
+    `start` gets the work and the number of threads; `use_threads` comes before every measurement.  Without it the peer
+    is `serial`, or it chose its threads when it was loaded.  `framework` is whose dialect it speaks, if not the first
+    that has the rule; `swept` are those that are measured over all sizes of an array, too.
     """
 
     name: str
-    start: Callable[[Arrays, Arrays, Arrays, int], Started]
+    start: Callable[[Work, int], Started]
     needs: tuple[str, ...] = ()
     use_threads: Callable[[int], None] | None = None
+    framework: str | None = None
     serial: bool = False
     compiles: bool = False
-    another_rule: str = ""
+    swept: bool = False
+    most_elements: float = math.inf  # beyond which a step takes minutes
 
     @property
     def missing(self) -> list[str]:
@@ -68,122 +72,144 @@ class WrongResult(Exception):
     """A contender computes something else."""
 
 
-def cross_check(peer: Peer, shapes: list[tuple[int, ...]], threads: int, steps: int = 5) -> None:
-    """Step from zero with gradients from 1e-8 to 1, where `eps` counts as much as `rho`; compare with the twin."""
+def cross_check(peer: Peer, kind: str, shapes: list[tuple[int, ...]], threads: int, steps: int = 5) -> None:
+    """Step from the start with gradients from 1e-8 to 1, where `eps` counts; compare with the twin.
+
+    The tolerance is for those that form ``1 - beta2^t`` in float32: of 0.001 that leaves four digits.
+    """
+    options = dialect(kind, peer.framework)
     generator = np.random.default_rng(0)
     grads = [(10 ** generator.uniform(-8, 0, shape)).astype(np.float32) for shape in shapes]
-    expected = [np.zeros_like(grad) for grad in grads]
-    for param, grad in zip(expected, grads, strict=True):
-        square_avg = np.zeros_like(grad)
-        for _ in range(steps):
-            reference.rmsprop(param, grad, square_avg, lr=LR, rho=RHO, eps=EPS)
 
+    def started() -> Work:
+        states = {name: [np.full_like(grad, value) for grad in grads] for name, value in options.states.items()}
+        return Work(kind, options, [np.zeros_like(g) for g in grads], [g.copy() for g in grads], states)
+
+    twin = started()
+    step_twin = start_twin(twin, 1).step
     if peer.use_threads:
         peer.use_threads(threads)
-    zeros = [np.zeros_like(grad) for grad in grads]
-    started = peer.start(zeros, [grad.copy() for grad in grads], [np.zeros_like(grad) for grad in grads], threads)
+    contender = peer.start(started(), threads)
     for _ in range(steps):
-        started.step()
+        step_twin()
+        contender.step()
     worst = max(
-        float(np.max(np.abs(param.reshape(-1) - twin.reshape(-1)) / np.abs(twin.reshape(-1))))
-        for param, twin in zip(started.params(), expected, strict=True)
+        float(np.max(np.abs(param.reshape(-1) - expected.reshape(-1)) / np.abs(expected.reshape(-1))))
+        for param, expected in zip(contender.params(), twin.params, strict=True)
     )
-    if not worst < 1e-5:
+    if not worst < 1e-4:
         raise WrongResult(f"{peer.name} is off by {worst:.1e} of the distance moved after {steps} steps")
 
 
 # ---- instep -----------------------------------------------------------------------------------------------------
 
 
-def start_instep(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
+def start_instep(work: Work, threads: int) -> Started:
     """`step(grads)`."""
-    optimizer = instep_optimizer(params, square_avgs)
-    return Started(partial(optimizer.step, grads), lambda: params)
+    optimizer = instep_optimizer(work)
+    return Started(partial(optimizer.step, work.grads), lambda: work.params)
 
 
-def start_bound(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
+def start_bound(work: Work, threads: int) -> Started:
     """`bind(grads)` once, then `step()`."""
-    optimizer = instep_optimizer(params, square_avgs)
-    optimizer.bind(grads)
-    return Started(optimizer.step, lambda: params)
+    optimizer = instep_optimizer(work)
+    optimizer.bind(work.grads)
+    return Started(optimizer.step, lambda: work.params)
 
 
-def instep_optimizer(params: Arrays, square_avgs: Arrays) -> optimizers.Optimizer:
-    """An optimizer in the dialect, on these states."""
-    optimizer = RMSprop(params, lr=LR, rho=RHO, eps=EPS)
-    optimizer._adopt(optimizer._options, {"square_avg": square_avgs})
+def instep_optimizer(work: Work) -> optimizers.Optimizer:
+    """An optimizer under these options, on these states."""
+    optimizer = family()[work.kind](work.params, **work.options.values())
+    optimizer._adopt(optimizer._options, work.states)
     return optimizer
 
 
 # ---- NumPy and Python -------------------------------------------------------------------------------------------
 
 
-def start_python(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """A loop over lists of floats."""
-    p, g, v = ([x for array in arrays for x in array.reshape(-1).tolist()] for arrays in (params, grads, square_avgs))
-    offsets = np.cumsum([param.size for param in params])[:-1]
+def start_twin(work: Work, threads: int) -> Started:
+    """What `instep.reference` has, which checks its options at every step."""
+    twin, options, step_counts = getattr(reference, work.kind), work.options.values(), count(1)
+    arrays = [dict(zip(("param", "grad", *work.states), of_param, strict=True)) for of_param in work.of_each]
+
+    def step() -> None:
+        t = next(step_counts)
+        for of_param in arrays:
+            twin(**of_param, step_count=t, **options)
+
+    return Started(step, lambda: work.params)
+
+
+def start_tutorial(work: Work, threads: int) -> Started:
+    """As a tutorial writes it."""
+    formula, step_counts = FORMULAS[work.kind], count(1)
+    element, coefficients, options = *formula, formula.options(work.options.values())
+    params, grads = work.params, work.grads
+    states = [[array.copy() for array in of_param[2:]] for of_param in work.of_each]
+
+    def step() -> None:
+        c = coefficients(next(step_counts), *options)
+        for k in range(len(params)):
+            update, *states[k] = element(params[k], grads[k], *states[k], *c)
+            params[k] -= update
+
+    return Started(step, lambda: params)
+
+
+def start_python(work: Work, threads: int) -> Started:
+    """RMSprop as a loop over lists of floats."""
+    lr, rho, eps = (work.options.values()[name] for name in ("lr", "rho", "eps"))
+    p, g, v = (np.concatenate(arrays).tolist() for arrays in zip(*work.flat, strict=True))
+    offsets = np.cumsum([param.size for param in work.params])[:-1]
 
     def step() -> None:
         for i in range(len(p)):
-            v[i] = RHO * v[i] + (1 - RHO) * g[i] * g[i]
-            p[i] -= LR * g[i] / (math.sqrt(v[i]) + EPS)
+            v[i] = rho * v[i] + (1 - rho) * g[i] * g[i]
+            p[i] -= lr * g[i] / (math.sqrt(v[i]) + eps)
 
     return Started(step, lambda: np.split(np.array(p), offsets))
 
 
-def start_tutorial(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """As a tutorial writes it."""
-    square_avg = [array.copy() for array in square_avgs]
-
-    def step() -> None:
-        for k in range(len(params)):
-            square_avg[k] = RHO * square_avg[k] + (1 - RHO) * grads[k] ** 2
-            params[k] -= LR * grads[k] / (np.sqrt(square_avg[k]) + EPS)
-
-    return Started(step, lambda: params)
-
-
-def start_out(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """NumPy with `out=` and scratch that is kept."""
-    size = max(param.size for param in params)
-    scratch = np.empty(size, params[0].dtype)
-    arrays = [
-        (param, grad, square_avg, scratch[: param.size].reshape(param.shape))
-        for param, grad, square_avg in zip(params, grads, square_avgs, strict=True)
-    ]
+def start_out(work: Work, threads: int) -> Started:
+    """RMSprop in NumPy with `out=` and scratch that is kept."""
+    lr, rho, eps = (work.options.values()[name] for name in ("lr", "rho", "eps"))
+    scratch = np.empty(max(param.size for param in work.params), work.params[0].dtype)
+    arrays = [(*of_param, scratch[: of_param[0].size]) for of_param in work.flat]
 
     def step() -> None:
         for p, g, v, s in arrays:
             np.multiply(g, g, out=s)
-            np.multiply(s, 1 - RHO, out=s)
-            np.multiply(v, RHO, out=v)
+            np.multiply(s, 1 - rho, out=s)
+            np.multiply(v, rho, out=v)
             np.add(v, s, out=v)
             np.sqrt(v, out=s)
-            np.add(s, EPS, out=s)
+            np.add(s, eps, out=s)
             np.divide(g, s, out=s)
-            np.multiply(s, LR, out=s)
+            np.multiply(s, lr, out=s)
             np.subtract(p, s, out=p)
 
-    return Started(step, lambda: params)
+    return Started(step, lambda: work.params)
 
 
 # ---- compilers of expressions and loops -------------------------------------------------------------------------
 
 
-def start_numexpr(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """Two expressions, compiled beforehand; `float` is numexpr's word for float32."""
+def start_numexpr(work: Work, threads: int) -> Started:
+    """RMSprop as two expressions, compiled beforehand; `float` is numexpr's word for float32."""
     numexpr: Any = import_module("numexpr")
 
+    options = work.options.values()
     average = numexpr.NumExpr("rho * v + rest * g * g", [(name, float) for name in ("v", "g", "rho", "rest")])
     update = numexpr.NumExpr("p - lr * g / (sqrt(v) + eps)", [(name, float) for name in ("p", "g", "v", "lr", "eps")])
-    rho, rest, lr, eps = (np.array(x, np.float32) for x in (RHO, 1 - RHO, LR, EPS))
+    rho, rest = (np.array(x, np.float32) for x in (options["rho"], 1 - options["rho"]))
+    lr, eps = (np.array(options[name], np.float32) for name in ("lr", "eps"))
 
     def step() -> None:
-        for p, g, v in zip(params, grads, square_avgs, strict=True):
+        for p, g, v in work.flat:
             average(v, g, rho, rest, out=v, ex_uses_vml=False)
             update(p, g, v, lr, eps, out=p, ex_uses_vml=False)
 
-    return Started(step, lambda: params)
+    return Started(step, lambda: work.params)
 
 
 def numexpr_threads(threads: int) -> None:
@@ -194,58 +220,80 @@ def numexpr_threads(threads: int) -> None:
 
 
 @cache
-def numba_loop(parallel: bool, error_model: str) -> Callable[..., None]:
-    """The jitted loop over one array."""
+def numba_loop(formula: Formula, states: int, parallel: bool, error_model: str) -> Callable[..., None]:
+    """The jitted loop over one array, which has so many states."""
     numba: Any = import_module("numba")
 
-    def loop(p: Array, g: Array, v: Array, lr: Any, rho: Any, rest: Any, eps: Any) -> None:
-        for i in numba.prange(p.size):
-            v[i] = rho * v[i] + rest * (g[i] * g[i])
-            p[i] -= lr * (g[i] / (np.sqrt(v[i]) + eps))
+    element = numba.njit(error_model=error_model)(formula.element)
 
+    def of_none(p: Array, g: Array, c: Any) -> None:
+        for i in numba.prange(p.size):
+            (lost,) = element(p[i], g[i], *c)
+            p[i] -= lost
+
+    def of_one(p: Array, g: Array, u: Array, c: Any) -> None:
+        for i in numba.prange(p.size):
+            lost, u[i] = element(p[i], g[i], u[i], *c)
+            p[i] -= lost
+
+    def of_two(p: Array, g: Array, u: Array, v: Array, c: Any) -> None:
+        for i in numba.prange(p.size):
+            lost, u[i], v[i] = element(p[i], g[i], u[i], v[i], *c)
+            p[i] -= lost
+
+    loop = (of_none, of_one, of_two)[states]
     return cast(Callable[..., None], numba.njit(parallel=parallel, error_model=error_model)(loop))
 
 
 @cache
-def numba_loops(loop: Callable[..., None]) -> Callable[..., None]:
-    """The jitted loop over lists of arrays."""
+def numba_loops(formula: Formula, states: int, parallel: bool) -> Callable[..., None]:
+    """The jitted loop over lists of arrays, which forms the coefficients too."""
     numba: Any = import_module("numba")
 
-    def loops(ps: Arrays, gs: Arrays, vs: Arrays, lr: Any, rho: Any, rest: Any, eps: Any) -> None:
+    jit = numba.njit(error_model="numpy")
+    coefficients, loop = jit(formula.coefficients), numba_loop(formula, states, parallel, "numpy")
+
+    def of_none(t: int, o: Any, ps: Arrays, gs: Arrays) -> None:
+        c = coefficients(t, *o)
         for k in range(len(ps)):
-            loop(ps[k], gs[k], vs[k], lr, rho, rest, eps)
+            loop(ps[k], gs[k], c)
 
-    return cast(Callable[..., None], numba.njit(error_model="numpy")(loops))
+    def of_one(t: int, o: Any, ps: Arrays, gs: Arrays, us: Arrays) -> None:
+        c = coefficients(t, *o)
+        for k in range(len(ps)):
+            loop(ps[k], gs[k], us[k], c)
+
+    def of_two(t: int, o: Any, ps: Arrays, gs: Arrays, us: Arrays, vs: Arrays) -> None:
+        c = coefficients(t, *o)
+        for k in range(len(ps)):
+            loop(ps[k], gs[k], us[k], vs[k], c)
+
+    return cast(Callable[..., None], jit((of_none, of_one, of_two)[states]))
 
 
-NUMBA_SCALARS = tuple(np.float32(x) for x in (LR, RHO, 1 - RHO, EPS))
-
-
-def start_numba(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
+def start_numba(work: Work, threads: int) -> Started:
     """One jitted loop, called for each array: as it is commonly written."""
-    loop = numba_loop(parallel=threads > 1, error_model="python")
-    arrays = flat(params, grads, square_avgs)
+    formula, step_counts = FORMULAS[work.kind], count(1)
+    loop = numba_loop(formula, len(work.states), threads > 1, "python")
+    options, arrays = formula.options(work.options.values()), work.flat
 
     def step() -> None:
-        for p, g, v in arrays:
-            loop(p, g, v, *NUMBA_SCALARS)
+        c = formula.coefficients(next(step_counts), *options)
+        for of_param in arrays:
+            loop(*of_param, c)
 
-    return Started(step, lambda: params)
+    return Started(step, lambda: work.params)
 
 
-def start_tuned_numba(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
+def start_tuned_numba(work: Work, threads: int) -> Started:
     """No check for a division by zero, which keeps the loop from being vectorized, and one call for all arrays."""
     typed: Any = import_module("numba.typed")
 
-    loop = numba_loop(parallel=threads > 1, error_model="numpy")
-    arrays = flat(params, grads, square_avgs)
-    if len(arrays) == 1:
-        (p, g, v), *_ = arrays
-        return Started(partial(loop, p, g, v, *NUMBA_SCALARS), lambda: params)
-
-    loops = numba_loops(loop)
-    ps, gs, vs = (typed.List(column) for column in zip(*arrays, strict=True))
-    return Started(partial(loops, ps, gs, vs, *NUMBA_SCALARS), lambda: params)
+    formula, step_counts = FORMULAS[work.kind], count(1)
+    loops = numba_loops(formula, len(work.states), threads > 1)
+    options = formula.options(work.options.values())
+    columns = [typed.List(column) for column in zip(*work.flat, strict=True)]
+    return Started(lambda: loops(next(step_counts), options, *columns), lambda: work.params)
 
 
 def numba_threads(threads: int) -> None:
@@ -255,46 +303,30 @@ def numba_threads(threads: int) -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
 
 
-def flat(*groups: Arrays) -> list[tuple[Array, ...]]:
-    """Every array as one of one dimension, which shares its memory."""
-    return list(zip(*[[array.reshape(-1) for array in group] for group in groups], strict=True))
-
-
 # ---- torch ------------------------------------------------------------------------------------------------------
 
 
-def torch_parameters(params: Arrays, grads: Arrays) -> list[Any]:
-    """Parameters over the same memory."""
+def torch_optimizer(work: Work, **way: bool) -> Any:
+    """The optimizer of ``torch.optim`` with its defaults, on these states."""
     torch: Any = import_module("torch")
 
-    parameters = [torch.nn.Parameter(torch.from_numpy(param)) for param in params]
-    for parameter, grad in zip(parameters, grads, strict=True):
-        parameter.grad = torch.from_numpy(grad)
-    return parameters
-
-
-def torch_rmsprop(params: Arrays, grads: Arrays, square_avgs: Arrays, foreach: bool) -> Any:
-    """`torch.optim.RMSprop` on these states."""
-    torch: Any = import_module("torch")
-
-    parameters = torch_parameters(params, grads)
-    optimizer = torch.optim.RMSprop(parameters, lr=LR, alpha=RHO, eps=EPS, foreach=foreach)
-    for parameter, square_avg in zip(parameters, square_avgs, strict=True):
-        optimizer.state[parameter] = {"step": torch.tensor(0.0), "square_avg": torch.from_numpy(square_avg)}
+    parameters = [torch.nn.Parameter(torch.from_numpy(param)) for param in work.params]
+    optimizer = getattr(torch.optim, family()[work.kind].__name__)(parameters, lr=LR, **way)
+    names = dialects()["torch"][work.kind].states
+    for k, parameter in enumerate(parameters):
+        parameter.grad = torch.from_numpy(work.grads[k])
+        if work.states:
+            states = {names[name]: torch.from_numpy(arrays[k]) for name, arrays in work.states.items()}
+            optimizer.state[parameter] = {"step": torch.tensor(0.0), **states}
     return optimizer
 
 
-def start_torch(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """Its default on a CPU: a loop over the parameters."""
-    return Started(torch_rmsprop(params, grads, square_avgs, foreach=False).step, lambda: params)
+def start_torch(work: Work, threads: int, **way: bool) -> Started:
+    """In one of torch's ways."""
+    return Started(torch_optimizer(work, **way).step, lambda: work.params)
 
 
-def start_foreach(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """Lists of tensors in one call."""
-    return Started(torch_rmsprop(params, grads, square_avgs, foreach=True).step, lambda: params)
-
-
-def start_compiled(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
+def start_compiled(work: Work, threads: int) -> Started:
     """`torch.compile` of the step, without autograd's guards.
 
     What was compiled before is forgotten: past eight variants of a function the compiler would quietly give up.
@@ -303,22 +335,7 @@ def start_compiled(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: 
 
     torch._dynamo.reset()
     torch._logging.set_logs(dynamo=logging.ERROR)
-    step = torch.compile(torch_rmsprop(params, grads, square_avgs, foreach=False).step)
-    return Started(step, lambda: params)
-
-
-def start_fused_adagrad(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """What torch offers fused that moves the same bytes."""
-    torch: Any = import_module("torch")
-
-    return Started(torch.optim.Adagrad(torch_parameters(params, grads), lr=LR, fused=True).step, lambda: params)
-
-
-def start_fused_adam(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
-    """What torch offers fused, with one state more."""
-    torch: Any = import_module("torch")
-
-    return Started(torch.optim.Adam(torch_parameters(params, grads), lr=LR, fused=True).step, lambda: params)
+    return Started(torch.compile(torch_optimizer(work, foreach=False).step), lambda: work.params)
 
 
 def torch_threads(threads: int) -> None:
@@ -328,23 +345,69 @@ def torch_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+# ---- DeepSpeed --------------------------------------------------------------------------------------------------
+
+
+@cache
+def deepspeed_adam() -> Any:
+    """The C++ kernel of DeepSpeed's CPU Adam, from the sources that are installed: built once, in minutes.
+
+    DeepSpeed itself is not imported, for which it would need much else.
+    """
+    cpp_extension: Any = import_module("torch.utils.cpp_extension")
+
+    spec = find_spec("deepspeed")
+    assert spec is not None
+    assert spec.origin is not None
+    csrc = Path(spec.origin).parent / "ops" / "csrc"
+    vectors = "-D__AVX512__" if isas().get("x86_v4") else "-D__AVX256__" if isas().get("x86_v3") else "-D__SCALAR__"
+    flags = ["-O3", "-std=c++20", "-march=native", "-fopenmp", "-D__DISABLE_CUDA__", vectors]
+    return cpp_extension.load(
+        "instep_bench_deepspeed_adam",
+        [str(csrc / "adam" / name) for name in ("cpu_adam.cpp", "cpu_adam_impl.cpp")],
+        extra_include_paths=[str(csrc / "includes")],
+        extra_cflags=flags,
+    )
+
+
+HANDLES = count()
+
+
+def start_deepspeed(work: Work, threads: int) -> Started:
+    """Its kernel, called for each tensor, as its engine does."""
+    torch: Any = import_module("torch")
+
+    kernel, step_counts, options = deepspeed_adam(), count(1), work.options.values()
+    numbers = [options[name] for name in ("lr", "beta1", "beta2", "eps", "weight_decay")]
+    handle = next(HANDLES)
+    kernel.create_adam(handle, *numbers, bool(options["decoupled_weight_decay"]), False)
+    tensors = [[torch.from_numpy(array) for array in of_param] for of_param in work.flat]
+
+    def step() -> None:
+        t = next(step_counts)
+        for p, g, m, v in tensors:
+            kernel.adam_update(handle, t, *numbers, True, p, g, m, v)
+
+    return Started(step, lambda: work.params)
+
+
 # ---- optax ------------------------------------------------------------------------------------------------------
 
 
-def start_optax(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int) -> Started:
+def start_optax(work: Work, threads: int) -> Started:
     """Update and application jitted as one, params and state donated; on copies, for JAX owns its arrays."""
     jax: Any = import_module("jax")
     optax: Any = import_module("optax")
 
-    transform = optax.rmsprop(LR, decay=RHO, eps=EPS, eps_in_sqrt=False)
+    transform = getattr(optax, work.kind)(LR)
 
     def update(params: Any, state: Any, grads: Any) -> Any:
         updates, state = transform.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     jitted = jax.jit(update, donate_argnums=(0, 1))
-    held = [jax.numpy.array(param, copy=True) for param in params]
-    fixed = [jax.numpy.array(grad, copy=True) for grad in grads]
+    held = [jax.numpy.array(param, copy=True) for param in work.params]
+    fixed = [jax.numpy.array(grad, copy=True) for grad in work.grads]
     state = transform.init(held)
 
     def step() -> None:
@@ -355,38 +418,70 @@ def start_optax(params: Arrays, grads: Arrays, square_avgs: Arrays, threads: int
     return Started(step, lambda: [np.asarray(array) for array in held])
 
 
-BARE, INSTEP, BOUND = "the loop alone", "instep", "instep, bound"
-TUTORIAL = "NumPy, as a tutorial writes it"
-TORCH = "torch.optim.RMSprop, for-loop"
-FOREACH = "torch.optim.RMSprop, foreach"
-COMPILED = "torch.optim.RMSprop, compiled"
+# ---- who has which rule -----------------------------------------------------------------------------------------
+
+INSTEP, BOUND = "instep", "instep, bound"
+PYTHON, TUTORIAL = "a loop in Python", "NumPy, as a tutorial writes it"
+OUT, TWIN = "NumPy with out= and scratch", "NumPy, the twin"
 NUMBA, TUNED_NUMBA = "numba", "numba, tuned"
-OPTAX = "optax.rmsprop, jitted, donated"
+DEEPSPEED = "DeepSpeed's C++ kernel"
+
+
+def torch_name(kind: str, way: str) -> str:
+    """What torch's optimizer of this rule is called here."""
+    return f"torch.optim.{family()[kind].__name__}, {way}"
+
+
+def optax_name(kind: str) -> str:
+    """The same for optax."""
+    return f"optax.{kind}, jitted, donated"
+
 
 OURS = (
     Peer(INSTEP, start_instep, use_threads=set_num_threads),
     Peer(BOUND, start_bound, use_threads=set_num_threads),
 )
-PEERS = (
-    Peer("a loop in Python", start_python, serial=True),
-    Peer(TUTORIAL, start_tutorial, serial=True),
-    Peer("NumPy with out= and scratch", start_out, serial=True),
-    Peer("numexpr", start_numexpr, ("numexpr",), numexpr_threads),
-    Peer(NUMBA, start_numba, ("numba",), numba_threads),
-    Peer(TUNED_NUMBA, start_tuned_numba, ("numba",), numba_threads),
-    Peer(TORCH, start_torch, ("torch",), torch_threads),
-    Peer(FOREACH, start_foreach, ("torch",), torch_threads),
-    Peer(COMPILED, start_compiled, ("torch",), torch_threads, compiles=True),
-    Peer(OPTAX, start_optax, ("jax", "optax"), compiles=True),
-    Peer("torch.optim.Adagrad, fused", start_fused_adagrad, ("torch",), torch_threads, another_rule="Adagrad"),
-    Peer("torch.optim.Adam, fused", start_fused_adam, ("torch",), torch_threads, another_rule="Adam"),
-)
+# What is written for one rule alone.
+WRITTEN_OUT = {
+    "rmsprop": (
+        Peer(PYTHON, start_python, serial=True, swept=True, most_elements=1_000_000),
+        Peer(OUT, start_out, serial=True, swept=True),
+        Peer("numexpr", start_numexpr, ("numexpr",), numexpr_threads),
+        Peer(NUMBA, start_numba, ("numba",), numba_threads),
+        Peer(
+            torch_name("rmsprop", "compiled"), start_compiled, ("torch",), torch_threads, "torch",
+            compiles=True, swept=True,
+        ),
+    ),
+    "adam": (Peer(DEEPSPEED, start_deepspeed, ("torch", "deepspeed"), torch_threads, "torch", swept=True),),
+    "adamw": (Peer(DEEPSPEED, start_deepspeed, ("torch", "deepspeed"), torch_threads, "torch", swept=True),),
+}  # fmt: skip
+FUSED = ("sgd", "adagrad", "adam", "adamw")
 
 
-def versions() -> dict[str, str]:
-    """The libraries that the peers come from, and which version is here, if any."""
+def peers_of(kind: str) -> Iterator[Peer]:
+    """Everyone who has this rule."""
+    if kind in FORMULAS:
+        yield Peer(TUTORIAL, start_tutorial, serial=True, swept=True)
+    yield Peer(TWIN, start_twin, serial=True)
+    yield from WRITTEN_OUT.get(kind, ())
+    if kind in FORMULAS:
+        yield Peer(TUNED_NUMBA, start_tuned_numba, ("numba",), numba_threads, swept=True)
+    if kind in dialects()["torch"]:
+        for way, options in {"for-loop": dict(foreach=False), "foreach": dict(foreach=True)}.items():
+            start = partial(start_torch, **options)
+            yield Peer(torch_name(kind, way), start, ("torch",), torch_threads, "torch", swept=way == "for-loop")
+    if kind in FUSED:
+        start = partial(start_torch, fused=True)
+        yield Peer(torch_name(kind, "fused"), start, ("torch",), torch_threads, "torch", swept=True)
+    if kind in dialects()["optax"]:
+        yield Peer(optax_name(kind), start_optax, ("jax", "optax"), framework="optax", compiles=True, swept=True)
+
+
+def versions(peers: list[Peer]) -> dict[str, str]:
+    """The libraries that these come from, and which version is here, if any."""
     found = {"numpy": np.__version__}
-    for module in sorted({module for peer in PEERS for module in peer.needs}):
+    for module in sorted({module for peer in peers for module in peer.needs}):
         try:
             found[module] = version(module)
         except PackageNotFoundError:

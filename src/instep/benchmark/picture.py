@@ -5,31 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .claims import find
-from .peers import COMPILED, INSTEP, OPTAX, TORCH, TUNED_NUMBA, TUTORIAL
-from .suite import DIVIDER, ROOF
+from .claims import find, rows_of
+from .peers import DEEPSPEED, INSTEP, OUT, PYTHON, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
+from .walls import DIVIDER, ROOF
+from .work import family
 
 INK, PALE, PAPER = "#1f2430", "#8a90a0", "#ffffff"
 OURS, OURS_THREADED = "#d1495b", "#8f2d56"
-PEERS = {
-    "a loop in Python": ("Python", "#b8bcc8"),
-    TUTORIAL: ("NumPy, tutorial", "#edae49"),
-    "NumPy with out= and scratch": ("NumPy, out=", "#c98a1b"),
-    TORCH: ("torch", "#66a182"),
-    COMPILED: ("torch, compiled", "#2e6f57"),
-    OPTAX: ("optax, jitted", "#7b8cde"),
-    TUNED_NUMBA: ("numba, tuned", "#00798c"),
-}
+
+
+def peers(rule: str) -> dict[str, tuple[str, str]]:
+    """What each is called in the picture, and its color."""
+    return {
+        PYTHON: ("Python", "#b8bcc8"),
+        TUTORIAL: ("NumPy, tutorial", "#edae49"),
+        OUT: ("NumPy, out=", "#c98a1b"),
+        torch_name(rule, "for-loop"): ("torch", "#66a182"),
+        torch_name(rule, "fused"): ("torch, fused", "#46826a"),
+        torch_name(rule, "compiled"): ("torch, compiled", "#2e6f57"),
+        optax_name(rule): ("optax, jitted", "#7b8cde"),
+        DEEPSPEED: ("DeepSpeed", "#6d597a"),
+        TUNED_NUMBA: ("numba, tuned", "#00798c"),
+    }
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Write the picture in the format that the path's suffix names."""
+    """Write the picture of the first rule in the format that the path's suffix names."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    rows, most = result["sizes"], result["machine"]["threads"]
+    rule, most = result["rules"][0], result["machine"]["threads"]
+    rows = rows_of(result, "sizes", rule)
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.size": 10,
@@ -45,13 +53,14 @@ def draw(result: dict[str, Any], path: Path) -> None:
     with plt.rc_context(style):
         figure, axes = plt.subplots(figsize=(9.6, 5.6), layout="constrained", facecolor=PAPER)
         axes.set(xscale="log", yscale="log", xlabel="elements of one float32 array")
-        axes.set_title("Nanoseconds an element of one RMSprop step", loc="left", fontsize=13, fontweight="bold", pad=14)
+        title = f"Nanoseconds an element of one {family()[rule].__name__} step"
+        axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=14)
         axes.grid(which="major", color="#e6e8ee", linewidth=0.8)
         axes.tick_params(which="both", length=0)
         axes.yaxis.set_major_formatter("{x:g}")
 
         labels = []
-        for name, (label, color) in PEERS.items():
+        for name, (label, color) in peers(rule).items():
             if points := curve(rows, name):
                 axes.plot(*zip(*points, strict=True), color=color, linewidth=1.5, marker="o", markersize=3, zorder=3)
                 labels.append((points[-1], label, color, "normal"))
@@ -83,9 +92,10 @@ def curve(rows: list[dict[str, Any]], name: str, threads: int | None = None) -> 
 
 
 def draw_walls(axes: Any, rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
-    """The divider as far as the caches reach, the memory beyond, for one thread and for all of them."""
+    """The divider, or the roof in cache, as far as the caches reach, the memory beyond, for one thread and for all."""
     most = result["machine"]["threads"]
-    divider = min(seconds for _, seconds in curve(rows, DIVIDER, 1))
+    divides = curve(rows, DIVIDER, 1)
+    divider = min(seconds for _, seconds in divides or curve(rows, ROOF, 1))
     roofs = {threads: curve(rows, ROOF, threads)[-1][1] for threads in sorted({1, most})}
     left, right = rows[0]["elements"], rows[-1]["elements"]
     edge = max(result["machine"]["caches"].values(), default=32 << 20) / 12
@@ -95,7 +105,12 @@ def draw_walls(axes: Any, rows: list[dict[str, Any]], result: dict[str, Any]) ->
     for roof in roofs.values():
         axes.plot([edge, right], [roof, roof], color=INK, linewidth=1, zorder=2)
     text = dict(fontsize=8.5, color=INK, va="top")
-    axes.text(left, divider / 1.38, f"the divider: {divider:.2f} ns, one thread", **text)
+    axes.text(
+        left,
+        divider / 1.38,
+        f"{'the divider' if divides else 'loads and stores'}: {divider:.2f} ns, one thread",
+        **text,
+    )
     spelled = "\n".join(f"{roof:.2f} ns, {counted(threads)}" for threads, roof in roofs.items())
     axes.text(right, divider / 1.38, f"memory:\n{spelled}", ha="right", linespacing=1.3, **text)
     axes.set_ylim(bottom=divider / 7)

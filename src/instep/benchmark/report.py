@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .claims import claims, find, median, roof, spelled
-from .peers import BARE, BOUND, INSTEP, PEERS
-from .suite import PLAIN, ROOF
+from .claims import claims, find, median, roof, rows_of, spelled
+from .peers import BOUND, INSTEP
+from .variants import PLAIN
+from .walls import BARE, ROOF, WALLS
 
 Row = dict[str, Any]
-
-BYTES = 20  # an element of RMSprop in float32: parameter and average read and written, gradient read
 
 
 def duration(seconds: float) -> str:
@@ -30,12 +29,15 @@ def factor(ratio: float) -> str:
 
 
 def show(result: dict[str, Any], console: Any) -> None:
-    """Every table of the result."""
+    """Every table of the result: its first rule at length, then the family, then what was to be shown."""
+    first = result["rules"][0]
     show_machine(result, console)
-    for row in result["workloads"]:
+    for row in rows_of(result, "workloads", first):
         show_row(row, result, console)
     show_sizes(result, console)
     show_rest(result, console)
+    if len(result["rules"]) > 1:
+        show_family(result, console)
     show_claims(result, console)
 
 
@@ -72,16 +74,14 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
     ours = {threads: median(row, INSTEP, threads) for threads in (1, most)}
     title = f"{row['title']}: {spelled(row['elements'])} elements"
     table = new_table(title, "", "threads", "a step", "GB/s", "of the\nroof", "against\ninstep")
-    other = {peer.name: f" ({peer.another_rule})" for peer in PEERS if peer.another_rule}
     for time in row["times"]:
         name, threads, seconds = time["name"], time["threads"], time["median"]
-        bytes_known = name not in other
         table.add_row(
             name,
             str(threads),
             duration(seconds),
-            f"{BYTES * row['elements'] / seconds * 1e-9:.1f}" if bytes_known else "",
-            f"{roof(row, threads) / seconds:.0%}" if bytes_known else "",
+            f"{row['bytes'] * row['elements'] / seconds * 1e-9:.1f}",
+            f"{roof(row, threads) / seconds:.0%}",
             "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
             style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
         )
@@ -93,8 +93,9 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
 
 def show_sizes(result: dict[str, Any], console: Any) -> None:
     """Nanoseconds an element against size: the powers of ten, and the largest."""
-    rows = [row for row in result["sizes"] if str(row["elements"]).strip("0") == "1"]
-    rows += [row for row in result["sizes"][-1:] if row not in rows]
+    swept = rows_of(result, "sizes", result["rules"][0])
+    rows = [row for row in swept if str(row["elements"]).strip("0") == "1"]
+    rows += [row for row in swept[-1:] if row not in rows]
     table = new_table(
         "one array, nanoseconds an element, 1 thread or all", "", *[short(row["elements"]) for row in rows], gap=0
     )
@@ -122,13 +123,14 @@ def number(value: float) -> str:
 
 
 def show_rest(result: dict[str, Any], console: Any) -> None:
-    """Overhead, options, subnormal averages."""
+    """Overhead, options, subnormal states."""
+    first = result["rules"][0]
     table = new_table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
-    for row in result["overhead"]:
+    for row in rows_of(result, "overhead", first):
         table.add_row(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
     console.print(table)
     console.print()
-    for row in result["options"]:
+    for row in rows_of(result, "options", first):
         plain = median(row, PLAIN)
         table = new_table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
         for time in row["times"]:
@@ -141,10 +143,29 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
             )
         console.print(table)
         console.print()
-    for row in result["subnormal"]:
+    for row in rows_of(result, "subnormal", first):
         slower = median(row, "subnormal") / median(row, "normal")
-        console.print(f"{row['title']}: a step over subnormal averages takes {slower:.2f}x", highlight=False)
+        console.print(f"{row['title']}: a step over subnormal states takes {slower:.2f}x", highlight=False)
     console.print()
+
+
+def show_family(result: dict[str, Any], console: Any) -> None:
+    """Every rule on every workload, and who comes closest."""
+    table = new_table("a step, all threads", "", "", "a step", "of the\nroof", "best peer", "against\ninstep")
+    for rule in result["rules"]:
+        for row in rows_of(result, "workloads", rule):
+            ours, share, peer, ratio = summary(row, result["machine"]["threads"])
+            table.add_row(rule, row["title"], duration(ours), f"{share:.0%}", peer, factor(ratio))
+    console.print(table)
+    console.print()
+
+
+def summary(row: Row, threads: int) -> tuple[float, float, str, float]:
+    """Our time with all threads, its share of the roof, the fastest other, and how many times ours it takes."""
+    ours = median(row, INSTEP, threads)
+    others = [time for time in row["times"] if time["name"] not in (INSTEP, BOUND, *WALLS)]
+    best = min(others, key=lambda time: time["median"])
+    return ours, roof(row, threads) / ours, best["name"], best["median"] / ours
 
 
 def show_claims(result: dict[str, Any], console: Any) -> None:
@@ -161,8 +182,8 @@ def show_claims(result: dict[str, Any], console: Any) -> None:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Every contender, each with its best number of threads, beside instep with all of them."""
-    rows, most = result["workloads"], result["machine"]["threads"]
+    """Every contender of the first rule, each with its best number of threads, beside instep with all of them."""
+    rows, most = rows_of(result, "workloads", result["rules"][0]), result["machine"]["threads"]
     lines = [
         "| | " + " | ".join(heading(row) for row in rows) + " |",
         "|---|" + "---:|" * len(rows),
@@ -185,16 +206,38 @@ def markdown(result: dict[str, Any]) -> str:
             f"**{name}**" if name == INSTEP else f"*{name}: the same bytes, no arithmetic*" if name == ROOF else name
         )
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    there = result["machine"]
-    found = ", ".join(f"{module} {number}" for module, number in result["versions"].items() if number)
-    lines += [
-        "",
-        f"A step in float32: the median time, and how many times instep's it is. {there['processor']}, "
-        f"{most} threads, {there['instruction set']}; {there['compiler']}, {there['python']}, {found}; "
-        f"{result['date'][:10]}. Peers use the number of threads, 1 or {most}, that suits them better.",
-    ]
+    lines += ["", f"A step in float32: the median time, and how many times instep's it is. {where(result)}"]
     lines += [f"Left out: {name} ({why})." for name, why in result["left_out"].items()]
     return "\n".join(lines) + "\n"
+
+
+def markdown_family(result: dict[str, Any]) -> str:
+    """Every rule on every workload: instep, its share of the roof, the best of the others."""
+    most = result["machine"]["threads"]
+    titles = [heading(row) for row in rows_of(result, "workloads", result["rules"][0])]
+    lines = [f"| | {' | '.join(titles)} |", "|---|" + "---:|" * len(titles)]
+    for rule in result["rules"]:
+        cells = []
+        for row in rows_of(result, "workloads", rule):
+            ours, share, peer, ratio = summary(row, most)
+            cells.append(f"**{duration(ours)}**, {share:.0%}; {peer} {factor(ratio)}")
+        lines.append(f"| {rule} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "A step in float32: instep's median time, what part of it the rule's bytes alone would take, and the fastest "
+        f"peer with how many times instep's time it takes. {where(result)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machine, the versions and the day, in a sentence or two."""
+    there, most = result["machine"], result["machine"]["threads"]
+    found = ", ".join(f"{module} {number}" for module, number in result["versions"].items() if number)
+    return (
+        f"{there['processor']}, {most} threads, {there['instruction set']}; {there['compiler']}, {there['python']}, "
+        f"{found}; {result['date'][:10]}. Peers use the number of threads, 1 or {most}, that suits them better."
+    )
 
 
 def heading(row: Row) -> str:
@@ -218,8 +261,9 @@ def markdown_claims(result: dict[str, Any]) -> str:
 
 
 def markdown_options(result: dict[str, Any]) -> str:
-    """What options cost, beside the bytes they move; then subnormal averages."""
-    cache, memory = result["options"]
+    """What options cost, beside the bytes they move; then subnormal states."""
+    first = result["rules"][0]
+    cache, memory = rows_of(result, "options", first)
     lines = [
         f"| one thread | in cache ({spelled(cache['elements'])}) | in memory ({spelled(memory['elements'])}) | bytes |",
         "|---|---:|---:|---:|",
@@ -228,13 +272,18 @@ def markdown_options(result: dict[str, Any]) -> str:
         cells = [f"{median(row, name) / median(row, PLAIN):.2f}x" for row in (cache, memory)]
         lines.append(f"| {name} | {' | '.join(cells)} | {moved / memory['bytes'][PLAIN]:.2f}x |")
     lines.append("")
-    for row in result["subnormal"]:
+    for row in rows_of(result, "subnormal", first):
         slower = median(row, "subnormal") / median(row, "normal")
         lines.append(f"A step over averages that are subnormal takes {slower:.2f}x in {row['title']}.")
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"benchmark": markdown, "claims": markdown_claims, "options": markdown_options}
+TABLES = {
+    "benchmark": markdown,
+    "family": markdown_family,
+    "claims": markdown_claims,
+    "options": markdown_options,
+}
 
 
 def write_tables(text: str, result: dict[str, Any]) -> str:

@@ -8,11 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("machine", "versions", "sizes", "workloads", "overhead", "function", "options", "subnormal", "import")
+SECTIONS = ("machine", "versions", "rules", "sizes", "workloads", "overhead", "function")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How long to measure, and where to write."""
+    """What and how long to measure, and where to write."""
+    parser.add_argument(
+        "--rule",
+        metavar="NAME",
+        help="adam, adamw, ... at length; or all: the first at length, the others shortly (the first of the roll-call)",
+    )
     parser.add_argument("--quick", action="store_true", help="a shorter run: fewer sizes, rounds and workloads")
     parser.add_argument(
         "--output",
@@ -44,12 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.output.suffix == ".png":
             raise ValueError(f"{arguments.output} is where the picture goes: name the result, as .json say")
+        kinds = chosen(arguments.rule)
         with arguments.output.open("a"):  # better to fail now than after five minutes
             pass
         scale = suite.quick_scale() if arguments.quick else suite.full_scale()
+        seconds = suite.expected_seconds(scale, kinds)
+        console.print(f"expected to take some {seconds / 60:.1f} minutes on a quiet machine", highlight=False)
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("", total=1.0)
-            result = suite.run(scale, lambda title, done: progress.update(task, description=title, completed=done))
+            result = suite.run(
+                scale, kinds, lambda title, done: progress.update(task, description=title, completed=done)
+            )
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
         report.show(result, console)
         console.print(f"written: {arguments.output}", highlight=False)
@@ -70,12 +80,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def chosen(name: str | None) -> list[str]:
+    """The rules to measure, the one at length first."""
+    from ..benchmark.work import family
+
+    kinds = list(family())
+    if name not in (None, "all", *kinds):
+        raise ValueError(f"there is no rule {name!r}; there are {', '.join(kinds)}, and all")
+    return kinds if name == "all" else [name or kinds[0]]
+
+
 def load(path: Path) -> dict[str, Any]:
     """An earlier result."""
     try:
         result = json.loads(path.read_bytes())
     except ValueError:
         result = None
-    if not isinstance(result, dict) or result.get("format") != 1 or not all(map(result.get, SECTIONS)):
+    if not isinstance(result, dict) or result.get("format") != 2 or not all(map(result.get, SECTIONS)):
         raise ValueError(f"{path} is not a result of instep bench")
     return result
