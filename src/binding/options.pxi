@@ -138,7 +138,8 @@ cdef int _check_options(const instep_optimizer *optimizer, int dtype) except -1:
     value = optimizer.option[k]
     if instep_option_range(optimizer, k) == INSTEP_FLAG:
         value = value != 0
-    message = instep_message(status).decode().replace("the arrays' type", "float32" if dtype == INSTEP_FLOAT32 else "float64")
+    arrays_type = "float32" if dtype == INSTEP_FLOAT32 else "float64"
+    message = instep_message(status).decode().replace("the arrays' type", arrays_type)
     raise ValueError(f"{name.decode()}={value!r} {message}")
 
 

@@ -154,7 +154,7 @@ cdef class Stepper(Holder):
 
     @cython.final
     cdef void run(self) noexcept:
-        """A short step keeps the GIL: to give it away and get it back may take longer, most of all among many threads."""
+        """A short step keeps the GIL: to give it away and get it back may take longer, above all among many threads."""
         if self.lines < LINES_WITH_GIL:
             instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
         else:
