@@ -7,8 +7,8 @@ BUGS = {
         Bug(
             "one element past the end",
             "csrc/kernels.c",
-            "for (size_t i = 0; i < size; i++) {",
-            "for (size_t i = 0; i <= size; i++) {",
+            "    size_t i = 0;\n",
+            "    size += size != 0;\n    size_t i = 0;\n",
             "heap-buffer-overflow",
         ),
         Bug(
