@@ -208,9 +208,10 @@ def test_contributing_counts_the_files_and_what_is_written(house):
 def test_the_new_rule_passes_the_tests_of_every_rule(house):
     tree, package, _ = house
     files = [f"tests/test_{name}.py" for name in ("house", "rules", "contract", "checkpoint", "damage", "learning")]
-    done = run_in(tree, package, *files, "-k", "signum and not torch and not jax and not 64_bit", "-m", "not compiler")
+    fast = "signum and not float64 and not torch and not jax"
+    done = run_in(tree, package, *files, "-k", fast, "-m", "not compiler")
     assert done.returncode == 0, done.stdout[-5000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 400
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 300
 
 
 def test_a_rule_that_is_not_exported_is_one_sentence(house):
@@ -219,7 +220,7 @@ def test_a_rule_that_is_not_exported_is_one_sentence(house):
     whole = file.read_text()
     file.write_text(whole.replace("from .rules.signum import Signum, signum\n", ""))
     try:
-        done = run_in(tree, package, "tests/test_house.py", "-k", "signum or all_is_there")
+        done = run_in(tree, package, "tests/test_house.py", "-k", "signum and not examples or all_is_there")
     finally:
         file.write_text(whole)
     assert done.returncode == 1, done.stdout[-5000:]
