@@ -138,7 +138,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     c_files = [path for folder in ("csrc", "fuzz", "tests") for path in Path(folder).rglob("*.[ch]")]
     session.run("clang-format", "--dry-run", "-Werror", *map(str, sorted(c_files)))
-    session.run("cython-lint", "--max-line-length=120", "src")
+    session.run("cython-lint", "--max-line-length=120", "src", "tests")
     session.run("mypy")
 
 

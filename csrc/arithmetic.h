@@ -1,4 +1,6 @@
 /* What several rules are made of. */
+#include "lanes.h"
+
 #include <stdint.h>
 
 /* x^n by squaring: multiplications alone, so that it has the same bits under every C library, unlike pow. */
@@ -13,25 +15,25 @@ static inline double whole_power(double x, int64_t n)
     return power;
 }
 
-/* Comparisons, not a library's: a NaN and either zero stay what they are on every processor. */
+/* -1, 1, or x itself where it is a zero or NaN. */
 static inline T sign_of(T x)
 {
-    return x > 0 ? 1 : x < 0 ? -1 : x;
+    return where_greater(x, every(0), every(1), where_greater(every(0), x, every(-1), x));
 }
 
-static inline T clamped(T x, T least, T most)
+static inline T clamped(T x, S least, S most)
 {
-    x = x > most ? most : x;
-    return x < least ? least : x;
+    x = where_greater(x, every(most), every(most), x);
+    return where_greater(every(least), x, every(least), x);
 }
 
 /* b <- momentum b + u.  What the parameter moves by: b, or Nesterov's u + momentum b, a step further along it. */
-static inline T heavy_ball(T u, T *momentum_buffer, T momentum)
+static inline T heavy_ball(T u, T *momentum_buffer, S momentum)
 {
     return *momentum_buffer = momentum * *momentum_buffer + u;
 }
 
-static inline T look_ahead(T u, T *momentum_buffer, T momentum)
+static inline T look_ahead(T u, T *momentum_buffer, S momentum)
 {
     return u + momentum * heavy_ball(u, momentum_buffer, momentum);
 }

@@ -88,6 +88,13 @@ int instep_cpu_x86_v4(void)
     return x86_level() >= 4;
 }
 
+/* Which runs wherever x86_v4 does.  Where there are two FMA units of that width it is faster; no bit of cpuid says so,
+ * and a virtual machine may name another processor than it has. */
+int instep_cpu_x86_v4_fma(void)
+{
+    return instep_cpu_x86_v4();
+}
+
 #endif
 
 #if defined __linux__

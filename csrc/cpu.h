@@ -6,6 +6,7 @@
 int instep_cpu_baseline(void);
 int instep_cpu_x86_v3(void);
 int instep_cpu_x86_v4(void);
+int instep_cpu_x86_v4_fma(void);
 
 /* The processors that affinity and control groups leave to this process; at least 1. */
 int instep_cpu_count(void);

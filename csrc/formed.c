@@ -19,8 +19,11 @@ void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64
         break;
 #include "rules.def"
     }
-    for (size_t k = 0; k < sizeof formed->in_float / sizeof(float); k++)
-        formed->in_float[k] = (float)((const double *)&formed->in_double)[k];
+    double *in_double = (double *)&formed->in_double;
+    for (size_t k = 0; k < sizeof formed->in_float / sizeof(float); k++) {
+        in_double[k] += 0; /* which flushes a subnormal one, however a loop uses it */
+        formed->in_float[k] = (float)in_double[k];
+    }
 }
 
 void instep_bare_loop(const instep_optimizer *optimizer, int dtype, int64_t t, struct instep_bare_loop *loop)

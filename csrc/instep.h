@@ -4,7 +4,7 @@
  *
  *     instep_step(&optimizer, arrays, count)
  *
- * checks everything first, and then does what this does, for the plain rule:
+ * checks everything first, and then does what this does, for RMSprop with the options that it starts with:
  *
  *     for (size_t k = 0; k < count; k++) {
  *         instep_array *a = &arrays[k];
@@ -25,14 +25,19 @@
  *                shares memory with anything else in the call is undefined behaviour.
  * Alignment:     any address is right; the natural alignment of the type is as fast as it gets.
  * The same bits: for every instruction set, number of threads, alignment and way of cutting the arrays into calls,
- *                NaN payloads and signs aside.  Coefficients such as 1 - rho are formed in double and rounded once
- *                to the arrays' type; nothing is contracted into a fused multiply-add.
+ *                NaN payloads and signs aside; x86 and arm64 may differ where a result rounds up to the smallest
+ *                normal number, which is 0 on arm64.  Coefficients such as 1 - rho are formed in double and rounded
+ *                once to the arrays' type; nothing is contracted into a fused multiply-add.
+ * Subnormal numbers: count as 0, whether they are read or would be written: in a parameter, a gradient, a state or in
+ *                between, whatever is less than 1.2e-38 in float, 2.2e-308 in double.  So a step takes the same time
+ *                whatever the arrays hold.
  * Floating point mode: rounding, flush-to-zero and exception flags of the caller neither matter nor change.
  * Threads:       different optimizers may step at the same time.  One optimizer may not: lock around it.
  *                instep_set_isa may not run beside a step; instep_set_threads may.
  * Forks:         a fork waits for the steps in flight; parent and child both go on, with threads made anew.
  * NULL and 0:    an array without a gradient is left alone; an array of size 0 that has one is counted as
  *                stepped and needs no param and no states; a call with count 0 needs no arrays and is a step.
+ *                A state that the options do not need is not looked at: SGD without momentum has none at all.
  * Not promised:  the same bits as any other library, or as an instep of another ABI version.
  *
  * One buffer, from beginning to end; status codes are left out, and a program looks at them:
@@ -103,7 +108,7 @@ typedef enum instep_status {
     INSTEP_NOT_FINITE = 16,
     /** Must not be negative. */
     INSTEP_NEGATIVE = 17,
-    /** Must be greater than 0: a zero gradient over a zero average would be 0 / 0. */
+    /** Must be greater than 0. */
     INSTEP_NOT_POSITIVE = 18,
     /** Must be in [0, 1). */
     INSTEP_NOT_BELOW_ONE = 19,
@@ -116,7 +121,7 @@ typedef enum instep_status {
     /* an option in the arrays' type */
     /** Is infinite in the arrays' type. */
     INSTEP_OVERFLOWS = 32,
-    /** Rounds to 0 in the arrays' type. */
+    /** Counts as 0 in the arrays' type, in which it is less than the smallest normal number. */
     INSTEP_VANISHES = 33,
     /** Rounds to 1 in the arrays' type, where nothing would ever change. */
     INSTEP_ROUNDS_TO_ONE = 34,
@@ -199,7 +204,7 @@ typedef struct instep_array {
     const void *grad;
     /** As many as instep_state_count says, in the order of instep_state_name.  The others are not looked at. */
     void *state[INSTEP_MAX_STATES];
-    /** How often this array has been stepped; start it at 0.  Bias correction goes by it. */
+    /** How often this array has been stepped; start it at 0.  In the formula of its next step t is one more. */
     int64_t step_count;
     /** Scratch of a step; need not be set. */
     uint64_t first_line;
@@ -223,7 +228,10 @@ INSTEP_API const char *instep_rule_name(size_t rule);
 INSTEP_API const char *instep_option_name(const instep_optimizer *optimizer, size_t option);
 /** An instep_range. */
 INSTEP_API int instep_option_range(const instep_optimizer *optimizer, size_t option);
-/** 1 for an option on which depends which states there are or what they start at, 0 for one that a step just reads. */
+/**
+ * 1 for an option that chooses a variant of the formula, or which states there are, what they hold or what they start
+ * at; 0 for one that a step just reads.
+ */
 INSTEP_API int instep_option_is_structural(const instep_optimizer *optimizer, size_t option);
 
 /**

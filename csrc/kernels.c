@@ -4,6 +4,7 @@
  *     INSTEP_ISA    baseline, x86_v3, ...   the name, and the compiler flags that go with it
  *     INSTEP_TYPE   float or double
  *     INSTEP_DTYPE  f32 or f64
+ *     INSTEP_LANES  undefined, or the number of elements in a vector where the loops are to be made of vectors
  * Nothing in it may be called before the processor is known to run that instruction set: dispatch.c sees to it. */
 #include "kernels.h"
 
@@ -28,40 +29,75 @@
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-#define LARGEST _Generic((T)0, float: FLT_MAX, double: DBL_MAX)
-typedef INSTEP_TYPE T;
+#define LARGEST _Generic((S)0, float: FLT_MAX, double: DBL_MAX)
+typedef INSTEP_TYPE S;
 typedef ANY_ALIGNMENT INSTEP_TYPE stored;
 
 #include "rules.h"
 
-/* The only loop.  `states`, `how` and `rule` are constants wherever it is called, so each call becomes a loop with
- * the rule inside and without a branch. */
-INLINE void step(size_t size, stored *param, const stored *grad, void *const *state, const int states,
+/* The first n elements of a vector. */
+#if defined INSTEP_LANES
+INLINE T load(const stored *from, size_t n)
+{
+    return WIDE(maskz_loadu)(SOME(n), from);
+}
+
+INLINE void store(stored *to, T x, size_t n)
+{
+    WIDE(mask_storeu)(to, SOME(n), x);
+}
+#else
+INLINE T load(const stored *from, size_t n)
+{
+    (void)n;
+    return *from;
+}
+
+INLINE void store(stored *to, T x, size_t n)
+{
+    (void)n;
+    *to = x;
+}
+#endif
+
+/* What a loop is called with; `states`, `how` and `rule` are constants there. */
+struct streams {
+    stored *param;
+    const stored *grad;
+    stored *state[INSTEP_MAX_STATES];
+};
+
+INLINE void elements(size_t i, size_t n, const struct streams *a, const int states, const enum preparation how,
+                     const struct coefficients *c, void (*const rule)(T *, T, T *, const struct coefficients *))
+{
+    T p = load(a->param + i, n), g = load(a->grad + i, n), s[INSTEP_MAX_STATES];
+    for (int k = 0; k < states; k++)
+        s[k] = load(a->state[k] + i, n);
+
+    prepare(how, &p, &g, &c->prepared);
+    rule(&p, g, s, c);
+
+    store(a->param + i, p, n);
+    for (int k = 0; k < states; k++)
+        store(a->state[k] + i, s[k], n);
+}
+
+/* The only loop.  Each call becomes one with the rule inside and without a branch. */
+INLINE void step(size_t size, void *param, const void *grad, void *const *state, const int states,
                  const enum preparation how, const struct coefficients *coefficients,
                  void (*const rule)(T *, T, T *, const struct coefficients *))
 {
     const struct coefficients c = *coefficients;
-    stored *first = states > 0 ? state[0] : NULL;
-    stored *second = states > 1 ? state[1] : NULL;
-    stored *third = states > 2 ? state[2] : NULL;
+    struct streams a = {.param = param, .grad = grad};
+    for (int k = 0; k < states; k++)
+        a.state[k] = state[k];
 
+    size_t i = 0;
     INDEPENDENT
-    for (size_t i = 0; i < size; i++) {
-        T p = param[i];
-        T g = grad[i];
-        T s[3] = {states > 0 ? first[i] : 0, states > 1 ? second[i] : 0, states > 2 ? third[i] : 0};
-
-        prepare(how, &p, &g, &c.prepared);
-        rule(&p, g, s, &c);
-
-        param[i] = p;
-        if (states > 0)
-            first[i] = s[0];
-        if (states > 1)
-            second[i] = s[1];
-        if (states > 2)
-            third[i] = s[2];
-    }
+    for (; i + LANES <= size; i += LANES)
+        elements(i, LANES, &a, states, how, &c, rule);
+    if (i < size)
+        elements(i, size - i, &a, states, how, &c, rule);
 }
 
 #define JOIN_(loop, dtype, isa) instep_##loop##_##dtype##_##isa

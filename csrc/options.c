@@ -40,26 +40,21 @@ struct state {
     double start;
 };
 
-/* One function a rule: what the state of this name may hold and, with these options, starts at. */
-#define RULE(rule)                                                                                                     \
-    static struct state rule##_state(const struct rule *o, const char *wanted)                                         \
-    {                                                                                                                  \
-        (void)o;
-#define STATE(rule, name, range, start)                                                                                \
-        if (strcmp(wanted, #name) == 0)                                                                                \
-            return (struct state){INSTEP_##range, start};
-#define END(rule)                                                                                                      \
-        (void)wanted;                                                                                                  \
-        return (struct state){INSTEP_ANY_NUMBER, 0};                                                                   \
-    }
+/* A function a rule: what the state of this name may hold and, with these options, starts at. */
+/* clang-format off */
+#define RULE(rule) static struct state rule##_state(const struct rule *o, const char *wanted) { (void)o, (void)wanted;
+#define STATE(rule, name, range, start) if (strcmp(wanted, #name) == 0) return (struct state){INSTEP_##range, start};
+#define END(rule) return (struct state){INSTEP_ANY_NUMBER, 0}; }
+/* clang-format on */
 #include "rules.def"
 
 static int status_of(const instep_optimizer *optimizer)
 {
     if (optimizer == NULL)
         return INSTEP_NULL_ARGUMENT;
-    return optimizer->abi_version == INSTEP_ABI_VERSION && optimizer->rule < INSTEP_RULES ? INSTEP_OK
-                                                                                          : INSTEP_BAD_OPTIMIZER;
+    if (optimizer->abi_version != INSTEP_ABI_VERSION || optimizer->rule >= INSTEP_RULES)
+        return INSTEP_BAD_OPTIMIZER;
+    return INSTEP_OK;
 }
 
 static bool sound(const instep_optimizer *optimizer)
@@ -83,7 +78,7 @@ static int status_of_value(enum instep_range range, double value)
         return value == 0 || value == 1 ? INSTEP_OK : INSTEP_NOT_A_FLAG;
     if (!isfinite(value))
         return INSTEP_NOT_FINITE;
-    if (value < 0)
+    if (value < 0 && range != INSTEP_ANY_NUMBER)
         return INSTEP_NEGATIVE;
     switch (range) {
     case INSTEP_POSITIVE:
@@ -99,16 +94,18 @@ static int status_of_value(enum instep_range range, double value)
     }
 }
 
-static int status_in_float(enum instep_range range, double value)
+static int status_in_type(enum instep_range range, double value, int dtype)
 {
-    float rounded = (float)value;
-    if (value > FLT_MAX)
+    double largest = dtype == INSTEP_FLOAT32 ? FLT_MAX : DBL_MAX;
+    double smallest = dtype == INSTEP_FLOAT32 ? FLT_MIN : DBL_MIN; /* that a step does not flush */
+
+    if (fabs(value) > largest)
         return INSTEP_OVERFLOWS;
-    if (range == INSTEP_ANY_SIZE || range == INSTEP_FLAG)
+    if (range == INSTEP_ANY_NUMBER || range == INSTEP_ANY_SIZE || range == INSTEP_FLAG)
         return INSTEP_OK;
-    if (value != 0 && rounded == 0)
+    if (value != 0 && value < smallest)
         return INSTEP_VANISHES;
-    return value != 1 && rounded == 1 && range != INSTEP_POSITIVE ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
+    return dtype == INSTEP_FLOAT32 && range != INSTEP_POSITIVE && (float)value == 1 ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
 }
 
 static int check(const instep_optimizer *optimizer, int dtype, const char **option)
@@ -116,8 +113,8 @@ static int check(const instep_optimizer *optimizer, int dtype, const char **opti
     const double *value = optimizer->option;
     for (const struct option *o = options[optimizer->rule]; o->name; o++, value++) {
         int status = status_of_value(o->range, *value);
-        if (status == INSTEP_OK && dtype == INSTEP_FLOAT32)
-            status = status_in_float(o->range, *value);
+        if (status == INSTEP_OK)
+            status = status_in_type(o->range, *value, dtype);
         if (status != INSTEP_OK)
             return *option = o->name, status;
     }
@@ -146,7 +143,7 @@ int instep_check(const instep_optimizer *optimizer, int dtype, const char **opti
         return status;
     if (dtype != INSTEP_FLOAT32 && dtype != INSTEP_FLOAT64)
         return INSTEP_BAD_DTYPE;
-    float_mode callers = float_mode_enter();
+    float_mode callers = float_mode_enter(IEEE);
     status = check(optimizer, dtype, &at_fault);
     float_mode_leave(callers);
     if (option)
@@ -179,7 +176,9 @@ int instep_set(instep_optimizer *optimizer, const char *option, double value)
     size_t k = find(optimizer, option);
     if (k == INSTEP_MAX_OPTIONS)
         return INSTEP_UNKNOWN_OPTION;
+    float_mode callers = float_mode_enter(IEEE);
     status = status_of_value(options[optimizer->rule][k].range, value);
+    float_mode_leave(callers);
     if (status == INSTEP_OK)
         optimizer->option[k] = value;
     return status;
@@ -284,72 +283,44 @@ int instep_abi_version(void)
 
 const char *instep_message(int status)
 {
-    switch (status) {
-    case INSTEP_OK:
-        return "all is well";
-    case INSTEP_NULL_ARGUMENT:
-        return "a pointer that must point somewhere is NULL";
-    case INSTEP_UNKNOWN_RULE:
-        return "there is no rule of that name";
-    case INSTEP_UNKNOWN_OPTION:
-        return "this rule has no option of that name";
-    case INSTEP_UNKNOWN_ISA:
-        return "no instruction set of that name was compiled in";
-    case INSTEP_UNAVAILABLE_ISA:
-        return "this processor does not run that instruction set";
-    case INSTEP_BAD_DTYPE:
-        return "the type is neither float32 nor float64";
-    case INSTEP_BAD_SIZE:
-        return "the arrays are larger than the address space";
-    case INSTEP_BAD_INDEX:
-        return "the index is past the last array";
-    case INSTEP_ABI_MISMATCH:
-        return "the header that the caller was compiled with has another ABI version than this library";
-    case INSTEP_BAD_THREADS:
-        return "the number of threads must be from 1 to 256, or 0 for the default";
-    case INSTEP_BAD_OPTIMIZER:
-        return "the optimizer was not made by instep_init of this version";
-    case INSTEP_BAD_STEP_COUNT:
-        return "a step count must be at least 0 and leave room for one step more";
-    case INSTEP_NOT_FINITE:
-        return "must be finite";
-    case INSTEP_NEGATIVE:
-        return "must not be negative";
-    case INSTEP_NOT_POSITIVE:
-        return "must be greater than 0: a zero gradient over a zero average would be 0 / 0";
-    case INSTEP_NOT_BELOW_ONE:
-        return "must be in [0, 1)";
-    case INSTEP_NOT_A_FLAG:
-        return "must be on or off";
-    case INSTEP_NOT_A_FRACTION:
-        return "must be between 0 and 1";
-    case INSTEP_NOT_ABOVE_ONE:
-        return "must be greater than 1";
-    case INSTEP_OVERFLOWS:
-        return "is infinite in the arrays' type";
-    case INSTEP_VANISHES:
-        return "rounds to 0 in the arrays' type";
-    case INSTEP_ROUNDS_TO_ONE:
-        return "rounds to 1 in the arrays' type, where nothing would ever change";
-    case INSTEP_NESTEROV_WITHOUT_MOMENTUM:
-        return "looks ahead along the momentum: it needs momentum > 0";
-    case INSTEP_BIAS_CORRECTION_OF_CENTERED:
-        return "does not go with centered: the corrected variance of the first gradient is 0 / 0";
-    case INSTEP_BIAS_CORRECTION_OF_NONZERO_START:
-        return "undoes a start at 0: it needs initial_square_avg = 0";
-    case INSTEP_CENTERED_WITHOUT_MEMORY:
-        return "needs rho > 0: the variance of a single gradient is 0";
-    case INSTEP_DAMPENING_WITHOUT_MOMENTUM:
-        return "weakens what enters the momentum: it needs momentum > 0";
-    case INSTEP_DAMPENING_OF_NESTEROV:
-        return "does not go with nesterov, which looks ahead along an undamped momentum";
-    case INSTEP_CORRECTED_WITHOUT_AMSGRAD:
-        return "says what amsgrad takes the maximum of: it needs amsgrad";
-    case INSTEP_STEPS_OUT_OF_ORDER:
-        return "must not exceed step_max";
-    case INSTEP_DECAY_PAST_ZERO:
-        return "times lr must not exceed 1: a decoupled decay would turn the sign of every parameter";
-    default:
+    static const char *const messages[] = {
+        [INSTEP_OK] = "all is well",
+        [INSTEP_NULL_ARGUMENT] = "a pointer that must point somewhere is NULL",
+        [INSTEP_UNKNOWN_RULE] = "there is no rule of that name",
+        [INSTEP_UNKNOWN_OPTION] = "this rule has no option of that name",
+        [INSTEP_UNKNOWN_ISA] = "no instruction set of that name was compiled in",
+        [INSTEP_UNAVAILABLE_ISA] = "this processor does not run that instruction set",
+        [INSTEP_BAD_DTYPE] = "the type is neither float32 nor float64",
+        [INSTEP_BAD_THREADS] = "the number of threads must be from 1 to 256, or 0 for the default",
+        [INSTEP_BAD_OPTIMIZER] = "the optimizer was not made by instep_init of this version",
+        [INSTEP_BAD_STEP_COUNT] = "a step count must be at least 0 and leave room for one step more",
+        [INSTEP_BAD_SIZE] = "the arrays are larger than the address space",
+        [INSTEP_BAD_INDEX] = "the index is past the last array",
+        [INSTEP_ABI_MISMATCH] =
+            "the header that the caller was compiled with has another ABI version than this library",
+        [INSTEP_NOT_FINITE] = "must be finite",
+        [INSTEP_NEGATIVE] = "must not be negative",
+        [INSTEP_NOT_POSITIVE] = "must be greater than 0",
+        [INSTEP_NOT_BELOW_ONE] = "must be in [0, 1)",
+        [INSTEP_NOT_A_FLAG] = "must be on or off",
+        [INSTEP_NOT_A_FRACTION] = "must be between 0 and 1",
+        [INSTEP_NOT_ABOVE_ONE] = "must be greater than 1",
+        [INSTEP_OVERFLOWS] = "is infinite in the arrays' type",
+        [INSTEP_VANISHES] = "counts as 0 in the arrays' type, in which it is less than the smallest normal number",
+        [INSTEP_ROUNDS_TO_ONE] = "rounds to 1 in the arrays' type, where nothing would ever change",
+        [INSTEP_NESTEROV_WITHOUT_MOMENTUM] = "looks ahead along the momentum: it needs momentum > 0",
+        [INSTEP_BIAS_CORRECTION_OF_CENTERED] =
+            "does not go with centered: the corrected variance of the first gradient is 0 / 0",
+        [INSTEP_BIAS_CORRECTION_OF_NONZERO_START] = "undoes a start at 0: it needs initial_square_avg = 0",
+        [INSTEP_CENTERED_WITHOUT_MEMORY] = "needs rho > 0: the variance of a single gradient is 0",
+        [INSTEP_DECAY_PAST_ZERO] =
+            "times lr must not exceed 1: a decoupled decay would turn the sign of every parameter",
+        [INSTEP_DAMPENING_WITHOUT_MOMENTUM] = "weakens what enters the momentum: it needs momentum > 0",
+        [INSTEP_DAMPENING_OF_NESTEROV] = "does not go with nesterov, which looks ahead along an undamped momentum",
+        [INSTEP_CORRECTED_WITHOUT_AMSGRAD] = "says what amsgrad takes the maximum of: it needs amsgrad",
+        [INSTEP_STEPS_OUT_OF_ORDER] = "must not exceed step_max",
+    };
+    if (status < 0 || (size_t)status >= sizeof messages / sizeof messages[0] || messages[status] == NULL)
         return "unknown status";
-    }
+    return messages[status];
 }

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef double T;
+typedef double S;
 #define LARGEST DBL_MAX
 #include "rules.h"
 

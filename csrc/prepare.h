@@ -8,7 +8,7 @@
 enum preparation { SCALED, DECAYED, PREPARATIONS };
 
 struct prepared {
-    T shrink, sign, decay;
+    S shrink, sign, decay;
 };
 
 /* The options of every rule. */

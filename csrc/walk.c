@@ -36,7 +36,7 @@ static void step_lines(void *context, size_t begin, size_t end)
     const struct work *work = context;
     instep_kernel *in_float = instep_active_kernels(INSTEP_FLOAT32)[work->loop];
     instep_kernel *in_double = instep_active_kernels(INSTEP_FLOAT64)[work->loop];
-    float_mode callers = float_mode_enter();
+    float_mode callers = float_mode_enter(STEP);
     struct formed formed;
 
     formed.t = -1;

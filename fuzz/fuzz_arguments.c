@@ -29,7 +29,10 @@ static instep_optimizer take_optimizer(struct input *input)
 {
     instep_optimizer optimizer;
     uint8_t how = take_byte(input);
-    instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION);
+    size_t rules = 0;
+    while (instep_rule_name(rules))
+        rules++;
+    instep_init(&optimizer, instep_rule_name(take_byte(input) % rules), INSTEP_ABI_VERSION);
     if (how % 4 == 1)
         take(input, &optimizer, sizeof optimizer);
     if (how % 4 == 2)
@@ -84,9 +87,11 @@ static void try_names(struct input *input, const instep_optimizer *optimizer)
     take(input, &index, sizeof index);
     REQUIRE(instep_state_count(optimizer) <= INSTEP_MAX_STATES);
     REQUIRE((instep_state_name(optimizer, index) != NULL) == (index < instep_state_count(optimizer)));
+    instep_state_range(optimizer, index);
     instep_state_start(optimizer, index);
     instep_option_name(optimizer, index);
-    instep_option_is_flag(optimizer, index);
+    instep_option_range(optimizer, index);
+    instep_option_is_structural(optimizer, index);
     instep_rule_name(index);
     instep_isa_name(index);
     instep_isa_available(index);

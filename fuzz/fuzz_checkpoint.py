@@ -23,8 +23,10 @@ with atheris.instrument_imports():
     import numpy as np
 
     import instep
-    from instep import checkpoint
-    from instep.state_dict import StateDict, read_path
+    from instep._core import Options, rules
+    from instep.checkpoint import file as checkpoint
+    from instep.checkpoint.state_dict import StateDict, read_path
+    from instep.optimizers import Optimizer
 
 WORD = re.compile(rb"[^\s\"\\/:,{}\[\]]+")
 
@@ -124,25 +126,37 @@ def try_file(data: bytes) -> None:
 def params_of(state_dict: StateDict) -> Any:
     """Some params with their arrays where the state has them."""
     root: dict[Any, Any] = {}
-    for place, array in next(iter(state_dict["state"].values())).items():
+    arrays = next(iter(state_dict["state"].values()), {})
+    for place in state_dict["step_counts"]:
         *branches, last = ("root", *read_path(place))
         branch = root
         for key in branches:
             branch = branch.setdefault(key, {})
-        branch[last] = np.zeros_like(array)
+        branch[last] = np.zeros_like(arrays.get(place, 0.0))
     return root["root"]
 
 
 def put_seeds(corpus: Path) -> None:
-    """Sound checkpoints of several options, dtypes and nestings."""
+    """Sound checkpoints of every rule, by default and with any one option changed, of several dtypes in a nesting."""
     corpus.mkdir(parents=True, exist_ok=True)
-    for k, options in enumerate([{}, {"momentum": 0.9}, {"centered": True, "momentum": 0.5, "nesterov": True}]):
-        for dtype in (np.float32, np.float64):
-            params = {"w": np.ones((2, 3), dtype), "b": [np.zeros(0, dtype), np.ones((), np.float64)]}
-            optimizer = instep.RMSprop(params, **options)
-            optimizer.step(params_like(params))
-            optimizer.save(given)
-            (corpus / f"sound-{k}-{np.dtype(dtype)}").write_bytes(b"\0" + given.read_bytes())
+    for rule, defaults in rules().items():
+        changes: list[dict[str, Any]] = [
+            {},
+            *({name: True if value is False else 0.75} for name, value in defaults.items()),
+        ]
+        for k, change in enumerate(changes):
+            with suppress(ValueError):  # an option that needs another
+                Options(rule).replace(change, (np.dtype("f4"),))
+                put_seed(corpus / f"sound-{rule}-{k}", Optimizer.of_rule(rule), change)
+
+
+def put_seed(path: Path, optimizer_class: type[Optimizer], options: dict[str, Any]) -> None:
+    """One of them, after a step."""
+    params = {"w": np.ones((2, 3), np.float32), "b": [np.zeros(0, np.float32), np.ones((), np.float64)]}
+    optimizer = optimizer_class(params, **options)
+    optimizer.step(params_like(params))
+    optimizer.save(given)
+    path.write_bytes(b"\0" + given.read_bytes())
 
 
 def params_like(nest: object) -> object:

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, settings
 
 import instep
 from instep import _core
+from trials import CLASSES
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # an emulator and a busy machine are no failures
@@ -32,12 +33,14 @@ def available_isas():
 
 
 def pytest_generate_tests(metafunc):
+    """Whatever a test takes of these comes from the registry, unless it says itself which."""
     if "isa" in metafunc.fixturenames:
         metafunc.parametrize("isa", available_isas(), indirect=True)
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", ["float32", "float64"])
-    if "rule" in metafunc.fixturenames:
-        metafunc.parametrize("rule", list(_core.rules()))
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "rule" in metafunc.fixturenames and not any("rule" in names for names in chosen):
+        metafunc.parametrize("rule", list(CLASSES))
 
 
 @pytest.fixture

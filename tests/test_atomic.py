@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import instep
-from instep import atomic
+from instep.checkpoint import atomic
 
 OLD, NEW = dict(lr=0.25), dict(lr=0.125, momentum=0.5)
 

@@ -4,21 +4,47 @@ import collections
 import copy
 import hashlib
 import inspect
+import json
 import pickle
+import re
 import subprocess
 import sys
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import instep
 from buffers import BUFFERS, COPIED, IN_PLACE, Refused
-from instep import RMSprop, _core
+from checkpoints import rewritten
+from instep import _core
 from instep._core import Options
+from instep.optimizers import Optimizer
 from memory_window import WINDOW, window
-from trials import CLASSES, assert_same_bits, combinations, expected, function, one_of_each_loop, states_of
+from trials import (
+    CLASSES,
+    accepting,
+    assert_same_bits,
+    combinations,
+    contradictions,
+    copies,
+    defaults,
+    expected,
+    function,
+    one_of_each_loop,
+    situations,
+    start_arrays,
+    states_of,
+    structures,
+    twin,
+)
+
+CSRC = Path(__file__).parents[1] / "csrc"
+SITUATIONS = situations()
+every_situation = pytest.mark.parametrize(("rule", "options"), SITUATIONS.values(), ids=SITUATIONS)
+
 
 # ---- the table of buffers ---------------------------------------------------------------------------------------
 
@@ -44,32 +70,37 @@ def plain_copy(array):
     return np.array(array, order="K", subok=False)
 
 
-def as_param_of_function(buffer):
-    arrays = dict(param=buffer, grad=partner(buffer), square_avg=partner(buffer, 0.25))
-    return arrays, lambda: instep.rmsprop(**arrays)
+def to_function(name):
+    """The buffer as the argument of this name of the rule's function."""
+
+    def door(rule, options, buffer):
+        beside = buffer if name == "param" else None
+        arrays = {key: partner(beside, 0.25) for key in ("param", "grad", *states_of(rule, options))}
+        arrays[name] = buffer
+        return arrays, lambda: function(rule)(**arrays, **options)
+
+    return door
 
 
-def as_param_of_class(buffer):
-    arrays = dict(param=buffer, grad=partner(buffer), square_avg=partner(buffer, 0))
+def to_class(rule, options, buffer):
+    arrays = dict(param=buffer, grad=partner(buffer))
 
     def call():
-        optimizer = RMSprop({"w": buffer})
+        optimizer = CLASSES[rule]({"w": buffer}, **options)
+        arrays.update({name: plain_copy(state["w"]) for name, state in optimizer.state.items()})
+        before = {name: plain_copy(array) for name, array in arrays.items()}
         optimizer.step({"w": arrays["grad"]})
-        arrays["square_avg"] = optimizer.state["square_avg"]["w"]
+        arrays.update({name: state["w"] for name, state in optimizer.state.items()})
+        return before
 
     return arrays, call
 
 
-def as_grad_of_function(buffer):
-    arrays = dict(param=partner(None), grad=buffer, square_avg=partner(None, 0.25))
-    return arrays, lambda: instep.rmsprop(**arrays)
-
-
-def as_grad_of(method):
-    def door(buffer):
+def to_method(method):
+    def door(rule, options, buffer):
         arrays = dict(param=partner(None), grad=buffer)
-        optimizer = RMSprop({"w": arrays["param"]})
-        arrays["square_avg"] = optimizer.state["square_avg"]["w"]
+        optimizer = CLASSES[rule]({"w": arrays["param"]}, **options)
+        arrays |= {name: state["w"] for name, state in optimizer.state.items()}
 
         def call():
             if method == "bind":
@@ -85,20 +116,15 @@ def as_grad_of(method):
     return door
 
 
-def as_state_of_function(buffer):
-    arrays = dict(param=partner(None), grad=partner(None), square_avg=buffer)
-    return arrays, lambda: instep.rmsprop(**arrays)
-
-
-DOORS = [
-    ("param", "function", as_param_of_function),
-    ("param", "class", as_param_of_class),
-    ("grad", "function", as_grad_of_function),
-    ("grad", "step", as_grad_of("step")),
-    ("grad", "step_one", as_grad_of("step_one")),
-    ("grad", "bind", as_grad_of("bind")),
-    ("state", "function", as_state_of_function),
-]
+def doors(rule, options):
+    """Where a buffer may come in: as what, through which call."""
+    yield "param", "function", to_function("param")
+    yield "param", "class", to_class
+    yield "grad", "function", to_function("grad")
+    for method in ("step", "step_one", "bind"):
+        yield "grad", method, to_method(method)
+    for name in states_of(rule, options):
+        yield "state", f"function as {name}", to_function(name)
 
 
 def outcome(buffer, role, door):
@@ -114,19 +140,22 @@ def outcome(buffer, role, door):
 
 
 @pytest.mark.parametrize("buffer", BUFFERS, ids=lambda buffer: buffer.kind)
-@pytest.mark.parametrize(("role", "door", "make_call"), DOORS, ids=[f"{role} of {door}" for role, door, _ in DOORS])
-def test_buffer(buffer, role, door, make_call, tmp_path):
-    cell = outcome(buffer, role, door)
-    arrays, call = make_call(buffer.make(tmp_path))
-    if isinstance(cell, Refused):
-        with pytest.raises(cell.error, match=cell.words):
-            call()
-        return
-    assert cell in (IN_PLACE, COPIED)
-    before = {name: plain_copy(array) for name, array in arrays.items()}
-    after = expected("rmsprop", Options("rmsprop").values(), before)
-    call()
-    assert_same_bits({name: np.asarray(array) for name, array in arrays.items()}, after)
+@every_situation
+def test_buffer(rule, options, buffer, tmp_path):
+    for role, door, make_call in doors(rule, options):
+        folder = tmp_path / f"{role} of {door}"
+        folder.mkdir()
+        cell = outcome(buffer, role, door)
+        arrays, call = make_call(rule, options, buffer.make(folder))
+        if isinstance(cell, Refused):
+            with pytest.raises(cell.error, match=cell.words):
+                call()
+            continue
+        assert cell in (IN_PLACE, COPIED)
+        before = {name: plain_copy(array) for name, array in arrays.items()}
+        before = call() or before
+        after = expected(rule, options, before)
+        assert_same_bits({name: np.asarray(array) for name, array in arrays.items()}, after, f"{role} of {door}")
 
 
 def test_the_table_is_large_enough():
@@ -134,16 +163,16 @@ def test_the_table_is_large_enough():
     assert len({buffer.kind for buffer in BUFFERS}) == len(BUFFERS)
 
 
-def test_matrix_is_refused(tmp_path):
+def test_matrix_is_refused(rule):
     with pytest.warns(PendingDeprecationWarning):
         matrix = np.matrix([[1.0, 2.0]])
     with pytest.raises(TypeError, match=r"must be a numpy\.ndarray"):
-        instep.rmsprop(matrix, np.ones((1, 2)), np.ones((1, 2)))
+        function(rule)(matrix, np.ones((1, 2)), *np.ones((len(states_of(rule, {})), 1, 2)))
 
 
-def test_a_write_to_a_map_reaches_the_file(tmp_path):
+def test_a_write_to_a_map_reaches_the_file(rule, tmp_path):
     array = np.memmap(tmp_path / "map", np.float32, "w+", shape=(5,))
-    RMSprop([array]).step([np.ones(5, np.float32)])
+    CLASSES[rule]([array]).step([np.ones(5, np.float32)])
     array.flush()
     assert np.fromfile(tmp_path / "map", np.float32).tobytes() == array.tobytes()
     assert (array != 0).all()
@@ -156,13 +185,13 @@ STEP_DOORS = ["step", "bind"]
 
 
 class Five:
-    """Five parameters, their states and gradients, one step taken, in one block of memory to alias."""
+    """Five parameters, their states and gradients, one step taken."""
 
-    def __init__(self):
+    def __init__(self, rule, options):
         random = np.random.default_rng(1)
         self.params = [random.standard_normal((2, 3)).astype(np.float32) for _ in range(5)]
         self.grads = [random.standard_normal((2, 3)).astype(np.float32) for _ in range(5)]
-        self.optimizer = RMSprop(self.params, momentum=0.9, weight_decay=0.1, bias_correction=True)
+        self.optimizer = CLASSES[rule](self.params, **options)
         self.optimizer.step(self.grads)
         self.optimizer.step_one(1, self.grads[1])
 
@@ -195,10 +224,13 @@ BAD_GRADS = {
     "another parameter": with_grad(lambda five, k, directory: five.params[(k + 1) % 5]),
     "view of its parameter": with_grad(lambda five, k, directory: five.params[k][:]),
     "read-only view of its parameter": with_grad(lambda five, k, directory: np.broadcast_to(five.params[k], (2, 3))),
-    "its average": with_grad(lambda five, k, directory: five.optimizer.state["square_avg"][k]),
-    "another's average": with_grad(lambda five, k, directory: five.optimizer.state["square_avg"][(k + 2) % 5]),
-    "its momentum": with_grad(lambda five, k, directory: five.optimizer.state["momentum_buffer"][k]),
-    "another's momentum": with_grad(lambda five, k, directory: five.optimizer.state["momentum_buffer"][(k + 2) % 5]),
+    **{
+        f"{whose} state {s}": with_grad(
+            lambda five, k, directory, s=s, of=of: list(five.optimizer.state.values())[s][(k + of) % 5]
+        )
+        for s in range(_core.MOST_STATES)
+        for whose, of in (("its", 0), ("another's", 2))
+    },
     "one element more": with_grad(lambda five, k, directory: np.ones((2, 4), np.float32)),
     "one row less": with_grad(lambda five, k, directory: np.ones((1, 3), np.float32)),
     "one dimension more": with_grad(lambda five, k, directory: np.ones((1, 2, 3), np.float32)),
@@ -216,41 +248,56 @@ BAD_GRADS = {
 }
 
 
-@pytest.mark.parametrize("k", POSITIONS)
-@pytest.mark.parametrize("door", STEP_DOORS)
+def bad_grads(kind, rule, options):
+    """Whether there are such in a situation: a rule may have fewer states."""
+    state = re.search(r" state (\d)", kind)
+    return state is None or int(state[1]) < len(states_of(rule, options))
+
+
 @pytest.mark.parametrize("kind", BAD_GRADS)
-def test_a_rejected_gradient_changes_nothing(kind, door, k, tmp_path):
-    five = Five()
-    grads = BAD_GRADS[kind](five, k, tmp_path)
-    before = five.fingerprint()
-    with pytest.raises((TypeError, ValueError)) as raised:
-        getattr(five.optimizer, door)(grads)
-    assert five.fingerprint() == before
-    assert "grads" in str(raised.value)
-    if isinstance(grads, list) and len(grads) == 5:
-        assert f"grads[{k}]" in str(raised.value)
-    five.optimizer.step(five.grads)  # and it goes on as if nothing had been
-    other = Five()
-    other.optimizer.step(other.grads)
-    assert five.fingerprint() == other.fingerprint()
+@every_situation
+def test_a_rejected_gradient_changes_nothing(rule, options, kind, tmp_path):
+    if not bad_grads(kind, rule, options):
+        return
+    for door in STEP_DOORS:
+        for k in POSITIONS:
+            five, folder = Five(rule, options), tmp_path / f"{door} {k}"
+            folder.mkdir()
+            grads = BAD_GRADS[kind](five, k, folder)
+            before = five.fingerprint()
+            with pytest.raises((TypeError, ValueError)) as raised:
+                getattr(five.optimizer, door)(grads)
+            assert five.fingerprint() == before, (door, k)
+            assert "grads" in str(raised.value)
+            if isinstance(grads, list) and len(grads) == 5:
+                assert f"grads[{k}]" in str(raised.value)
+            five.optimizer.step(five.grads)  # and it goes on as if nothing had been
+            other = Five(rule, options)
+            other.optimizer.step(other.grads)
+            assert five.fingerprint() == other.fingerprint(), (door, k)
 
 
-@pytest.mark.parametrize("k", POSITIONS)
 @pytest.mark.parametrize(
     "kind", [kind for kind, make in BAD_GRADS.items() if make.__qualname__.startswith("with_grad")]
 )
-def test_a_rejected_gradient_of_one_array_changes_nothing(kind, k, tmp_path):
-    five = Five()
-    grad = BAD_GRADS[kind](five, k, tmp_path)[k]
-    before = five.fingerprint()
-    with pytest.raises((TypeError, ValueError), match=rf"grads?\[{k}\]"):
-        five.optimizer.step_one(k, grad)
-    assert five.fingerprint() == before
+@every_situation
+def test_a_rejected_gradient_of_one_array_changes_nothing(rule, options, kind, tmp_path):
+    if not bad_grads(kind, rule, options):
+        return
+    for k in POSITIONS:
+        five, folder = Five(rule, options), tmp_path / str(k)
+        folder.mkdir()
+        grad = BAD_GRADS[kind](five, k, folder)[k]
+        before = five.fingerprint()
+        with pytest.raises((TypeError, ValueError), match=rf"grads?\[{k}\]"):
+            five.optimizer.step_one(k, grad)
+        assert five.fingerprint() == before, k
 
 
 @pytest.mark.parametrize("key", [5, -1, "w", (0, 0), None, 0.5, (), [0]])
-def test_a_key_without_an_array_changes_nothing(key):
-    five = Five()
+@every_situation
+def test_a_key_without_an_array_changes_nothing(rule, options, key):
+    five = Five(rule, options)
     before = five.fingerprint()
     with pytest.raises((KeyError, TypeError)):
         five.optimizer.step_one(key, five.grads[0])
@@ -261,140 +308,217 @@ def test_there_are_enough_kinds_of_bad_gradients():
     assert len(BAD_GRADS) >= 45
 
 
-@pytest.mark.parametrize("k", POSITIONS)
 @pytest.mark.parametrize("buffer", [b for b in BUFFERS if isinstance(b.param, Refused)], ids=lambda buffer: buffer.kind)
-def test_a_rejected_parameter_is_named(buffer, k, tmp_path):
-    params = [np.ones((2, 3), np.float32) for _ in range(5)]
-    params[k] = buffer.make(tmp_path)
-    with pytest.raises((TypeError, ValueError), match=rf"params\[{k}\]"):
-        RMSprop(params)
+def test_a_rejected_parameter_is_named(rule, buffer, tmp_path):
+    for k in POSITIONS:
+        params, folder = [np.ones((2, 3), np.float32) for _ in range(5)], tmp_path / str(k)
+        folder.mkdir()
+        params[k] = buffer.make(folder)
+        with pytest.raises((TypeError, ValueError), match=rf"params\[{k}\]"):
+            CLASSES[rule](params)
 
 
-@pytest.mark.parametrize("name", ["param", "grad", "square_avg", "momentum_buffer"])
 @pytest.mark.parametrize("buffer", BUFFERS, ids=lambda buffer: buffer.kind)
-def test_a_rejected_function_call_changes_nothing(name, buffer, tmp_path):
-    role = name if name in ("param", "grad") else "state"
-    if not isinstance(getattr(buffer, role), Refused):
-        return
-    arrays = {k: partner(None, v) for v, k in enumerate(["param", "grad", "square_avg", "momentum_buffer"])}
-    arrays[name] = buffer.make(tmp_path)
-    others = {k: array.tobytes() for k, array in arrays.items() if k != name}
-    with pytest.raises((TypeError, ValueError), match=name):
-        instep.rmsprop(**arrays, momentum=0.9)
-    assert {k: arrays[k].tobytes() for k in others} == others
+@every_situation
+def test_a_rejected_function_call_changes_nothing(rule, options, buffer, tmp_path):
+    for name in ("param", "grad", *states_of(rule, options)):
+        if not isinstance(getattr(buffer, name if name in ("param", "grad") else "state"), Refused):
+            continue
+        folder = tmp_path / name
+        folder.mkdir()
+        arrays = {k: partner(None, v) for v, k in enumerate(["param", "grad", *states_of(rule, options)])}
+        arrays[name] = buffer.make(folder)
+        others = {k: array.tobytes() for k, array in arrays.items() if k != name}
+        with pytest.raises((TypeError, ValueError), match=name):
+            function(rule)(**arrays, **options)
+        assert {k: arrays[k].tobytes() for k in others} == others
 
 
 # ---- options ----------------------------------------------------------------------------------------------------
 
 HUGE = 10**400
-BAD_NUMBERS = [True, np.True_, None, "0.1", b"0.1", [0.1], (0.1,), np.array(0.1), np.array([0.1]), 1j]
-BAD_NUMBERS += [np.nan, np.inf, -np.inf, -1.0, -5e-324, HUGE, -HUGE, Fraction(HUGE), object(), float]
-BAD_FLAGS = [0, 1, 0.0, 1.0, np.nan, "True", "", None, [], np.array(True), np.int8(1), object()]
-TOO_MUCH = {"rho": [1.0, 2, np.float64(1)], "momentum": [1.0, 1.5], "eps": [0, 0.0, -0.0, np.float32(0)]}
+NO_NUMBERS = [True, np.True_, None, "0.1", b"0.1", [0.1], (0.1,), np.array(0.1), np.array([0.1]), 1j, object(), float]
+OF_NO_RANGE = [*NO_NUMBERS, np.nan, np.inf, -np.inf, -1.0, -5e-324, HUGE, -HUGE, Fraction(HUGE)]
+BAD = {
+    "any size": OF_NO_RANGE,
+    "positive": [*OF_NO_RANGE, 0, 0.0, -0.0, np.float32(0)],
+    "decay": [*OF_NO_RANGE, 1.0, 2, np.float64(1), 1 + 2**-52],
+    "fraction": [*OF_NO_RANGE, 0, 0.0, -0.0, 1.0, 1, 1.5],
+    "growth": [*OF_NO_RANGE, 1.0, 1, 0.5, 0, 1 - 2**-53],
+    "flag": [0, 1, 0.0, 1.0, np.nan, "True", "", None, [], np.array(True), np.int8(1), object()],
+}
 
 
-def assign(rule, arrays, optimizer, options):
+def assign(rule, arrays, optimizer, options, folder):
     for name, value in options.items():
         setattr(optimizer, name, value)
 
 
+def load_options(rule, arrays, optimizer, options, folder):
+    state_dict = optimizer.state_dict()
+    state_dict["options"] |= options
+    optimizer.load_state_dict(state_dict)
+
+
+def load_file(rule, arrays, optimizer, options, folder):
+    """A file that is sound but for the options."""
+    try:
+        json.dumps(options)
+    except TypeError:
+        raise TypeError(f"no file holds such a value of {', '.join(options)}") from None
+    if not (folder / "sound").exists():
+        optimizer.save(folder / "sound")
+    content = rewritten((folder / "sound").read_bytes(), lambda metadata, _: metadata["options"].update(options))
+    (folder / "checkpoint").write_bytes(content)
+    for load in (optimizer.load, lambda path: instep.load(path, [np.ones(5)])):
+        with pytest.raises(instep.CheckpointError) as raised:
+            load(folder / "checkpoint")
+    raise raised.value
+
+
+def preset(rule, arrays, optimizer, options, folder):
+    given = {name: value for name, value in options.items() if value is not None}  # which stands for what is left out
+    if len(given) < len(options):
+        raise TypeError(f"no preset is given such a value of {', '.join(options)}")
+    name = next(iter(instep.presets(rule)), None)
+    if name is None:
+        pytest.skip("no framework has the rule")
+    CLASSES[rule].preset(name, [arrays["param"]], **{"lr": defaults(rule)["lr"]} | given)
+
+
 OPTION_DOORS = {
-    "constructor": lambda rule, arrays, optimizer, options: CLASSES[rule]([arrays["param"]], **options),
+    "constructor": lambda rule, arrays, optimizer, options, folder: CLASSES[rule]([arrays["param"]], **options),
     "assignment": assign,
-    "function": lambda rule, arrays, optimizer, options: function(rule)(**arrays, **options),
+    "function": lambda rule, arrays, optimizer, options, folder: function(rule)(**arrays, **options),
+    "reference": lambda rule, arrays, optimizer, options, folder: twin(rule)(**arrays, **options),
+    "state_dict": load_options,
+    "file": load_file,
+    "preset": preset,
 }
 
 
-def bad_values():
-    for rule, defaults in _core.rules().items():
-        for option, default in defaults.items():
-            for value in BAD_FLAGS if isinstance(default, bool) else BAD_NUMBERS + TOO_MUCH.get(option, []):
-                yield pytest.param(rule, option, value, id=f"{rule} {option}={value!r:.20}")
-
-
-@pytest.mark.parametrize("door", OPTION_DOORS)
-@pytest.mark.parametrize(("owner", "option", "value"), list(bad_values()))
-def test_bad_option(owner, option, value, door):
-    arrays = dict(param=np.ones(5), grad=np.ones(5), **{name: np.ones(5) for name in states_of(owner, {})})
-    optimizer = CLASSES[owner]([arrays["param"]])
+def refuses(door, rule, options, at_fault, folder, error=(TypeError, ValueError)):
+    """An exception that names the option, and nothing has changed."""
+    arrays = dict(param=np.ones(5), grad=np.ones(5), **{name: np.ones(5) for name in states_of(rule, {})})
+    optimizer = CLASSES[rule]([arrays["param"]])
     before = optimizer.options, [array.tobytes() for array in arrays.values()]
-    with pytest.raises((TypeError, ValueError), match=option):
-        OPTION_DOORS[door](owner, arrays, optimizer, {option: value})
-    assert (optimizer.options, [array.tobytes() for array in arrays.values()]) == before
+    with pytest.raises(error, match=at_fault):
+        OPTION_DOORS[door](rule, arrays, optimizer, options, folder)
+    assert before[1] == [array.tobytes() for array in arrays.values()]
+    return optimizer.options == before[0]
 
 
-GOOD_NUMBERS = [0.5, np.float32(0.5), np.float64(0.5), Fraction(1, 2), np.float16(0.5), np.longdouble(0.5)]
-
-
-@pytest.mark.parametrize("value", GOOD_NUMBERS, ids=lambda value: type(value).__name__)
-def test_every_real_number_is_a_number(rule, value):
-    for option, default in _core.rules()[rule].items():
-        if not isinstance(default, bool):
-            optimizer = CLASSES[rule]([np.ones(3)], **{option: value})
-            assert getattr(optimizer, option) == 0.5
-            assert type(getattr(optimizer, option)) is float
-
-
-CONTRADICTIONS = [
-    ("rmsprop", dict(nesterov=True), "nesterov"),
-    ("rmsprop", dict(bias_correction=True, centered=True), "bias_correction"),
-    ("rmsprop", dict(bias_correction=True, initial_square_avg=1.0), "bias_correction"),
-    ("rmsprop", dict(centered=True, rho=0.0), "centered"),
-    ("rmsprop", dict(decoupled_weight_decay=True, lr=2.0, weight_decay=0.6), "weight_decay"),
-]
-
-
-@pytest.mark.parametrize(("owner", "options", "at_fault"), CONTRADICTIONS, ids=lambda value: str(value))
 @pytest.mark.parametrize("door", OPTION_DOORS)
-def test_contradiction(owner, options, at_fault, door):
-    arrays = dict(param=np.ones(5), grad=np.ones(5), **{name: np.ones(5) for name in states_of(owner, options)})
-    before = [array.tobytes() for array in arrays.values()]
-    with pytest.raises(ValueError, match=at_fault):
-        OPTION_DOORS[door](owner, arrays, CLASSES[owner]([arrays["param"]]), options)
-    assert [array.tobytes() for array in arrays.values()] == before
+def test_bad_value_of_an_option(rule, door, tmp_path):
+    for name, span in Options(rule).ranges.items():
+        for value in BAD[span]:
+            assert refuses(door, rule, {name: value}, name, tmp_path), f"{name}={value!r}"
 
 
-IN_FLOAT32 = [("lr", 1e300), ("eps", 1e-60), ("rho", 1 - 2**-40), ("momentum", 1 - 2**-40), ("weight_decay", 4e38)]
+GOOD_NUMBERS = [np.float32, np.float64, Fraction, np.float16, np.longdouble, float]
 
 
-@pytest.mark.parametrize(("option", "value"), IN_FLOAT32)
-def test_options_that_float32_cannot_hold(option, value):
-    RMSprop([np.ones(3)], **{option: value})
-    for params in ([np.ones(3, np.float32)], [np.ones(3), np.ones(3, np.float32)]):
-        with pytest.raises(ValueError, match=option):
-            RMSprop(params, **{option: value})
+@pytest.mark.parametrize("kind", GOOD_NUMBERS, ids=lambda kind: kind.__name__)
+def test_every_real_number_is_a_number(rule, kind):
+    for name, span in Options(rule).ranges.items():
+        if span != "flag":
+            value = 1.5 if span == "growth" else 0.5
+            options = accepting(rule, name, value) | {name: kind(value)}
+            optimizer = CLASSES[rule]([np.ones(3)], **options)
+            assert getattr(optimizer, name) == value
+            assert type(getattr(optimizer, name)) is float
 
 
-def test_misspelt_options():
-    optimizer = RMSprop([np.ones(3)])
-    with pytest.raises(TypeError, match="weight_deacy"):
-        RMSprop([np.ones(3)], weight_deacy=0.1)
-    with pytest.raises(TypeError, match="weight_deacy"):
-        instep.rmsprop(np.ones(3), np.ones(3), np.ones(3), weight_deacy=0.1)
+@pytest.mark.parametrize("door", OPTION_DOORS)
+def test_contradiction(rule, door, tmp_path):
+    assert contradictions(rule)
+    for options, at_fault in contradictions(rule):
+        if door == "assignment":  # one after the other: which of them is refused, and why, is a matter of their order
+            at_fault = "|".join(options)
+        refuses(door, rule, options, at_fault, tmp_path, ValueError)
+
+
+def test_every_contradiction_is_tried(rule):
+    written = set(re.findall(r"INSTEP_(?!OK\b)\w+", contradiction_in_c(rule)))
+    tried = [at_fault for options, at_fault in contradictions(rule) if "decoupled_weight_decay" not in options]
+    assert len(tried) == len(written), f"of {', '.join(written)} these are tried: {', '.join(tried)}"
+
+
+def contradiction_in_c(rule):
+    text = (CSRC / "rules" / f"{rule}.h").read_text()
+    return re.search(rf"\b{rule}_contradiction\(.*?\n}}", text, re.DOTALL)[0]
+
+
+BEYOND_FLOAT32 = {
+    "any size": [1e300, 4e38],
+    "positive": [1e300, 1e-60],
+    "decay": [1 - 2**-40, 1e-60],
+    "fraction": [1 - 2**-40, 1e-60],
+    "growth": [1 + 2**-40, 1e300],
+    "flag": [],
+}
+
+
+def test_options_that_float32_cannot_hold(rule):
+    for name, span in Options(rule).ranges.items():
+        for value in BEYOND_FLOAT32[span]:
+            options = accepting(rule, name, value)
+            if options is None:
+                assert (rule, name) == ("rprop", "step_min"), name  # whose largest is below step_max
+                continue
+            options |= {name: value}
+            CLASSES[rule]([np.ones(3)], **options)
+            for params in ([np.ones(3, np.float32)], [np.ones(3), np.ones(3, np.float32)]):
+                with pytest.raises(ValueError, match=name):
+                    CLASSES[rule](params, **options)
+            optimizer = CLASSES[rule]([np.ones(3, np.float32)], **options | {name: defaults(rule)[name]})
+            with pytest.raises(ValueError, match=name):
+                setattr(optimizer, name, value)
+            arrays = {k: np.ones(3, np.float32) for k in ("param", "grad", *states_of(rule, options))}
+            for step in (function(rule), twin(rule)):
+                with pytest.raises(ValueError, match=name):
+                    step(**arrays, **options)
+
+
+def test_misspelt_options(rule, tmp_path):
+    optimizer = CLASSES[rule]([np.ones(3)])
+    arrays = [np.ones(3) for _ in range(2 + len(states_of(rule, {})))]
+    for call in (function(rule), twin(rule), lambda *a, **o: CLASSES[rule](a[0], **o)):
+        with pytest.raises(TypeError, match="weight_deacy"):
+            call(*arrays, weight_deacy=0.1)
     with pytest.raises(AttributeError, match="weight_deacy"):
         optimizer.weight_deacy = 0.1
+    with pytest.raises(TypeError, match="weight_deacy"):
+        optimizer._set_options({"weight_deacy": 0.1})
+    for name in instep.presets(rule):
+        with pytest.raises(TypeError, match="weight_deacy"):
+            CLASSES[rule].preset(name, [np.ones(3)], weight_deacy=0.1)
+    for door in (load_options, load_file):
+        with pytest.raises(ValueError, match="weight_deacy"):
+            door(rule, None, optimizer, {"weight_deacy": 0.1}, tmp_path)
 
 
-def test_states_that_the_options_do_not_need():
-    three = dict(param=np.ones(3), grad=np.ones(3))
-    with pytest.raises(TypeError, match="square_avg is needed"):
-        instep.rmsprop(**three)
-    with pytest.raises(TypeError, match="momentum_buffer is needed"):
-        instep.rmsprop(**three, square_avg=np.ones(3), momentum=0.5)
-    with pytest.raises(TypeError, match="momentum_buffer is not used"):
-        instep.rmsprop(**three, square_avg=np.ones(3), momentum_buffer=np.ones(3))
-    with pytest.raises(TypeError, match="square_avg is not used"):
-        instep.rmsprop(**three, square_avg=np.ones(3), centered=True, variance=np.ones(3), grad_avg=np.ones(3))
-    with pytest.raises(TypeError, match="grad_avg is needed"):
-        instep.rmsprop(**three, centered=True, variance=np.ones(3))
+def test_states_that_the_options_do_not_need(rule):
+    every = {name for options in structures(rule) for name in states_of(rule, options)}
+    for options in structures(rule):
+        needed = {name: np.ones(3) for name in states_of(rule, options)}
+        two = dict(param=np.ones(3), grad=np.ones(3))
+        for name in needed:
+            with pytest.raises(TypeError, match=f"{name} is needed"):
+                function(rule)(**two, **{k: array for k, array in needed.items() if k != name}, **options)
+        for name in every - set(needed):
+            with pytest.raises(TypeError, match=f"{name} is not used"):
+                function(rule)(**two, **needed, **{name: np.ones(3)}, **options)
+        assert all((array == 1).all() for array in (*two.values(), *needed.values()))
 
 
 @pytest.mark.parametrize("step_count", [0, -1, 2**63, True, 1.0, "1", None, np.nan])
-def test_bad_step_count(step_count):
-    arrays = np.ones(3), np.ones(3), np.ones(3)
+@every_situation
+def test_bad_step_count(rule, options, step_count):
+    arrays = {name: np.ones(3) for name in ("param", "grad", *states_of(rule, options))}
     with pytest.raises((TypeError, ValueError), match="step_count"):
-        instep.rmsprop(*arrays, step_count=step_count)
-    assert all((array == 1).all() for array in arrays)
+        function(rule)(**arrays, **options, step_count=step_count)
+    assert all((array == 1).all() for array in arrays.values())
 
 
 # ---- overlap ----------------------------------------------------------------------------------------------------
@@ -416,39 +540,44 @@ def random_layout(random, count):
     return memory, arrays
 
 
-def test_overlap_in_the_function():
-    """2 000 layouts: refused exactly when a written array shares memory with anything."""
+@every_situation
+def test_overlap_in_the_function(rule, options, soak):
+    """In a soak 2 000 layouts: refused exactly when a written array shares memory with anything."""
     random = np.random.default_rng(2)
+    rounds = 2000 if soak else 400
+    names = ["param", "grad", *states_of(rule, options)]
     refused = 0
-    for _ in range(2000):
-        memory, arrays = random_layout(random, 4)
+    for _ in range(rounds):
+        memory, arrays = random_layout(random, len(names))
         shared = any(np.shares_memory(a, b) for k, a in enumerate(arrays) for b in arrays[:k])
         refused += shared
         memory[:] = 0
-        call = dict(zip(["param", "grad", "square_avg", "momentum_buffer"], arrays, strict=True))
+        call = dict(zip(names, arrays, strict=True))
         if shared:
             with pytest.raises(ValueError, match="overlaps"):
-                instep.rmsprop(**call, momentum=0.5)
+                function(rule)(**call, **options)
             assert not memory.any()
         elif arrays[0].size:
-            instep.rmsprop(**call, momentum=0.5)
-    assert 500 < refused < 1900
+            function(rule)(**call, **options)
+    assert rounds / 10 < refused < 0.95 * rounds
 
 
-def test_overlap_in_the_class():
-    """2 000 layouts of three parameters and three gradients; gradients may share memory with each other."""
+@every_situation
+def test_overlap_in_the_class(rule, options, soak):
+    """The same for layouts of three parameters and three gradients; gradients may share memory with each other."""
     random = np.random.default_rng(3)
+    rounds = 2000 if soak else 400
     refused = dict(params=0, grads=0, none=0)
-    for _ in range(2000):
+    for _ in range(rounds):
         memory, arrays = random_layout(random, 6)
         params, grads = arrays[:3], arrays[3:]
         memory[:] = 0
         if any(np.shares_memory(a, b) for k, a in enumerate(params) for b in params[:k]):
             refused["params"] += 1
             with pytest.raises(ValueError, match="overlaps"):
-                RMSprop(params)
+                CLASSES[rule](params, **options)
             continue
-        optimizer = RMSprop(params)
+        optimizer = CLASSES[rule](params, **options)
         if any(np.shares_memory(a, b) for a in params for b in grads):
             refused["grads"] += 1
             for call in (optimizer.step, optimizer.bind):
@@ -459,29 +588,42 @@ def test_overlap_in_the_class():
         elif params[0].size:
             refused["none"] += 1
             optimizer.step(grads)
-    assert min(refused.values()) > 100, refused
+    assert min(refused.values()) > rounds / 20, refused
 
 
-def test_a_gradient_that_is_copied_may_lie_anywhere():
+@every_situation
+def test_a_gradient_that_is_copied_may_lie_anywhere(rule, options):
     """A strided gradient is read before anything is written, so its memory does not matter."""
     block = np.arange(12, dtype=np.float32)
     param, grad = block[:6].reshape(2, 3), block[:12:2].reshape(2, 3)
-    arrays = dict(param=param.copy(), grad=grad.copy(), square_avg=np.ones((2, 3), np.float32))
-    after = expected("rmsprop", Options("rmsprop").values(), arrays)
-    square_avg = np.ones((2, 3), np.float32)
-    instep.rmsprop(param, grad, square_avg)
+    states = {name: np.ones((2, 3), np.float32) for name in states_of(rule, options)}
+    after = expected(rule, options, dict(param=param.copy(), grad=grad.copy(), **copies(states)))
+    function(rule)(param, grad, **states, **options)
     assert param.tobytes() == after["param"].tobytes()
-    assert square_avg.tobytes() == after["square_avg"].tobytes()
+    for name, array in states.items():
+        assert array.tobytes() == after[name].tobytes()
 
 
-def test_overlap_with_state_that_an_option_makes():
-    """The new state is compared with the gradients that are bound, and the old verdict on a gradient is forgotten."""
+def one_change_that_makes_a_state():
+    """Two sets of options that differ in one, of which the second has a state more; for every rule that has such."""
+    for rule in CLASSES:
+        for before, after in permutations(structures(rule), 2):
+            changed = [name for name in before if before[name] != after[name]]
+            made = set(states_of(rule, after)) - set(states_of(rule, before))
+            if len(changed) == 1 and made:
+                yield pytest.param(rule, before, changed[0], after[changed[0]], made.pop(), id=f"{rule} {changed[0]}")
+                break
+
+
+@pytest.mark.parametrize(("owner", "options", "name", "value", "made"), list(one_change_that_makes_a_state()))
+def test_overlap_with_state_that_an_option_makes(owner, options, name, value, made):
+    """The old verdict on a gradient is forgotten."""
     param, grad = np.ones(8), np.ones(8)
-    optimizer = RMSprop([param])
+    optimizer = CLASSES[owner]([param], **options)
     optimizer.step([grad])
-    optimizer.momentum = 0.5
+    setattr(optimizer, name, value)
     with pytest.raises(ValueError, match="overlaps"):
-        optimizer.step([optimizer.state["momentum_buffer"][0]])
+        optimizer.step([optimizer.state[made][0]])
 
 
 # ---- indices are 64 bits wide -----------------------------------------------------------------------------------
@@ -585,23 +727,26 @@ def same_shape(a, b):
 
 
 @pytest.mark.parametrize("make", NESTINGS, ids=range(len(NESTINGS)))
-def test_nesting(make):
+@every_situation
+def test_nesting(rule, options, make):
     params = make()
-    optimizer = RMSprop(params, lr=0.1)
+    optimizer = CLASSES[rule](params, **options)
     assert same_shape(params, optimizer.params)
     grads = mapped_nest(params, np.ones_like)
     optimizer.step(grads)
-    after = expected("rmsprop", dict(lr=0.1), dict(param=ones(), grad=ones(), square_avg=np.zeros(3, np.float32)))
-    mapped_nest(params, lambda array: np.testing.assert_array_equal(array, after["param"]))
-    mapped_nest(optimizer.state["square_avg"], lambda array: np.testing.assert_array_equal(array, after["square_avg"]))
+    after = expected(rule, options, dict(param=ones(), grad=ones(), **start_arrays(rule, options, ones())))
+    assert list(optimizer.state) == list(after)[2:]
+    for nest, name in [(params, "param"), *((state, name) for name, state in optimizer.state.items())]:
+        mapped_nest(nest, lambda array, name=name: np.testing.assert_array_equal(array, after[name]))
+    assert all(same_shape(state, optimizer.state[name]) for name, state in optimizer.state.items())
     optimizer.bind(grads)
     optimizer.step()
     assert optimizer.step_count == 2
 
 
-def test_order_of_keys_does_not_matter():
+def test_order_of_keys_does_not_matter(rule):
     params = {"a": np.ones(3), "b": np.ones((2, 2)), "c": np.ones(1)}
-    optimizer = RMSprop(params)
+    optimizer = CLASSES[rule](params)
     grads = {key: np.ones_like(params[key]) for key in "cab"}
     optimizer.step(grads)
     optimizer.bind(grads)
@@ -609,8 +754,8 @@ def test_order_of_keys_does_not_matter():
     assert optimizer.step_count == 2
 
 
-def test_lists_and_tuples_stand_for_each_other():
-    optimizer = RMSprop([(ones(), ones()), Layer(ones(), ones())])
+def test_lists_and_tuples_stand_for_each_other(rule):
+    optimizer = CLASSES[rule]([(ones(), ones()), Layer(ones(), ones())])
     optimizer.step(([ones(), ones()], [ones(), ones()]))
     assert optimizer.step_count == 1
 
@@ -629,77 +774,89 @@ BAD_NESTINGS = [
 
 @pytest.mark.parametrize(("params", "words"), BAD_NESTINGS, ids=range(len(BAD_NESTINGS)))
 def test_bad_nesting_of_params(params, words):
-    with pytest.raises((TypeError, ValueError), match=words):
-        RMSprop(params)
+    for optimizer in CLASSES.values():
+        with pytest.raises((TypeError, ValueError), match=words):
+            optimizer(params)
 
 
-def test_nesting_without_end():
+def test_nesting_without_end(rule):
     params = [np.ones(3)]
     params.append(params)
     with pytest.raises(ValueError, match="nested deeper"):
-        RMSprop(params)
+        CLASSES[rule](params)
 
 
-def test_the_same_array_twice():
+def test_the_same_array_twice(rule):
     array = np.ones(3)
     with pytest.raises(ValueError, match="overlaps"):
-        RMSprop([array, array])
+        CLASSES[rule]([array, array])
 
 
-def test_keys_are_named():
-    optimizer = RMSprop({"w": np.ones(3), "b": np.ones(3)})
+def test_keys_are_named(rule):
+    optimizer = CLASSES[rule]({"w": np.ones(3), "b": np.ones(3)})
     with pytest.raises(ValueError, match=r"missing 'b'.*unknown 'bias'"):
         optimizer.step({"w": np.ones(3), "bias": np.ones(3)})
 
 
-def test_none_leaves_an_array_alone():
+@every_situation
+def test_none_leaves_an_array_alone(rule, options):
     params = [np.ones(3), np.ones(3)]
-    optimizer = RMSprop(params, bias_correction=True)
+    optimizer = CLASSES[rule](params, **options)
+    starts = start_arrays(rule, options, np.ones(3))
     optimizer.step([np.ones(3), None])
     assert (params[1] == 1).all()
-    assert (optimizer.state["square_avg"][1] == 0).all()
+    for name, start in starts.items():
+        assert optimizer.state[name][1].tobytes() == start.tobytes()
     assert optimizer.step_count == 1
+    assert optimizer._snapshot()[2:] == (1, [1, 0])
     optimizer.step([np.ones(3), np.ones(3)])
-    first = np.ones(3)
-    instep.rmsprop(first, np.ones(3), np.zeros(3), bias_correction=True, step_count=1)
-    assert params[1].tobytes() == first.tobytes()
+    first = expected(rule, options, dict(param=np.ones(3), grad=np.ones(3), **starts), step_count=1)
+    assert params[1].tobytes() == first["param"].tobytes()
+    for name in starts:
+        assert optimizer.state[name][1].tobytes() == first[name].tobytes()
+    assert optimizer._snapshot()[2:] == (2, [2, 1])
+    before = [array.tobytes() for array in params]
+    for grads in ([None, None], None):
+        with pytest.raises((TypeError, ValueError)):
+            optimizer.step(grads)
+    assert [array.tobytes() for array in params] == before
     assert optimizer._snapshot()[2:] == (2, [2, 1])
 
 
-def test_float32_and_float64_side_by_side():
+def test_float32_and_float64_side_by_side(rule):
     random = np.random.default_rng(5)
-    for options in one_of_each_loop("rmsprop"):
+    for options in one_of_each_loop(rule):
         dtypes = ["float32", "float64", "float32"]
         every = [
-            {name: random.random(5).astype(d) for name in ("param", "grad", *states_of("rmsprop", options))}
-            for d in dtypes
+            {name: random.random(5).astype(d) for name in ("param", "grad", *states_of(rule, options))} for d in dtypes
         ]
-        after = [expected("rmsprop", options, arrays) for arrays in every]
-        optimizer = RMSprop([arrays["param"] for arrays in every], **options)
-        states = {name: [arrays[name] for arrays in every] for name in states_of("rmsprop", options)}
+        after = [expected(rule, options, arrays) for arrays in every]
+        optimizer = CLASSES[rule]([arrays["param"] for arrays in every], **options)
+        states = {name: [arrays[name] for arrays in every] for name in states_of(rule, options)}
         optimizer._adopt(optimizer._options, states)
         optimizer.step([arrays["grad"] for arrays in every])
         for actual, wanted in zip(every, after, strict=True):
             assert_same_bits(actual, wanted, str(options))
 
 
-def test_step_one_counts_a_sweep_as_one_step():
+@every_situation
+def test_step_one_counts_a_sweep_as_one_step(rule, options):
     params = {"a": np.ones(3), "b": [np.ones(3), np.ones(3)]}
-    optimizer = RMSprop(params)
+    optimizer = CLASSES[rule](params, **options)
     for sweep in (1, 2, 3):
         optimizer.step_one("a", np.ones(3))
         optimizer.step_one(("b", 0), np.ones(3))
         optimizer.step_one(("b", 1), np.ones(3))
         assert optimizer.step_count == sweep
-    whole = RMSprop([np.ones(3)])
+    whole = CLASSES[rule]([np.ones(3)], **options)
     for _ in range(3):
         whole.step([np.ones(3)])
     for array in (params["a"], *params["b"]):
         assert array.tobytes() == whole.params[0].tobytes()
 
 
-def test_step_one_needs_a_gradient():
-    optimizer = RMSprop([np.ones(3)])
+def test_step_one_needs_a_gradient(rule):
+    optimizer = CLASSES[rule]([np.ones(3)])
     with pytest.raises(TypeError, match=r"^grad\[0\] must be"):
         optimizer.step_one(0, None)
     with pytest.raises(ValueError, match=r"^grad\[0\] has shape"):
@@ -708,8 +865,9 @@ def test_step_one_needs_a_gradient():
         optimizer.step_one(0, optimizer.params[0])
 
 
-def test_the_count_is_64_bits_wide():
-    optimizer = RMSprop([np.ones(3)])
+@every_situation
+def test_the_count_is_64_bits_wide(rule, options):
+    optimizer = CLASSES[rule]([np.ones(3)], **options)
     optimizer._adopt(optimizer._options, optimizer._states, 2**62, [2**62])
     optimizer.step([np.ones(3)])
     assert optimizer.step_count == 2**62 + 1
@@ -722,23 +880,25 @@ def test_the_count_is_64_bits_wide():
     assert optimizer.step_count == 2**63 - 1
 
 
-def test_no_array_is_ahead_of_the_count():
-    optimizer = RMSprop([np.ones(3), np.ones(3)])
+def test_no_array_is_ahead_of_the_count(rule):
+    optimizer = CLASSES[rule]([np.ones(3), np.ones(3)])
     with pytest.raises(ValueError, match="cannot have taken 3 of 2 steps"):
         optimizer._adopt(optimizer._options, optimizer._states, 2, [1, 3])
     assert optimizer._snapshot()[2:] == (0, [0, 0])
 
 
-def test_step_count_cannot_be_assigned():
-    optimizer = RMSprop([np.ones(3)])
+def test_step_count_cannot_be_assigned(rule):
+    optimizer = CLASSES[rule]([np.ones(3)])
     for name in ("step_count", "params", "state", "options"):
         with pytest.raises(AttributeError):
             setattr(optimizer, name, 1)
 
 
-def test_bind():
+@every_situation
+def test_bind(rule, options):
     params, grads = [np.ones(3), np.ones((2, 2))], [np.ones(3), np.ones((2, 2))]
-    optimizer, other = RMSprop(params), RMSprop([array.copy() for array in params])
+    optimizer, other = (CLASSES[rule]([array.copy() for array in params], **options) for _ in range(2))
+    params = optimizer.params
     with pytest.raises(TypeError, match="needs bind"):
         optimizer.step()
     optimizer.bind(grads)
@@ -757,9 +917,9 @@ def test_bind():
         assert mine.tobytes() == its.tobytes()
 
 
-def test_bound_gradients_are_kept_alive():
+def test_bound_gradients_are_kept_alive(rule):
     grad = np.ones(100_000)
-    optimizer = RMSprop([np.ones(100_000)])
+    optimizer = CLASSES[rule]([np.ones(100_000)])
     before = sys.getrefcount(grad)
     optimizer.bind([grad])
     assert sys.getrefcount(grad) > before
@@ -769,9 +929,9 @@ def test_bound_gradients_are_kept_alive():
     assert sys.getrefcount(grad) == before
 
 
-def test_gradients_of_a_step_are_let_go():
+def test_gradients_of_a_step_are_let_go(rule):
     grad = np.ones(10)
-    optimizer = RMSprop([np.ones(10)])
+    optimizer = CLASSES[rule]([np.ones(10)])
     before = sys.getrefcount(grad)
     for _ in range(3):
         optimizer.step([grad])
@@ -781,8 +941,8 @@ def test_gradients_of_a_step_are_let_go():
     assert sys.getrefcount(grad) == before
 
 
-def test_forgotten_gradients_are_forgotten():
-    optimizer = RMSprop([np.ones(3)])
+def test_forgotten_gradients_are_forgotten(rule):
+    optimizer = CLASSES[rule]([np.ones(3)])
     optimizer.bind([np.ones(3)])
     optimizer.step()
     optimizer.bind(None)
@@ -791,54 +951,56 @@ def test_forgotten_gradients_are_forgotten():
     assert optimizer.step_count == 1
 
 
-def test_what_was_bound_stays_bound_when_bind_is_refused():
+def test_what_was_bound_stays_bound_when_bind_is_refused(rule):
     param, grad = np.ones(3), np.ones(3)
-    optimizer = RMSprop([param])
+    optimizer = CLASSES[rule]([param])
     optimizer.bind([grad])
     with pytest.raises(ValueError, match="shape"):
         optimizer.bind([np.ones(4)])
     optimizer.step()
-    other = RMSprop([np.ones(3)])
+    other = CLASSES[rule]([np.ones(3)])
     other.step([grad])
     assert param.tobytes() == other.params[0].tobytes()
 
 
-def test_an_optimizer_is_neither_copied_nor_pickled():
+def test_an_optimizer_is_neither_copied_nor_pickled(rule):
     """Two optimizers on the same arrays, or one on copies that nobody holds: both would be silently wrong."""
-    optimizer = RMSprop([np.ones(3)])
+    optimizer = CLASSES[rule]([np.ones(3)])
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError):
             duplicate(optimizer)
 
 
-def test_an_optimizer_is_made_once():
-    optimizer = RMSprop([np.ones(3)])
+def test_an_optimizer_is_made_once(rule):
+    optimizer = CLASSES[rule]([np.ones(3)])
     with pytest.raises(TypeError, match="once"):
         optimizer.__init__([np.ones(3)])
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        "made.step([np.ones(3)])",
-        "made.step_one(0, np.ones(3))",
-        "made.bind([np.ones(3)])",
-        "made.lr",
-        "made.lr = 1.0",
-        "made.step()",
-        "made.params",
-        "made.state",
-        "repr(made)",
-    ],
-)
-def test_an_optimizer_that_was_not_initialized_does_not_crash(use):
+USES = """
+    made.step([np.ones(3)])
+    made.step_one(0, np.ones(3))
+    made.bind([np.ones(3)])
+    made.lr
+    made.lr = 1.0
+    made.step()
+    made.params
+    made.state
+    made.state_dict()
+    made.options
+    repr(made)
+"""
+
+
+def test_an_optimizer_that_was_not_initialized_does_not_crash(rule):
     code = f"""
 import numpy as np, instep
-made = instep.RMSprop.__new__(instep.RMSprop)
-try:
-    {use}
-except (TypeError, AttributeError, ValueError, RuntimeError):
-    pass
+made = instep.{CLASSES[rule].__name__}.__new__(instep.{CLASSES[rule].__name__})
+for use in {USES.split(chr(10))!r}:
+    try:
+        exec(use.strip())
+    except (TypeError, AttributeError, ValueError, RuntimeError):
+        pass
 """
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False).returncode == 0
 
@@ -846,13 +1008,18 @@ except (TypeError, AttributeError, ValueError, RuntimeError):
 def test_repr(rule):
     text = repr(CLASSES[rule]([np.ones(3), np.ones(2)]))
     assert text.startswith(f"{CLASSES[rule].__name__}(2 arrays, ")
-    for name, value in _core.rules()[rule].items():
+    for name, value in defaults(rule).items():
         assert f"{name}={value!r}" in text
 
 
-def test_presets_are_accepted():
-    for name, options in instep.presets().items():
-        optimizer = RMSprop.preset(name, [np.ones(3, np.float32)], **({} if "lr" in options else dict(lr=0.1)))
+VARIANTS = [cls for cls in vars(instep).values() if isinstance(cls, type) and issubclass(cls, Optimizer)]
+VARIANTS = [cls for cls in VARIANTS if cls is not Optimizer]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda cls: cls.__name__)
+def test_presets_are_accepted(variant):
+    for name, options in instep.presets(variant.__name__.lower()).items():
+        optimizer = variant.preset(name, [np.ones(3, np.float32)], **({} if "lr" in options else dict(lr=0.1)))
         assert optimizer.options == dict(lr=0.1) | options
         optimizer.step([np.ones(3, np.float32)])
 
@@ -883,9 +1050,9 @@ def swap(param):
     ("change", "words"),
     [(freeze, "has become read-only"), (retype, "is not what it was"), (swap, "is not what it was")],
 )
-def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(change, words):
+def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(rule, change, words):
     param = np.ones(4096, np.float32)
-    optimizer = RMSprop({"w": param})
+    optimizer = CLASSES[rule]({"w": param})
     change(param)
     before = param.tobytes()
     grad = np.ones(param.shape, param.dtype)
@@ -895,9 +1062,9 @@ def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(change, words)
     assert param.tobytes() == before
 
 
-def test_a_frozen_parameter_is_not_written_by_a_bound_step():
+def test_a_frozen_parameter_is_not_written_by_a_bound_step(rule):
     params, grads = [np.ones(3), np.ones(3)], [np.ones(3), np.ones(3)]
-    optimizer = RMSprop(params)
+    optimizer = CLASSES[rule](params)
     optimizer.bind(grads)
     optimizer.step()
     params[1].flags.writeable = False
@@ -910,11 +1077,11 @@ def test_a_frozen_parameter_is_not_written_by_a_bound_step():
     optimizer.step()
 
 
-def test_what_is_stepped_cannot_be_resized():
+def test_what_is_stepped_cannot_be_resized(rule):
     param, grad = np.ones(4096), np.ones(4096)
-    optimizer = RMSprop([param])
+    optimizer = CLASSES[rule]([param])
     optimizer.bind([grad])
-    for array in (param, grad, optimizer.state["square_avg"][0]):
+    for array in (param, grad, *(state[0] for state in optimizer.state.values())):
         for size in (1, 1 << 20):
             with pytest.raises(ValueError, match="resize"):
                 array.resize(size, refcheck=False)
@@ -922,7 +1089,7 @@ def test_what_is_stepped_cannot_be_resized():
     grad.resize(1, refcheck=False)
 
 
-def test_a_list_of_gradients_may_change_while_it_is_looked_at():
+def test_a_list_of_gradients_may_change_while_it_is_looked_at(rule):
     grads = [np.ones(3) for _ in range(50)]
 
     class Changing(np.ndarray):
@@ -933,4 +1100,4 @@ def test_a_list_of_gradients_may_change_while_it_is_looked_at():
 
     grads[0] = np.ones(3).view(Changing)
     with pytest.raises(TypeError, match=r"grads\[0\]"):
-        RMSprop([np.ones(3) for _ in range(50)]).step(grads)
+        CLASSES[rule]([np.ones(3) for _ in range(50)]).step(grads)

@@ -1,19 +1,29 @@
-"""`instep demo` shows what it promises, and says in one line what is wrong."""
+"""`instep demo` shows what it promises, of every rule, and says in one line what is wrong."""
 
 import re
 import subprocess
 import sys
+from functools import partial
+from importlib import import_module
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
 import instep
 from instep.__main__ import main
-from instep.commands.demo import DEMOS, OPTIONS
-from instep.demo import trace
+from instep._core import rules
+from instep.commands import demo as command
+from instep.commands.demo import DEFAULT_RULE, DEMOS, defaults_by_rule, flag_of
+from instep.demo import memory, regression, surfaces, trace
+from instep.optimizers import Optimizer
+from trials import CLASSES, combinations
 
-PICTURES = [name for name, settings in DEMOS.items() if "output" in settings]
+PICTURES = [name for name, demo in DEMOS.items() if demo.draws]
+OF_A_RULE = [name for name, demo in DEMOS.items() if demo.takes_rule]
+OPTIONS = defaults_by_rule()
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +32,19 @@ def narrow_terminal(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+def chosen(name, rule):
+    """The arguments that choose a demo of a rule, as short as it can be."""
+    arguments = [rule] if name == "trace" else ["--rule", rule]
+    return [name, *arguments, *(["--epochs=1"] if "epochs" in DEMOS[name].settings else [])]
+
+
 def assert_picture(path):
     height, width, _ = imread(path, format="png").shape
     assert height >= 400
-    assert width >= 800
+    assert width >= 1000
+
+
+# ---- what each of them shows ------------------------------------------------------------------------------------
 
 
 @pytest.mark.unemulated("minutes of matrix products, which are NumPy's")
@@ -33,128 +52,311 @@ def test_digits(capsys, tmp_path):
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
     assert float(re.search(r"test accuracy +(\S+)", out)[1]) >= 0.97
-    assert len(re.findall(r"a step of \w+ +[\d.]+ µs", out)) == 2
+    assert len(re.findall(r"a step of \w+ +[\d.]+ us", out)) == 2
     assert "the same bits" in out
     assert "picture: instep-digits.png\n" in out
     assert_picture(tmp_path / "instep-digits.png")
 
 
+def lines_of(out):
+    """(w, b) by the name of the row."""
+    return {
+        match[1]: (float(match[2]), float(match[3])) for match in re.finditer(r"^(\S.*?)  +(\S+) +(\S+) ", out, re.M)
+    }
+
+
 def test_regression(capsys, tmp_path):
     assert main(["demo", "regression"]) == 0
     out = capsys.readouterr().out
-    w, b = map(float, re.search(r"mean over the last epoch │ (\S+) │ (\S+)", out).groups())
-    assert abs(w - 2) < 0.1
-    assert abs(b - 1) < 0.2
+    rows = lines_of(out)
+    np.testing.assert_allclose(rows["last step, lr=0.1, falling to 0"], rows["least squares"], rtol=0, atol=0.02)
+    assert abs(rows["last step, lr=0.1"][0] - rows["least squares"][0]) > 0.2
     assert "picture: instep-regression.png\n" in out
     assert_picture(tmp_path / "instep-regression.png")
 
 
-def rows(out):
-    return [list(map(float, line.split())) for line in out.splitlines() if line[:1].isdigit()]
+def test_regression_finds_a_learning_rate(rule):
+    rng = np.random.default_rng(0)
+    x, y = regression.points(rng)
+    order = np.concatenate([rng.permutation(len(x)) for _ in range(5)])
+    make = partial(Optimizer.of_rule(rule))
+    paths = [regression.learn(make, x, y, order, instep.schedules.cosine(lr, 500)) for lr in regression.LEARNING_RATES]
+    least = min(regression.loss(path, x, y).mean() for path in paths)
+    assert least < regression.loss(np.zeros((1, 2)), x, y)[0] / 4
+
+
+@pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda surface: surface.title)
+def test_surface(surface):
+    for goal in surface.goals:
+        np.testing.assert_allclose(surface.gradient(*goal), 0, atol=1e-12)
+        assert surface.height(*goal) == pytest.approx(surface.height(*surface.goals[0]))
+        assert surface.height(*goal) < surface.height(*surface.start)
+    for x, y in (surface.start, (0.3, -0.7)):
+        h = 1e-6
+        by_x = (surface.height(x + h, y) - surface.height(x - h, y)) / (2 * h)
+        by_y = (surface.height(x, y + h) - surface.height(x, y - h)) / (2 * h)
+        np.testing.assert_allclose(surface.gradient(x, y), (by_x, by_y), rtol=1e-6)
+
+
+@pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda surface: surface.title)
+def test_every_rule_arrives(rule, surface):
+    run = surfaces.best(rule, surface)
+    low, high = np.transpose(surface.window)
+    assert run.name == CLASSES[rule].__name__
+    assert tuple(run.path[0]) == surface.start
+    assert ((low <= run.path) & (run.path <= high)).all()
+    assert (run.distance[run.arrival :] <= surfaces.NEAR).all()
+    assert run.distance[run.arrival - 1] > surfaces.NEAR
+    for lr in surfaces.LEARNING_RATES:
+        other = surfaces.walk(CLASSES[rule], lr, surface)
+        inside = ((low <= other.path) & (other.path <= high)).all()
+        assert not inside or other.arrival is None or other.arrival >= run.arrival
+
+
+def test_a_rule_that_never_arrives():
+    run = surfaces.walk(instep.SGD, 1e-4, surfaces.SURFACES[0])
+    assert run.arrival is None
+    table = surfaces.table(surfaces.SURFACES[0], [run])
+    assert list(table.columns[2].cells) == [f"over {surfaces.STEPS}"]
+
+
+def test_a_rule_that_is_lost_stays_there():
+    run = surfaces.walk(instep.SGD, 500.0, surfaces.SURFACES[2])
+    assert np.isfinite(run.path).all()
+    assert (run.path[-1] == run.path[-2]).all()
+
+
+def test_surfaces(capsys, tmp_path):
+    assert main(["demo", "surfaces"]) == 0
+    out = capsys.readouterr().out
+    for cls in CLASSES.values():
+        assert len(re.findall(rf"^{cls.__name__} ", out, re.M)) == len(surfaces.SURFACES)
+    assert_picture(tmp_path / "instep-surfaces.png")
+
+
+def test_animation(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(surfaces, "LEARNING_RATES", (0.05, 0.1))
+    monkeypatch.setattr(surfaces, "frames", lambda: [0, 10, surfaces.STEPS])
+    assert main(["demo", "surfaces", "--animate"]) == 0
+    assert "picture: instep-surfaces.gif\n" in capsys.readouterr().out
+    with Image.open(tmp_path / "instep-surfaces.gif") as image:
+        assert image.n_frames == 3
+        assert image.size[0] >= 800
+        shown = []
+        for frame in range(3):
+            image.seek(frame)
+            shown.append(np.asarray(image.convert("RGB")).astype(int))
+    for before, after in pairwise(shown):
+        assert 0.001 < np.mean(np.abs(before - after).max(axis=-1) > 60) < 0.2  # curves come, the rest stays
+
+
+def test_frames_end_with_the_last_step():
+    frames = surfaces.frames()
+    assert frames == sorted(set(frames))
+    assert (frames[0], frames[-1]) == (0, surfaces.STEPS)
+
+
+def test_memory(capsys, tmp_path):
+    assert main(["demo", "memory"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"Adagrad +0\.01000 +0\.00316 +0\.00100 +0\.00032 +0\.00010\n", out)
+    assert re.search(r"RMSprop +0\.03162 +0\.01239 +0\.01000 +0\.01000 +0\.01000\n", out)
+    assert_picture(tmp_path / "instep-memory.png")
+
+
+def test_memory_is_of_the_gradient_so_many_steps_back():
+    np.testing.assert_allclose(memory.weights(instep.Adagrad), 1 / memory.MEMORY)
+    forgotten = 0.9 ** np.arange(memory.MEMORY)
+    np.testing.assert_allclose(memory.weights(instep.RMSprop), forgotten / forgotten.sum())
+
+
+# ---- trace ------------------------------------------------------------------------------------------------------
+
+
+def quantities(out):
+    """Of each weight, the numbers of every row by its name; None for a dash."""
+    weights = []
+    for line in out.splitlines():
+        if match := re.match(r"weight (\d)", line):
+            weights += [{}] if int(match[1]) > len(weights) else []
+        elif weights and line.strip():
+            name, *cells = re.split(r" (?=[ -]*[\d.]| +-(?: |$))", line.strip())
+            numbers = [None if cell.strip() == "-" else float(cell) for cell in cells]
+            if numbers:
+                weights[-1].setdefault(name.strip(), []).extend(numbers)
+    return weights
 
 
 @pytest.mark.parametrize(
     ("arguments", "w"),
     [([], (-1.0081, -0.5045)), (["--rho", "0.5"], (-0.5488, -0.2546)), (["--rho=0.99"], (-3.0593, -1.5586))],
 )
-def test_trace(capsys, arguments, w):
+def test_trace_shows_the_numbers_of_the_formula(capsys, arguments, w):
     assert main(["demo", "trace", *arguments]) == 0
-    table = np.array(rows(capsys.readouterr().out))
-    assert tuple(table[-1, -2:]) == w
-    before = np.vstack([np.zeros(2), table[:-1, -2:]])
-    g, effective_lr, after = table[:, 1:3], table[:, 5:7], table[:, 7:9]
-    np.testing.assert_allclose(after, before - effective_lr * g, rtol=0, atol=5e-4)
+    shown = quantities(capsys.readouterr().out)
+    np.testing.assert_allclose([weight["w"][-1] for weight in shown], w, rtol=0, atol=1e-4)
+
+
+def test_trace_follows_every_rule(rule):
+    for options in combinations(rule)[:: max(1, len(combinations(rule)) // 20)]:
+        name, weights = trace.follow(partial(CLASSES[rule], **options))
+        w = np.zeros(2)
+        opt = CLASSES[rule](w, **options)
+        assert name == CLASSES[rule].__name__
+        for step, grad in enumerate(trace.GRADS):
+            before = w.copy()
+            opt.step(np.array(grad))
+            for k, shown in enumerate(weights):
+                assert list(shown) == ["gradient", *opt.state, "update", "update / gradient", "w"]
+                at = {key: values[step] for key, values in shown.items()}
+                update = before[k] - w[k]
+                assert (at["gradient"], at["update"], at["w"]) == (grad[k], update, w[k])
+                assert at["update / gradient"] == (update / grad[k] if grad[k] else None)
+                assert [at[state] for state in opt.state] == [state[k] for state in opt.state.values()]
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])
+def test_trace_never_cuts_a_number(monkeypatch, capsys, rule, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["demo", "trace", rule]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert out.isascii()
+    _, weights = trace.follow(partial(CLASSES[rule], lr=0.1))
+    words = out.split()
+    for rows in weights:
+        for values in rows.values():
+            for text in trace.spell(values):
+                assert text in words
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("values", "texts"),
     [
-        {},
-        dict(eps=0.1),
-        dict(eps=0.1, eps_inside=True),
-        dict(bias_correction=True),
-        dict(initial_square_avg=1.0),
-        dict(centered=True),
+        ([0.5, None, 0.0], ["0.50000", "-", "0.00000"]),
+        ([1.00808, -0.2], ["1.0081", "-0.2000"]),
+        ([9999.0, -1234.56], ["9999.0", "-1234.6"]),
+        ([1e-3, 2e-3], ["1.00e-03", "2.00e-03"]),
+        ([1.0, 1e-4], ["1.00e+00", "1.00e-04"]),
+        ([0.0, 0.0], ["0.0000", "0.0000"]),
+        ([-0.0, 1.0], ["0.0000", "1.0000"]),
+        ([float("nan"), float("inf")], ["nan", "inf"]),
     ],
     ids=str,
 )
-def test_effective_lr_is_what_multiplies_the_gradient(options):
-    w = np.zeros(1)
-    opt = instep.RMSprop(w, lr=0.1, **options)
-    for g in (0.5, -0.3):
-        before = w[0]
-        opt.step(np.array([g]))
-        (v,) = opt.state["variance" if opt.centered else "square_avg"]
-        np.testing.assert_allclose(w[0], before - opt.lr / trace.denominator(opt, v) * g, rtol=1e-14)
+def test_numbers_of_a_row(values, texts):
+    assert trace.spell(values) == texts
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_is_a_flag(monkeypatch, option):
-    seen = []
-    monkeypatch.setattr(trace, "run", seen.append)
-    base = {"lr": 0.1, "momentum": 0.5}
-    changed = not OPTIONS[option] if isinstance(OPTIONS[option], bool) else 0.25
-    flag = f"--{option.replace('_', '-')}"
-    value = [] if isinstance(changed, bool) else [str(changed)]
-    assert main(["demo", "trace", "--momentum", "0.5", flag, *value]) == 0
-    assert seen == [OPTIONS | base | {option: changed}]
+# ---- options ----------------------------------------------------------------------------------------------------
 
 
-def test_options_reach_the_optimizer(capsys):
-    tables = []
-    for arguments in (
-        [],
-        ["--eps-inside", "--eps=0.01"],
-        ["--centered"],
-        ["--lr=0.2"],
-        ["--momentum=0.9"],
-        ["--maximize"],
-    ):
+@pytest.mark.parametrize("name", OF_A_RULE)
+def test_every_option_is_a_flag(monkeypatch, tmp_path, name, rule):
+    made = []
+    monkeypatch.setattr(import_module(f"instep.demo.{name}"), "run", lambda make, **settings: made.append(make))
+    for option, default in rules()[rule].items():
+        changed = not default if isinstance(default, bool) else 0.25
+        options = {option: changed}
+        needed = {"momentum": 0.5} if option in ("nesterov", "dampening") and rule != "adam" else {}
+        needed |= {"amsgrad": True} if option == "amsgrad_corrected" else {}
+        needed |= {"eta_plus": 1.25} if option == "eta_plus" else {}
+        arguments = []
+        for key, value in (options | needed).items():
+            flag = flag_of(key) if value is not False else f"--no-{flag_of(key)[2:]}"
+            arguments += [flag] if isinstance(value, bool) else [flag, str(value)]
+        assert main(["demo", *chosen(name, rule), *arguments]) == 0
+        expected = ({"lr": DEMOS[name].lr} if DEMOS[name].lr else {}) | options | needed
+        assert made[-1].func is CLASSES[rule]
+        assert made[-1].keywords == expected
+
+
+@pytest.mark.parametrize("name", OF_A_RULE)
+def test_every_rule(capsys, name, rule):
+    assert main(["demo", *chosen(name, rule)]) == 0
+    out, err = capsys.readouterr()
+    assert CLASSES[rule].__name__ in out
+    assert not err
+
+
+def test_the_default_rule_is_the_first(capsys):
+    assert DEFAULT_RULE == next(iter(rules())) == "rmsprop"
+    shown = []
+    for arguments in ([], [DEFAULT_RULE]):
         assert main(["demo", "trace", *arguments]) == 0
-        tables.append(str(rows(capsys.readouterr().out)))
-    assert len(set(tables)) == len(tables)
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_same_seed_same_picture(capsys, tmp_path, name):
+@pytest.mark.parametrize("name", [name for name in PICTURES if "seed" in DEMOS[name].settings])
+def test_same_seed_same_picture(tmp_path, name):
     pictures = {}
     for path, seed in (("a.png", 1), ("again.png", 1), ("other.png", 2)):
         assert main(["demo", name, f"--seed={seed}", "--epochs=2", "--output", str(tmp_path / path)]) == 0
-        assert f"picture: {tmp_path / path}\n" in capsys.readouterr().out
         pictures[path] = (tmp_path / path).read_bytes()
     assert pictures["a.png"] == pictures["again.png"] != pictures["other.png"]
 
 
 @pytest.mark.parametrize("name", DEMOS)
-def test_as_a_program_in_80_columns(tmp_path, name):
-    epochs = ["--epochs=1"] if "epochs" in DEMOS[name] else []
+def test_as_a_program_in_ascii(tmp_path, name, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    epochs = ["--epochs=1"] if "epochs" in DEMOS[name].settings else []
     done = subprocess.run([sys.executable, "-m", "instep", "demo", name, *epochs], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "…" not in done.stdout
+    assert done.stdout.isascii()
+    assert "..." not in done.stdout
     assert (tmp_path / f"instep-{name}.png").exists() == (name in PICTURES)
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def never_run(monkeypatch):
+    """An error is found before a demo begins."""
+    for name in DEMOS:
+        monkeypatch.setattr(import_module(f"instep.demo.{name}"), "run", lambda **settings: pytest.fail("it ran"))
+
+
+def assert_one_line(capsys, name, *messages):
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"instep demo {name}: error: ")
+    assert err.count("\n") == 1
+    for message in messages:
+        assert message in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rho=2"], "rho=2.0 must be"),
+        (["digits", "--rho=2"], "rho=2.0 must be"),
         (["regression", "--lr=-1"], "lr=-1.0 must"),
         (["trace", "--lr=nan"], "lr=nan must be finite"),
         (["trace", "--nesterov"], "needs momentum"),
-        (["--eps=1e-60"], "eps=1e-60 rounds to 0"),
-        (["trace", "--seed=1"], "trace takes no --seed"),
+        (["digits", "--eps=1e-60"], "eps=1e-60 rounds to 0"),
+        (["digits", "--output=a.pdf"], "'a.pdf' must end in .png"),
+        (["surfaces", "--animate", "--output=a.png"], "'a.png' must end in .gif"),
+        (["surfaces", "--output=a.gif"], "'a.gif' must end in .png"),
     ],
     ids=" ".join,
 )
-def test_bad_options_are_one_line(capsys, tmp_path, arguments, message):
+def test_bad_values(capsys, tmp_path, never_run, arguments, message):
     assert main(["demo", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("instep demo: error: ")
-    assert message in err
-    assert err.count("\n") == 1
+    assert_one_line(capsys, arguments[0], message)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", OF_A_RULE)
+def test_options_of_another_rule(capsys, never_run, name, rule):
+    for option in OPTIONS.keys() - rules()[rule]:
+        value = [] if isinstance(next(iter(OPTIONS[option].values())), bool) else ["0.5"]
+        assert main(["demo", *chosen(name, rule), flag_of(option), *value]) == 2
+        assert_one_line(
+            capsys, name,
+            f"{flag_of(option)} is an option of {', '.join(OPTIONS[option])}, not of {rule}, which has --lr",
+        )  # fmt: skip
 
 
 def test_float64_takes_what_float32_cannot(capsys):
@@ -162,26 +364,69 @@ def test_float64_takes_what_float32_cannot(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["nosuch"], ["--epochs=0"], ["--epochs=x"], ["--seed=-1"], ["--rho=x"], ["--output=a.pdf"], ["--output=no/a.png"]],
-    ids=" ".join,
+    ("arguments", "message"),
+    [
+        (["nosuch"], "argument DEMO: invalid choice: 'nosuch'"),
+        (["digits", "--rule=nosuch"], "argument --rule: invalid choice: 'nosuch'"),
+        (["trace", "nosuch"], "argument RULE: invalid choice: 'nosuch'"),
+        (["digits", "--epochs=0"], "argument --epochs: expected an integer of at least 1, not '0'"),
+        (["digits", "--epochs=x"], "argument --epochs: expected an integer of at least 1, not 'x'"),
+        (["digits", "--seed=-1"], "argument --seed: expected an integer of at least 0, not '-1'"),
+        (["trace", "--rho=x"], "argument --rho: expected a number, not 'x'"),
+        (["trace", "--seed=1"], "it takes no --seed=1"),
+        (["surfaces", "--rule", "adam"], "it takes no --rule adam"),
+        (["memory", "--lr=1"], "it takes no --lr=1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_arguments_that_do_not_parse(capsys, tmp_path, arguments):
+def test_arguments_that_do_not_parse(capsys, tmp_path, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main(["demo", *arguments])
     assert stop.value.code == 2
-    usage, message = capsys.readouterr().err.splitlines()
+    usage, line = capsys.readouterr().err.splitlines()
     assert usage.startswith("usage: instep demo ")
-    assert message.startswith("instep demo: error: argument ")
+    assert line.startswith("instep demo ") or arguments == ["nosuch"]
+    assert message in line
     assert not list(tmp_path.iterdir())
 
 
-def test_picture_that_cannot_be_written(capsys, tmp_path):
-    (tmp_path / "a.png").mkdir()
-    assert main(["demo", "regression", "--output=a.png"]) == 1
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("output", ["no/a.png", "folder.png", "file/a.png", f"{'a' * 300}.png"])
+def test_where_no_picture_can_be_written(capsys, tmp_path, never_run, name, output):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    assert main(["demo", name, "--output", output]) == 1
+    assert_one_line(capsys, name, output)
+
+
+def test_an_earlier_picture_stays_until_there_is_another(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"earlier")
+    monkeypatch.setattr(memory, "run", lambda **settings: None)
+    assert main(["demo", "memory", "--output=a.png"]) == 0
+    assert (tmp_path / "a.png").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_interrupted(capsys, tmp_path, monkeypatch, name):
+    def interrupt(**settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"instep.demo.{name}"), "run", interrupt)
+    assert main(["demo", name]) == 130
+    assert re.fullmatch(rf"instep demo {name}: interrupted(, no picture is written)?\n", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["digits", "--epochs=1", "--lr=1e30"], ["regression", "--rule=sgd", "--lr=0.1"], ["regression", "--lr=1e300"]],
+    ids=" ".join,
+)
+def test_what_overflows(capsys, tmp_path, arguments):
+    assert main(["demo", *arguments]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("instep demo: error: ")
-    assert err.count("\n") == 1
+    assert re.fullmatch(r"instep demo \w+: error: .*: no picture; --lr may be too large\n", err)
+    assert not list(tmp_path.iterdir())
 
 
 class Uninstalled:
@@ -207,17 +452,28 @@ def uninstall(monkeypatch):
 
 
 @pytest.mark.parametrize("missing", ["rich", "matplotlib", "sklearn"])
-def test_missing_extras(capsys, uninstall, missing):
+def test_missing_extras(capsys, tmp_path, uninstall, missing):
     uninstall(missing)
     assert main(["demo"]) == 1
-    assert capsys.readouterr().err == f'instep demo: error: {missing} is not installed: pip install "instep[demo]"\n'
+    expected = f'instep demo digits: error: {missing} is not installed: pip install "instep[demo]"\n'
+    assert capsys.readouterr().err == expected
+    assert not list(tmp_path.iterdir())
 
 
-def test_help_needs_no_extras(capsys, uninstall):
+@pytest.mark.parametrize("name", [None, *DEMOS])
+def test_help_needs_no_extras(capsys, uninstall, name):
     uninstall("rich")
     with pytest.raises(SystemExit) as stop:
-        main(["demo", "--help"])
+        main(["demo", *([name] if name else []), "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for option in OPTIONS:
-        assert f"--{option.replace('_', '-')}" in out
+    for option in OPTIONS if name in OF_A_RULE else []:
+        assert flag_of(option) in out
+    for shown in [] if name else DEMOS:
+        assert shown in out
+
+
+def test_the_help_says_which_rules_have_an_option_and_its_default():
+    assert command.spell_defaults(OPTIONS["rho"]) == "rmsprop: 0.9, adadelta: 0.9"
+    assert command.spell_defaults(OPTIONS["maximize"]) == "default off"
+    assert "adam: on" in command.spell_defaults(OPTIONS["bias_correction"])

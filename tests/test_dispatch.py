@@ -26,6 +26,16 @@ def python(code, *arguments, **environment):
 
 # ---- forcing one ------------------------------------------------------------------------------------------------
 
+# Chosen where it is faster than the one before it, which is measured.
+TIMED = "x86_v4_fma"
+
+
+def highest():
+    """The highest available, or that and the one before it if speed decides."""
+    available = [name for name, runs in _core.isas().items() if runs]
+    return available[-2:] if available[-1] == TIMED else available[-1:]
+
+
 SHOW_ACTIVE = "import instep; print(instep.show_config('dicts')['instruction sets']['active'])"
 
 
@@ -34,9 +44,8 @@ def test_the_variable_forces_one(isa):
 
 
 @pytest.mark.parametrize("variables", [{}, {"INSTEP_ISA": ""}], ids=["unset", "empty"])
-def test_the_highest_available_is_the_default(variables):
-    *_, highest = [name for name, runs in _core.isas().items() if runs]
-    assert python(SHOW_ACTIVE, **variables).stdout.strip() == highest
+def test_the_highest_worthwhile_is_the_default(variables):
+    assert python(SHOW_ACTIVE, **variables).stdout.strip() in highest()
 
 
 @pytest.mark.parametrize("name", ["x86_v9", "AVX2", "baseline ", "Baseline", "native"])
@@ -57,11 +66,10 @@ def test_a_refused_one_leaves_the_active_one(isa):
 
 
 def test_none_chooses_the_highest():
-    *_, highest = [name for name, runs in _core.isas().items() if runs]
     _core.set_isa("baseline")
     assert _core.active_isa() == "baseline"
     _core.set_isa(None)
-    assert _core.active_isa() == highest
+    assert _core.active_isa() in highest()
 
 
 @pytest.mark.parametrize("threads", ["0", "257", "-1", "two", "1.5"])
@@ -73,11 +81,12 @@ def test_a_bad_number_of_threads_is_refused(threads):
 
 # ---- the forced one is the one that runs ------------------------------------------------------------------------
 
-# The square root that only the main loop of this instruction set takes, as objdump spells it.
+# What only the main loops of this instruction set take roots with, as objdump spells it.
 ROOTS = {
     "baseline": r"\bsqrtp[sd]\s.*%xmm|\bfsqrt\s+v",
     "x86_v3": r"\bvsqrtp[sd]\s.*%ymm",
     "x86_v4": r"\bvsqrtp[sd]\s.*%zmm",
+    TIMED: r"\bvrsqrt14p[sd]\s.*%zmm",
 }
 
 # Overwrites code of the loaded extension with what no processor runs, then steps.
@@ -133,11 +142,22 @@ APPROXIMATE = r"\bv?(rsqrt|rcp)\d*[a-z]*|\bf(rsqrte|recpe|rsqrts|recps)\b"
 
 @pytest.mark.compiler
 def test_no_instruction_rounds_otherwise():
-    """No contraction and no approximation, in any loop or anywhere else in the extension."""
-    lines = disassembled()
-    assert any(re.search(ROOTS["baseline"], line) for line in lines), "the loops are not vectorized, or not found"
-    found = [line for line in lines if re.search(f"{CONTRACTED}|{APPROXIMATE}", line)]
-    assert not found, found[:5]
+    """No contraction and no approximation, in any loop or anywhere else in the extension, but where roots are of them.
+
+    There a root has one estimate and so many FMAs, and no FMA is in a loop without a root.
+    """
+    functions = re.split(r"(?m)^[0-9a-f]+ <(.+)>:$", "\n".join(disassembled()))
+    in_roots = 0
+    for name, text in zip(functions[1::2], functions[2::2], strict=True):
+        fmas, estimates = len(re.findall(CONTRACTED, text)), len(re.findall(APPROXIMATE, text))
+        if name.endswith(TIMED):
+            each = 6 if "_f32_" in name else 10
+            assert fmas == each * estimates, f"{name} has {fmas} FMAs and {estimates} roots"
+            in_roots += estimates
+        else:
+            assert (fmas, estimates) == (0, 0), name
+    assert re.search(ROOTS["baseline"], functions[0] + "".join(functions)), "the loops are not vectorized, or not found"
+    assert in_roots or TIMED not in _core.isas()
 
 
 @pytest.mark.compiler

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from another_process import python
+from trials import CLASSES, fits, narrowest, states_of, structural, widest
 
 pytestmark = pytest.mark.compiler
 
@@ -96,6 +97,12 @@ SCRIPT_START = """
 """
 
 
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    """That which refuses memory."""
+    return build(tmp_path_factory.mktemp("shim"))
+
+
 def build(folder, *flags):
     source, library = folder / "shim.c", folder / "shim.so"
     source.write_text(SHIM)
@@ -131,33 +138,42 @@ def test_the_kth_thread_cannot_be_made(from_then_on, tmp_path):
 
 
 @pytest.mark.parametrize("action", ["make", "step", "copy", "rebind", "change", "functional"])
-def test_the_kth_block_of_memory_cannot_be_had(action, tmp_path):
+def test_the_kth_block_of_memory_cannot_be_had(rule, action, shim):
     """MemoryError and nothing written, until k is more than the call asks for; again, and no more blocks are held."""
-    script = """
+    options, more = narrowest(rule), widest(rule)
+    # One option that makes a state, to and fro.
+    name = next((name for name in structural(rule) if one_more_state(rule, options, name, more[name])), None)
+    if action == "change" and name is None:
+        pytest.skip("no option of this rule makes a state")
+    script = f"""
+        name, values = {name!r}, {[options.get(name), more.get(name)]!r}
+        options, more = {options!r}, {more!r}
+        rule, Optimizer = instep.{rule}, instep.{CLASSES[rule].__name__}
+        alone = {{key: np.zeros(500) for key in {["param", "grad", *states_of(rule, more)]!r}}}
+
         instep.set_num_threads(1)
-        params = {"a": np.zeros((30, 30), np.float32), "b": [np.zeros(500), np.zeros(0)]}
-        grads = {"a": np.ones((30, 30), np.float32), "b": [np.ones(500), np.ones(0)]}
-        others = {"a": np.asfortranarray(grads["a"]), "b": grads["b"]}
-        optimizer = instep.RMSprop(params)
+        params = {{"a": np.zeros((30, 30), np.float32), "b": [np.zeros(500), np.zeros(0)]}}
+        grads = {{"a": np.ones((30, 30), np.float32), "b": [np.ones(500), np.ones(0)]}}
+        others = {{"a": np.asfortranarray(grads["a"]), "b": grads["b"]}}
+        optimizer = Optimizer(params, **options)
         optimizer.step(grads)
-        param, grad, square_avg = np.zeros(500), np.ones(500), np.zeros(500)
 
         def arrays():
-            return [params["a"], *params["b"], param, square_avg, *flat(optimizer.state)]
+            return [params["a"], *params["b"], *alone.values(), *flat(optimizer.state)]
 
         def flat(tree):
             if isinstance(tree, np.ndarray):
                 return [tree]
             return [leaf for branch in (tree.values() if isinstance(tree, dict) else tree) for leaf in flat(branch)]
 
-        actions = {
-            "make": lambda: instep.RMSprop(params, centered=True, momentum=0.9),
+        actions = {{
+            "make": lambda: Optimizer(params, **more),
             "step": lambda: optimizer.step(grads),
             "copy": lambda: optimizer.step(others),
             "rebind": lambda: optimizer.bind(grads),
-            "change": lambda: setattr(optimizer, "momentum", 0.0 if optimizer.momentum else 0.9),
-            "functional": lambda: instep.rmsprop(param, grad, square_avg=square_avg, step_count=1),
-        }
+            "change": lambda: setattr(optimizer, name, values[getattr(optimizer, name) == values[0]]),
+            "functional": lambda: rule(**alone, **more, step_count=1),
+        }}
         action = actions[sys.argv[1]]
 
         def until_it_succeeds():
@@ -187,4 +203,9 @@ def test_the_kth_block_of_memory_cannot_be_had(action, tmp_path):
         optimizer.step(grads)
     """
     script = SCRIPT_START + script.replace("\n    ", "\n")
-    python(script, action, LD_PRELOAD=build(tmp_path), OPENBLAS_NUM_THREADS="1")
+    python(script, action, LD_PRELOAD=shim, OPENBLAS_NUM_THREADS="1")
+
+
+def one_more_state(rule, options, name, value):
+    changed = options | {name: value}
+    return fits(rule, changed) and len(states_of(rule, changed)) > len(states_of(rule, options))

@@ -1,36 +1,78 @@
 """Runs that move between instep and a framework in mid-training, against runs that never moved.
 
-All of them in float64, over 60 steps.  A run that moved takes the same steps as one that did not, with the operations
-in the order of one framework for the first half and of the other for the second.  That leaves a few roundings of
-1.1e-16 a step, relative to the way so far.  1e-12 is an order of magnitude above 60 steps of them; any mistake in the
-state (no momentum, momentum without the learning rate, the variance for the square) is many orders above that.
+Every rule of every framework, with every combination of the options that it has there.  A run that moved takes the same
+steps as one that did not, with the operations in the order of one framework for the first half and of the other for the
+second, all in float64.  That leaves a few roundings of 1.1e-16 a step, relative to the way so far
+(`trajectories.distance`); any mistake in the state, such as momentum of the other sign or without the learning rate, or
+the variance for the square, is many orders above 1e-12.
 
 A framework that is not installed skips its tests; with INSTEP_REQUIRE_PEERS=1 it fails them.
 """
 
+import functools
 import itertools
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import instep
 from floating_point import MODES, floating_point_mode
+from instep.dialects import dialects
 from instep.interchange import from_keras, from_optax, from_torch, to_keras, to_optax, to_torch
+from instep.optimizers import Optimizer
 from peers import peer
+from trajectories import TOLERANCE, distance, spell
 
-HALF = 30
+HALF = 10
 LR = 0.01
-TOLERANCE = 1e-12
 GRADS = np.random.default_rng(20).normal(0.3, 1.0, (2 * HALF, 12))
+CLASSES = {
+    cls.__name__.lower(): cls
+    for cls in map(vars(instep).get, instep.__all__)
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
+
+# Options that are tried with each other, and those that are tried all at once.
+TOGETHER = dict(
+    momentum=0.9,
+    nesterov=True,
+    dampening=0.3,
+    centered=True,
+    eps_inside=False,
+    amsgrad=True,
+    bias_correction=True,
+    weight_decay=0.1,
+    decoupled_weight_decay=True,
+    maximize=True,
+)
+AT_ONCE = dict(
+    rho=0.7,
+    beta1=0.6,
+    beta2=0.8,
+    eps=1e-3,
+    eps_root=1e-3,
+    lr_decay=0.1,
+    initial_square_avg=0.5,
+    initial_square_sum=0.5,
+    eta_minus=0.6,
+    eta_plus=1.3,
+    step_min=1e-3,
+    step_max=0.03,
+)
 
 
 def start():
-    """Nested as a network's, in the order in which every framework has them."""
-    params = np.random.default_rng(21).normal(size=12)
-    return {"bias": params[:4].copy(), "layers": [params[4:10].copy().reshape(2, 3), params[10:].copy()]}
+    """Nested as a network's, in the order in which every framework has them; one of them without dimensions."""
+    return nested(np.random.default_rng(21).normal(size=12))
+
+
+def nested(row):
+    row = row.copy()
+    return {"bias": row[:4], "layers": [row[4:10].reshape(2, 3), row[10:11].reshape(()), row[11:]]}
 
 
 def leaves(params):
@@ -41,19 +83,13 @@ def flat(params):
     return np.concatenate([np.ravel(leaf) for leaf in leaves(params)])
 
 
-def nested(row):
-    return {"bias": row[:4], "layers": [row[4:10].reshape(2, 3), row[10:]]}
-
-
-def walk(optimizer, rows):
+def walk(optimizer, params, rows):
+    """The positions after each step."""
+    positions = []
     for row in rows:
         optimizer.step(nested(row))
-
-
-def assert_same_way(moved, stayed):
-    distance = np.abs(flat(start()) - stayed).max()
-    assert distance > 10 * LR
-    assert np.abs(moved - stayed).max() <= TOLERANCE * distance
+        positions.append(flat(params))
+    return positions
 
 
 def assert_same_bits(state_dict, other):
@@ -63,126 +99,580 @@ def assert_same_bits(state_dict, other):
             assert array.tobytes() == other["state"][name][place].tobytes()
 
 
-def there_and_here(framework, options):
-    """Half there, half here; and half here, half there; beside all there."""
-    stayed = framework(options)
-    stayed.step(GRADS)
+def in_their_words(framework, variant, options):
+    """Options of ours, `lr` among them; a tuple is filled up with the framework's own."""
+    dialect, theirs = dialects()[framework][variant], {}
+    every = instep.presets(variant)[framework] | options
+    for name, key in dialect.names.items():
+        if isinstance(key, tuple):
+            theirs.setdefault(key[0], {})[key[1]] = every[name]
+        elif name in options:
+            theirs[key] = options[name]
+    return {key: tuple(value.values()) if isinstance(value, dict) else value for key, value in theirs.items()}
 
-    left = framework(options)
-    left.step(GRADS[:HALF])
-    params = left.params()
-    here = left.leave(params)
-    assert here.step_count == HALF
-    walk(here, GRADS[HALF:])
-    assert_same_way(flat(params), flat(stayed.params()))
+
+class Torch:
+    """A run of torch.optim, from the start or from where an optimizer of ours is."""
+
+    def __init__(self, variant, options, params=None, ours=None):
+        self.torch, self.variant = peer("torch"), variant
+        self.parameters = [self.torch.nn.Parameter(self.torch.tensor(leaf)) for leaf in leaves(params or start())]
+        arguments = {} if ours is not None else in_their_words("torch", variant, {"lr": LR} | options)
+        self.optimizer = getattr(self.torch.optim, CLASSES[variant].__name__)(self.parameters, **arguments)
+        if ours is not None:
+            self.optimizer.load_state_dict(to_torch(ours))
+
+    def step(self, rows):
+        positions = []
+        for row in rows:
+            for parameter, grad in zip(self.parameters, leaves(nested(row)), strict=True):
+                parameter.grad = self.torch.tensor(grad)
+            self.optimizer.step()
+            positions.append(np.concatenate([np.ravel(parameter.detach()) for parameter in self.parameters]))
+        return positions
+
+    def state(self):
+        return (self.optimizer.state_dict(),)
+
+    def leave(self, params):
+        return from_torch(CLASSES[self.variant], *self.state(), params, **self.count(self.variant, HALF))
+
+    @staticmethod
+    def count(variant, step_count):
+        return {"step_count": step_count} if variant == "sgd" else {}
+
+    @classmethod
+    def round_trip(cls, variant, ours, params, options):
+        return from_torch(CLASSES[variant], to_torch(ours), params, **cls.count(variant, ours.step_count))
+
+
+class Keras:
+    """A run of keras.optimizers, on its torch backend, for its NumPy one turns float64 into float32."""
+
+    def __init__(self, variant, options, params=None, ours=None):
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        self.torch, self.keras, self.variant = peer("torch"), peer("keras"), variant
+        self.variables = [self.keras.Variable(leaf, dtype="float64") for leaf in leaves(params or start())]
+        config, values = (
+            (in_their_words("keras", variant, {"lr": LR} | options), []) if ours is None else to_keras(ours)
+        )
+        with self.float64():
+            self.optimizer = getattr(self.keras.optimizers, CLASSES[variant].__name__)(**config)
+            self.optimizer.build(self.variables)
+        if ours is not None:
+            for variable, value in zip(self.optimizer.variables, values, strict=True):
+                variable.assign(value)
+
+    def step(self, rows):
+        positions = []
+        for row in rows:
+            grads = [self.torch.tensor(grad) for grad in leaves(nested(row))]
+            with self.float64():
+                self.optimizer.apply(grads, self.variables)
+            values = [np.ravel(variable.value.detach().numpy()) for variable in self.variables]
+            positions.append(np.concatenate(values))
+        return positions
+
+    @contextmanager
+    def float64(self):
+        """The type of the learning rate and of the weight decay."""
+        self.keras.config.set_floatx("float64")
+        yield
+        self.keras.config.set_floatx("float32")
+
+    def state(self):
+        return self.optimizer.get_config(), self.optimizer.variables
+
+    def leave(self, params):
+        return from_keras(CLASSES[self.variant], *self.state(), params)
+
+    @staticmethod
+    def round_trip(variant, ours, params, options):
+        return from_keras(CLASSES[variant], *to_keras(ours), params)
+
+
+def optax_optimizer(variant, options, schedule=False):
+    optax = peer("optax")
+    amsgrad = options.get("amsgrad", False)
+    options = {name: value for name, value in options.items() if name != "amsgrad"}
+    theirs = in_their_words("optax", variant, {"lr": LR} | options)
+    for name in ("learning_rate", "weight_decay") if schedule else ():
+        if name in theirs:
+            theirs[name] = functools.partial(lambda count, value: value, value=theirs[name])
+    return getattr(optax, "amsgrad" if amsgrad else variant)(**theirs)
+
+
+class Optax:
+    """A run of optax."""
+
+    schedule = False
+
+    def __init__(self, variant, options, params=None, ours=None):
+        self.jax, self.variant, self.options = peer("jax"), variant, options
+        with self.jax.enable_x64(True):
+            self.optimizer = optax_optimizer(variant, options, self.schedule)
+            self.values = self.jax.tree.map(self.jax.numpy.asarray, params or start())
+            self.at = self.optimizer.init(self.values)
+        if ours is not None:
+            self.at = to_optax(ours, self.at)
+
+    def step(self, rows):
+        positions = []
+        for row in rows:
+            with self.jax.enable_x64(True):
+                grads = self.jax.tree.map(self.jax.numpy.asarray, nested(row))
+                update, self.at = self.optimizer.update(grads, self.at, self.values)
+                self.values = self.jax.tree.map(lambda value, change: value + change, self.values, update)
+            positions.append(flat(self.values))
+        return positions
+
+    def state(self):
+        return (self.at,)
+
+    def leave(self, params):
+        counted = any("count" in link._fields for link in self.at)
+        steps = {} if counted else {"step_count": np.int32(HALF)}
+        return from_optax(CLASSES[self.variant], *self.state(), params, lr=LR, **steps, **self.options)
+
+    @classmethod
+    def round_trip(cls, variant, ours, params, options):
+        state = to_optax(ours, cls(variant, options, ours.params).at)
+        return from_optax(CLASSES[variant], state, params, step_count=ours.step_count, lr=ours.lr, **options)
+
+
+class OptaxWithSchedule(Optax):
+    """Whose learning rate and weight decay come of functions of a count, which are states too."""
+
+    schedule = True
+
+
+FRAMEWORKS = {"torch": Torch, "keras": Keras, "optax": Optax}
+VARIANTS = [(framework, variant) for framework in FRAMEWORKS for variant in dialects()[framework]]
+
+
+def cannot_be(framework, variant, options):
+    """What neither side has, or only one of them, or what changes nothing."""
+    if "decoupled_weight_decay" in options and "weight_decay" not in options:
+        return True
+    if framework == "optax" and options.get("amsgrad") and options.get("nesterov"):
+        return True
+    try:
+        CLASSES[variant].preset(framework, np.zeros(1), lr=LR, **options)
+    except ValueError:
+        return True
+    return False
+
+
+def combinations(framework, variant):
+    """All the options that the framework has of a rule, in our words."""
+    names = [name for name in TOGETHER if name in dialects()[framework][variant].names]
+    for given in itertools.product((False, True), repeat=len(names)):
+        yield {name: TOGETHER[name] for name, is_given in zip(names, given, strict=True) if is_given}
+    at_once = {name: AT_ONCE[name] for name in AT_ONCE if name in dialects()[framework][variant].names}
+    if at_once:
+        yield at_once
+
+
+EVERY = [
+    pytest.param(framework, variant, options, id=f"{framework}-{variant}-{spell(options)}")
+    for framework, variant in VARIANTS
+    for options in combinations(framework, variant)
+    if not cannot_be(framework, variant, options)
+]
+
+
+def here(framework, variant, params, options, **changes):
+    return CLASSES[variant].preset(framework, params, **{"lr": LR} | options | changes)
+
+
+def test_every_option_is_tried():
+    """Of those that say how a rule steps; each framework's own alone."""
+    tried = {*TOGETHER, *AT_ONCE, "lr"}
+    for framework, variant in VARIANTS:
+        assert tried >= set(dialects()[framework][variant].names)
+
+
+def there_and_here(run, framework, variant, options):
+    """Half there, half here; and half here, half there; beside all there."""
+    there = run(variant, options)
+    stayed = [flat(start()), *there.step(GRADS[:HALF])]
+    params = nested(stayed[-1])
+    arrived = there.leave(params)
+    assert arrived.step_count == HALF
+    moved = [*stayed, *walk(arrived, params, GRADS[HALF:])]
+    stayed += there.step(GRADS[HALF:])
+    assert np.abs(stayed[-1] - stayed[0]).max() > 1e-4
+    assert distance(np.array(moved), np.array(stayed)) <= TOLERANCE
 
     params = start()
-    here = instep.RMSprop(params, lr=LR, **framework.at_home(options))
-    walk(here, GRADS[:HALF])
-    there = framework(options, params, here)
-    there.step(GRADS[HALF:])
-    assert_same_way(flat(there.params()), flat(stayed.params()))
+    ours = here(framework, variant, params, options)
+    moved = [flat(start()), *walk(ours, params, GRADS[:HALF])]
+    moved += run(variant, options, params, ours).step(GRADS[HALF:])
+    assert distance(np.array(moved), np.array(stayed)) <= TOLERANCE
 
 
-def every(**choices):
-    """Every combination; None leaves an option out."""
-    return [
-        {key: value for key, value in zip(choices, values, strict=True) if value is not None}
-        for values in itertools.product(*choices.values())
-    ]
+@pytest.mark.parametrize(("framework", "variant", "options"), EVERY)
+def test_runs_move(framework, variant, options):
+    there_and_here(FRAMEWORKS[framework], framework, variant, options)
+
+
+@pytest.mark.parametrize("variant", dialects()["optax"])
+def test_optax_with_schedules(variant):
+    options = {"weight_decay": 0.1} if "weight_decay" in dialects()["optax"][variant].names else {}
+    there_and_here(OptaxWithSchedule, "optax", variant, options)
+
+
+@pytest.mark.parametrize(("framework", "variant", "options"), [param for param in EVERY if "centered" not in param.id])
+def test_there_and_back_is_exact(framework, variant, options):
+    """But for centered state, which others carry as another number, a rounding away."""
+    params = start()
+    ours = here(framework, variant, params, options)
+    walk(ours, params, GRADS[:HALF])
+    again = FRAMEWORKS[framework].round_trip(variant, ours, params, options)
+    assert type(again) is type(ours)
+    assert_same_bits(ours.state_dict(), again.state_dict())
+
+
+@pytest.mark.parametrize(("framework", "variant", "options"), EVERY)
+def test_a_number_by_itself(framework, variant, options):
+    """NumPy's arithmetic makes scalars of arrays without dimensions."""
+    if framework == "optax":
+        peer("jax")
+    else:
+        peer("torch")
+    param = np.array(0.5)
+    ours = here(framework, variant, param, options)
+    ours.step(np.array(0.25))
+    if framework == "torch":
+        again = from_torch(CLASSES[variant], to_torch(ours), np.array(0.5), **Torch.count(variant, 1))
+    elif framework == "keras":
+        again = from_keras(CLASSES[variant], *to_keras(ours), np.array(0.5))
+    else:
+        with peer("jax").enable_x64(True):
+            state = to_optax(ours, optax_optimizer(variant, options).init(param))
+        again = from_optax(CLASSES[variant], state, np.array(0.5), step_count=1, lr=LR, **options)
+    assert again.step_count == 1
+    for name in ours.state:
+        assert again.state[name].shape == ()
+        assert abs(again.state[name] - ours.state[name]) <= 1e-16
+
+
+# ---- what is converted, what is refused -----------------------------------------------------------------------------
+
+# Options that change nothing while another is off, and that other.
+NEEDS = dict(
+    nesterov=dict(momentum=0.9),
+    dampening=dict(momentum=0.9),
+    dampen_first=dict(momentum=0.9, dampening=0.3),
+    decoupled_weight_decay=dict(weight_decay=0.1),
+    amsgrad_corrected=dict(amsgrad=True),
+)
+
+
+def another(framework, variant, name):
+    """Options that differ from the framework's in this one, in a way that counts."""
+    base = instep.presets(variant)[framework]
+    value = not base[name] if isinstance(base[name], bool) else base[name] + 0.25
+    needed = {key: needed for key, needed in NEEDS.get(name, {}).items() if key in base}
+    return base | {"lr": LR} | needed | {name: value}
+
+
+def to_anything(framework, variant, ours):
+    return {"torch": to_torch, "keras": to_keras, "optax": lambda ours: to_optax(ours, Optax(variant, {}).at)}[
+        framework
+    ](ours)
+
+
+LACKING = [
+    (framework, variant, name)
+    for framework, variant in VARIANTS
+    for name in instep.presets(variant)[framework]
+    if name not in {*dialects()[framework][variant].names, "lr_in_momentum"} and not name.startswith("initial_")
+]
+
+
+@pytest.mark.parametrize(("framework", "variant", "name"), LACKING)
+def test_what_a_framework_does_not_have_is_refused(framework, variant, name):
+    peer(framework if framework != "keras" else "torch")
+    cls, options = CLASSES[variant], another(framework, variant, name)
+    if (framework, variant, name) == ("optax", "adam", "decoupled_weight_decay"):
+        return  # see test_an_adam_whose_decay_is_decoupled_goes_on_as_adamw
+    ours = cls(start(), **options)
+    before = ours.state_dict()
+    called = {"keras": "Keras"}.get(framework, framework)
+    with pytest.raises(ValueError, match=rf"^{called} has no {cls.__name__} with \w+="):
+        to_anything(framework, variant, ours)
+    assert_same_bits(before, ours.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "to", "message"),
+    [
+        (instep.SGD, dict(momentum=0.9, dampening=0.5), to_keras, r"Keras has no SGD with dampening=0\.5"),
+        (instep.RMSprop, dict(momentum=0.9, nesterov=True), to_torch, "torch has no RMSprop with nesterov=True"),
+        (instep.Adam, dict(eps_root=1e-3), to_torch, r"torch has no Adam with eps_root=0\.001"),
+        (instep.Rprop, dict(weight_decay=0.1), to_torch, r"torch has no Rprop with weight_decay=0\.1"),
+        (instep.Lion, {}, to_torch, "torch has no Lion; it has rmsprop, "),
+        (instep.Yogi, {}, to_keras, "Keras has no Yogi; it has rmsprop, "),
+        (instep.AdamW, dict(decoupled_weight_decay=False), to_torch, "torch has no AdamW with decoupled_weight_decay="),
+    ],
+)
+def test_the_message_names_framework_rule_and_option(cls, options, to, message):
+    peer("torch")
+    with pytest.raises(ValueError, match=message):
+        to(cls(start(), **options))
+
+
+@pytest.mark.parametrize(("framework", "variant"), VARIANTS)
+def test_what_changes_nothing_is_not_refused(framework, variant):
+    """How a momentum that there is not would be kept; how a state was made that there is already."""
+    peer(framework if framework != "keras" else "torch")
+    base = instep.presets(variant)[framework]
+    idle = {name: not base[name] for name, needs in NEEDS.items() if name in base and isinstance(base[name], bool)}
+    idle = {
+        name: value for name, value in idle.items() if name not in ("nesterov", "amsgrad_corrected", "dampen_first")
+    }
+    if "lr_in_momentum" in base:
+        idle["lr_in_momentum"] = not base["lr_in_momentum"]
+    idle |= {name: base[name] + 0.5 for name in base if name.startswith("initial_")}
+    ours = CLASSES[variant](start(), **base | {"lr": LR} | idle | {"weight_decay": 0.0})
+    if framework == "optax" and variant == "adamw":
+        return  # without weight decay an Adam
+    to_anything(framework, variant, ours)
+
+
+def test_an_adam_whose_decay_is_decoupled_goes_on_as_adamw(tmp_path):
+    """What `instep.load` finds of an AdamW is an Adam."""
+    peer("torch")
+    params = start()
+    ours = instep.AdamW(params, lr=LR)
+    walk(ours, params, GRADS[:HALF])
+    ours.save(tmp_path / "run")
+    loaded = instep.load(tmp_path / "run", start())
+    assert type(loaded) is instep.Adam
+    assert to_torch(loaded)["param_groups"] == to_torch(ours)["param_groups"]
+    assert_same_bits(from_torch(instep.AdamW, to_torch(loaded), start()).state_dict(), ours.state_dict())
+    assert_same_bits(from_torch(instep.Adam, to_torch(ours), start()).state_dict(), ours.state_dict())
+    state = to_optax(loaded, Optax("adamw", {}, params).at)
+    again = from_optax(instep.AdamW, state, start(), lr=LR, weight_decay=0.01)
+    assert_same_bits(again.state_dict(), ours.state_dict())
+
+
+MOMENTA = [
+    (framework, variant) for framework, variant in VARIANTS if "lr_in_momentum" in instep.presets(variant)[framework]
+]
+
+
+@pytest.mark.parametrize(("framework", "variant"), MOMENTA)
+def test_momentum_is_taken_with_the_learning_rate_in_it_or_not(framework, variant):
+    options = dict(momentum=0.9)
+    run = FRAMEWORKS[framework]
+    stayed = [flat(start()), *run(variant, options).step(GRADS)]
+    params = start()
+    other_end = not instep.presets(variant)[framework]["lr_in_momentum"]
+    ours = here(framework, variant, params, options, lr_in_momentum=other_end)
+    moved = [flat(start()), *walk(ours, params, GRADS[:HALF])]
+    moved += run(variant, options, params, ours).step(GRADS[HALF:])
+    assert distance(np.array(moved), np.array(stayed)) <= TOLERANCE
+    ours.lr = 0.0
+    with pytest.raises(
+        ValueError, match=rf"momentum_buffer of 'bias' cannot go between \w+ {CLASSES[variant].__name__}"
+    ):
+        run(variant, options, params, ours)
+
+
+@pytest.mark.parametrize("variant", ["rmsprop", "sgd"])
+def test_momentum_of_optax_comes_as_is_asked_for(variant):
+    run = Optax(variant, {"momentum": 0.9})
+    run.step(GRADS[:3])
+    inside, outside = (
+        from_optax(CLASSES[variant], run.at, start(), lr=0.25, momentum=0.9, step_count=3, lr_in_momentum=into)
+        for into in (True, False)
+    )
+    inside.lr_in_momentum = False
+    assert_same_bits(inside.state_dict(), outside.state_dict())
+
+
+def test_a_negated_momentum_stays_the_same_zero():
+    ours = instep.SGD(np.ones(2), lr=LR, momentum=0.9, lr_in_momentum=True)
+    ours.state["momentum_buffer"][:] = -0.0, 0.0
+    _, values = to_keras(ours)
+    assert np.signbit(values[2]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("framework", "convert"), [("Keras", to_keras), ("optax", to_optax)])
+@pytest.mark.parametrize("variant", ["sgd", "adam", "adamw"])
+def test_one_count_for_all_arrays(framework, convert, variant):
+    """Where nothing depends on it, arrays may have been stepped a different number of times."""
+    run = FRAMEWORKS[framework.lower()](variant, {})
+    ours = here(framework.lower(), variant, start(), {})
+    ours.step({"bias": np.ones(4), "layers": [None, None, None]})
+    given = (run.at,) if framework == "optax" else ()
+    if variant == "sgd":
+        convert(ours, *given)
+    else:
+        with pytest.raises(ValueError, match=f"different number of times, and {framework} has one count"):
+            convert(ours, *given)
+
+
+@pytest.mark.parametrize(
+    ("framework", "asked", "given"),
+    [
+        (framework, asked, given)
+        for framework in FRAMEWORKS
+        for asked, given in itertools.permutations(dialects()[framework], 2)
+        # optax's yogi has the state of its adam, and torch's adamw is an adam
+        if not (framework == "optax" and {asked, given} == {"adam", "yogi"})
+        and (framework, asked, given) != ("torch", "adam", "adamw")
+    ],
+)
+def test_the_state_of_another_class_is_refused(framework, asked, given):
+    run = FRAMEWORKS[framework](given, {})
+    run.step(GRADS[:1])
+    arguments = {"lr": LR} if framework == "optax" else {}
+    begin = {"torch": from_torch, "keras": from_keras, "optax": from_optax}[framework]
+    params = start()
+    with pytest.raises(ValueError, match=r"not the (state|configuration).* (of|a) .*|no counterpart for"):
+        begin(CLASSES[asked], *run.state(), params, **arguments)
+    assert flat(params).tobytes() == flat(start()).tobytes()
+
+
+GARBAGE = [None, 0, "state", [], (), {}, [{}], {"state": {}}, np.ones(3), object()]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=repr)
+def test_garbage_is_refused(garbage):
+    """And nothing has changed."""
+    peer("torch")
+    params = start()
+    for begin in (
+        lambda: from_torch(instep.Adam, garbage, params),
+        lambda: from_keras(instep.Adam, garbage, [], params),
+        lambda: from_optax(instep.Adam, garbage, params, lr=LR),
+    ):
+        with pytest.raises(ValueError, match=r"not the (state|configuration)"):
+            begin()
+    ours = instep.Adam(params)
+    walk(ours, params, GRADS[:1])
+    before, stepped = ours.state_dict(), flat(params)
+    with pytest.raises(ValueError, match="not the state of an optax"):
+        to_optax(ours, garbage)
+    if garbage is not None:
+        with pytest.raises(ValueError, match="like is not the state_dict"):
+            to_torch(ours, like=garbage)
+    assert_same_bits(before, ours.state_dict())
+    assert flat(params).tobytes() == stepped.tobytes()
+
+
+@pytest.mark.parametrize("begin", [from_torch, from_optax])
+@pytest.mark.parametrize("cls", [{}, "adam", Optimizer, dict])
+def test_the_class_comes_first(begin, cls):
+    with pytest.raises(TypeError, match="the optimizer's class comes first"):
+        begin(cls, {}, start())
+
+
+def test_a_class_of_the_users_own_goes_on():
+    class MyAdam(instep.Adam):
+        __slots__ = ()
+        eps: float = 0.5
+        maximize: bool = True
+
+    ours = MyAdam(start(), maximize=False)
+    again = from_keras(MyAdam, *to_keras(instep.Adam.preset("keras", start())), start())
+    assert type(again) is MyAdam
+    assert again.eps == 1e-7
+    assert not again.maximize
+    peer("torch")
+    assert type(from_torch(MyAdam, to_torch(ours), start())) is MyAdam
 
 
 # ---- torch ----------------------------------------------------------------------------------------------------------
 
 
-class Torch:
-    """A run of torch.optim.RMSprop, from the start or from where an optimizer of ours is."""
-
-    def __init__(self, options, params=None, ours=None):
-        self.torch = peer("torch")
-        self.parameters = [self.torch.nn.Parameter(self.torch.tensor(leaf)) for leaf in leaves(params or start())]
-        self.optimizer = self.torch.optim.RMSprop(self.parameters, **({"lr": LR} | options if ours is None else {}))
-        if ours is not None:
-            self.optimizer.load_state_dict(to_torch(ours))
-
-    def step(self, rows):
-        for row in rows:
-            for parameter, grad in zip(self.parameters, leaves(nested(row)), strict=True):
-                parameter.grad = self.torch.tensor(grad)
-            self.optimizer.step()
-
-    def params(self):
-        bias, *layers = [parameter.detach().numpy().copy() for parameter in self.parameters]
-        return {"bias": bias, "layers": layers}
-
-    def leave(self, params):
-        return from_torch(self.optimizer.state_dict(), params)
-
-    @staticmethod
-    def at_home(options):
-        words = {"alpha": "rho"}
-        return {"rho": 0.99} | {words.get(name, name): value for name, value in options.items()}
-
-
-@pytest.mark.parametrize(
-    "options",
-    every(momentum=[None, 0.9], centered=[None, True], weight_decay=[None, 0.1], maximize=[None, True]),
-    ids=str,
-)
-def test_torch(options):
-    there_and_here(Torch, options)
-
-
-def test_torch_takes_momentum_with_the_learning_rate_in_it():
-    """Ours may carry it so; torch cannot."""
-    stayed = Torch({"momentum": 0.9})
-    stayed.step(GRADS)
-    params = start()
-    here = instep.RMSprop(params, lr=LR, rho=0.99, momentum=0.9, lr_in_momentum=True)
-    walk(here, GRADS[:HALF])
-    there = Torch({}, params, here)
-    there.step(GRADS[HALF:])
-    assert_same_way(flat(there.params()), flat(stayed.params()))
-
-
-def test_torch_and_back_is_exact():
-    peer("torch")
-    here = instep.RMSprop(start(), lr=LR, momentum=0.9, weight_decay=0.01)
-    walk(here, GRADS[:HALF])
-    again = from_torch(to_torch(here), start())
-    assert_same_bits(here.state_dict(), again.state_dict())
-
-
-def test_torch_has_parameters_it_has_never_stepped():
+@pytest.mark.parametrize("variant", dialects()["torch"])
+def test_torch_has_parameters_it_has_never_stepped(variant):
     torch = peer("torch")
+    options = {"momentum": 0.9} if variant == "sgd" else {}
     parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
-    optimizer = torch.optim.RMSprop([{"params": parameters[:1]}, {"params": parameters[1:]}])
+    cls = getattr(torch.optim, CLASSES[variant].__name__)
+    optimizer = cls([{"params": parameters[:1]}, {"params": parameters[1:]}], lr=LR, **options)
     for _ in range(2):
         parameters[0].grad = parameters[2].grad = torch.ones(2)
         optimizer.step()
     parameters[2].grad = None
     optimizer.step()
-    here = from_torch(optimizer.state_dict(), [parameter.detach().numpy() for parameter in parameters])
-    state_dict = here.state_dict()
-    assert state_dict["step_counts"] == {"0": 3, "1": 0, "2": 2}
-    assert state_dict["step_count"] == 3
-    assert (state_dict["state"]["square_avg"]["1"] == 0).all()
+    params = [parameter.detach().numpy() for parameter in parameters]
+    ours = from_torch(CLASSES[variant], optimizer.state_dict(), params)
+    counts = {"0": 1, "1": 0, "2": 1} if variant == "sgd" else {"0": 3, "1": 0, "2": 2}
+    assert ours.state_dict()["step_counts"] == counts
+    assert ours.step_count == max(counts.values())
+    fresh = CLASSES[variant](params, **ours.options).state_dict()["state"]
+    for name, arrays in ours.state_dict()["state"].items():
+        assert arrays["1"].tobytes() == fresh[name]["1"].tobytes()
     before = [parameter.detach().clone() for parameter in parameters]
-    here.step([np.ones(2, np.float32), None, None])
+    ours.step([np.ones(2, np.float32), None, None])
     assert not torch.equal(parameters[0], before[0])  # the memory is torch's
     assert torch.equal(parameters[1], before[1])
 
 
+def test_the_first_gradient_is_not_dampened_there_either():
+    """So that a parameter that has never been stepped comes to torch without a momentum."""
+    torch = peer("torch")
+    options = dict(lr=LR, momentum=0.9, dampening=0.5)
+    params = [np.ones(2), np.ones(2)]
+    ours = instep.SGD(params, **options)
+    ours.step([np.ones(2), None])
+    parameters = [torch.nn.Parameter(torch.tensor(param)) for param in params]
+    theirs = torch.optim.SGD(parameters, **options)
+    theirs.load_state_dict(to_torch(ours))
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.ones(2, dtype=torch.float64)
+        theirs.step()
+        ours.step([np.ones(2), np.ones(2)])
+    np.testing.assert_allclose([parameter.detach().numpy() for parameter in parameters], params, rtol=1e-15)
+
+
+def test_the_count_of_sgd_is_the_callers():
+    """For torch's does not count; what has a momentum has been stepped."""
+    peer("torch")
+    for options, default in ((dict(momentum=0.9), 1), ({}, 0)):
+        run = Torch("sgd", options)
+        run.step(GRADS[:HALF])
+        assert from_torch(instep.SGD, *run.state(), start()).step_count == default
+        for count in (7, np.int64(7), np.uint8(7), 7.0):
+            ours = from_torch(instep.SGD, *run.state(), start(), step_count=count)
+            assert set(ours.state_dict()["step_counts"].values()) == {7}
+            assert type(ours.step_count) is int
+    run = Torch("sgd", dict(momentum=0.9))
+    run.step(GRADS[:1])
+    with pytest.raises(ValueError, match="one step at least, not 0"):
+        from_torch(instep.SGD, *run.state(), start(), step_count=0)
+    for count in (-1, 1.5, "7", np.nan):
+        with pytest.raises(ValueError, match="is not a number of steps"):
+            from_torch(instep.SGD, *run.state(), start(), step_count=count)
+
+
+def test_the_others_count_themselves():
+    run = Torch("adam", {})
+    run.step(GRADS[:3])
+    assert from_torch(instep.Adam, *run.state(), start(), step_count=np.int32(3)).step_count == 3
+    with pytest.raises(ValueError, match="counts of steps differ: 3, 4"):
+        from_torch(instep.Adam, *run.state(), start(), step_count=4)
+
+
+@pytest.mark.parametrize("variant", ["rmsprop", "sgd", "adam"])
 @pytest.mark.parametrize("cut", [1, 2])
-def test_torch_goes_on_with_its_groups_and_its_scheduler(cut):
+def test_torch_goes_on_with_its_groups_and_its_scheduler(variant, cut):
     """Which keeps what it needs in the groups; the learning rate is its to say, and ours to follow."""
     torch = peer("torch")
+    options = {} if variant == "adam" else dict(momentum=0.9)
 
     def make():
         parameters = [torch.nn.Parameter(torch.tensor(leaf)) for leaf in leaves(start())]
-        groups = [{"params": parameters[:cut]}, {"params": parameters[cut:], "foreach": False}]
-        optimizer = torch.optim.RMSprop(groups, momentum=0.9)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=2 * HALF)
+        groups = [{"params": parameters[:cut]}, {"params": parameters[cut:], "foreach": False, "of_mine": 1}]
+        optimizer = getattr(torch.optim, CLASSES[variant].__name__)(groups, lr=LR, **options)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, 2 * HALF, cycle_momentum=False)
         return parameters, optimizer, scheduler
 
     def walk_there(parameters, optimizer, scheduler, rows):
@@ -196,32 +686,37 @@ def test_torch_goes_on_with_its_groups_and_its_scheduler(cut):
     walk_there(*stayed, GRADS[:-1])
     walk_there(*moved, GRADS[: HALF - 1])
     parameters, theirs, scheduler = moved
-    here = from_torch(theirs.state_dict(), [parameter.detach().numpy() for parameter in parameters])
-    here.step(leaves(nested(GRADS[HALF - 1])))
+    params = [parameter.detach().numpy() for parameter in parameters]
+    ours = from_torch(CLASSES[variant], theirs.state_dict(), params)
+    ours.step(leaves(nested(GRADS[HALF - 1])))
     before = theirs.state_dict()
-    given = to_torch(here, like=before)
+    given = to_torch(ours, like=before)
     assert given["param_groups"] == before["param_groups"]
-    assert len(given["param_groups"]) == 2
+    assert [group.get("of_mine") for group in given["param_groups"]] == [None, 1]
     theirs.load_state_dict(given)
     scheduler.step()
     walk_there(*moved, GRADS[HALF:-1])
-    flats = [np.concatenate([np.ravel(parameter.detach()) for parameter in run[0]]) for run in (moved, stayed)]
-    assert_same_way(*flats)
+    ends = [np.concatenate([np.ravel(parameter.detach()) for parameter in run[0]]) for run in (moved, stayed)]
+    assert distance(*(np.array([flat(start()), end]) for end in ends)) <= TOLERANCE
 
 
-def test_what_is_kept_of_torch_is_of_the_same_parameters():
-    like = torch_state()
-    with pytest.raises(ValueError, match="like is of 3 parameters, the optimizer of 2"):
+def test_what_is_kept_of_torch_is_of_the_same_optimizer():
+    like = torch_state("rmsprop")
+    with pytest.raises(ValueError, match="like is the state of 4 parameters, the optimizer's are 2"):
         to_torch(instep.RMSprop(leaves(start())[:2], lr=LR), like=like)
-    with pytest.raises(ValueError, match="not the state_dict of"):
-        to_torch(instep.RMSprop(start(), lr=LR), like={})
+    with pytest.raises(
+        ValueError, match=r"like is not the state_dict of a torch\.optim\.Adam: its groups have no betas"
+    ):
+        to_torch(instep.Adam(start(), lr=LR), like=like)
+    with pytest.raises(ValueError, match=r"like is not .* torch\.optim\.AdamW: .* decoupled_weight_decay=False"):
+        to_torch(instep.AdamW(start(), lr=LR), like=torch_state("adam"))
     like["param_groups"][0] |= {"capturable": True, "initial_lr": 0.5, "lr": 0.25}
     group = to_torch(instep.RMSprop(start(), lr=0.125), like=like)["param_groups"][0]
     assert (group["capturable"], group["initial_lr"], group["lr"]) == (True, 0.5, 0.125)
 
 
-def torch_state(change=None, **options):
-    run = Torch(options)
+def torch_state(variant, change=None, **options):
+    run = Torch(variant, options)
     run.step(GRADS[:1])
     state_dict = run.optimizer.state_dict()
     if change:
@@ -229,21 +724,35 @@ def torch_state(change=None, **options):
     return state_dict
 
 
+def group(state):
+    return state["param_groups"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state["param_groups"].append(state["param_groups"][0] | {"lr": 9.0, "params": []}), "differ"),
-        (lambda state: state["param_groups"][0].pop("maximize"), "not the state_dict of"),
-        (lambda state: state["param_groups"][0].update(decoupled_decay=True), "not the state_dict of"),
-        (lambda state: state["param_groups"][0]["params"].pop(), "2 parameters, params holds 3"),
-        (lambda state: state["param_groups"][0]["params"].reverse(), "shape"),
-        (lambda state: state["param_groups"][0].update(momentum=0.9), "no momentum_buffer"),
-        (lambda state: state["param_groups"][0].update(alpha=2.0), "rho=2.0"),
-        (lambda state: state["state"][0].update(square_avg=state["state"][0]["square_avg"].float()), "dtype"),
+        (lambda state: state["param_groups"].append(group(state) | {"lr": 9.0, "params": []}), "differ"),
+        (lambda state: group(state).pop("maximize"), "groups have no maximize"),  # stable-baselines3
+        (lambda state: group(state).update(decoupled_decay=True), "groups have decoupled_decay"),  # timm
+        (lambda state: group(state).update(amsgrad=True), "groups have amsgrad"),
+        (lambda state: group(state)["params"].pop(), "3 parameters, the optimizer's are 4"),
+        (
+            lambda state: group(state)["params"].reverse(),
+            r"square_avg of 'bias' in the torch RMSprop has shape \(1,\), the parameter \(4,\)",
+        ),
+        (lambda state: group(state).update(momentum=0.9), "torch RMSprop has no momentum_buffer of 'bias'"),
+        (lambda state: group(state).update(alpha=2.0), "rho=2.0"),
+        (lambda state: group(state).update(alpha=None), "rho cannot be read from"),
+        (
+            lambda state: state["state"][0].update(square_avg=state["state"][0]["square_avg"].float()),
+            "square_avg of 'bias' in the torch RMSprop is an array of float32, the parameter one of float64",
+        ),
         (
             lambda state: state["state"][1].update(square_avg=state["state"][1]["square_avg"].bfloat16()),
-            "square_avg of 'layers/0' is an array of bfloat16",
+            "square_avg of 'layers/0' in the torch RMSprop is an array of bfloat16",
         ),
+        (lambda state: state["state"][1].update(square_avg=[0.0]), "is an array of list"),
+        (lambda state: state["state"][0]["square_avg"].neg_(), "'square_avg'.*'bias'.* negative"),
         (
             lambda state: state["state"][0].update(step=state["state"][0]["step"] + 1.75),
             "2.75 is not a number of steps",
@@ -251,125 +760,66 @@ def torch_state(change=None, **options):
         (lambda state: state["state"][0].update(step=float("nan")), "nan is not a number of steps"),
         (lambda state: state["state"][0].update(step=float("inf")), "inf is not a number of steps"),
         (lambda state: state["state"][0].update(step=-1), "-1 is not a number of steps"),
-        (lambda state: state["state"][0].pop("step"), "no step"),
-        (lambda state: state["param_groups"][0].pop("params"), "not the state_dict of"),
-        (lambda state: state["param_groups"].clear(), "not the state_dict of"),
-        (lambda state: state.pop("state"), "not the state_dict of"),
-        (lambda state: state.clear(), "not the state_dict of"),
+        (lambda state: state["state"][0].pop("step"), "no step of 'bias'"),
+        (lambda state: group(state).pop("params"), "groups have no params"),
+        (lambda state: state["param_groups"].clear(), "no param_groups"),
+        (lambda state: state.pop("state"), "no state"),
+        (lambda state: state.clear(), "no state"),
     ],
-    ids=[
-        "groups",
-        "stable-baselines3",
-        "timm",
-        "count",
-        "order",
-        "momentum",
-        "alpha",
-        "float32",
-        "bfloat16",
-        "step 2.75",
-    ]
-    + ["step nan", "step inf", "step -1", "no step", "no params", "no groups", "no state", "nothing"],
 )
 def test_other_states_of_torch_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        from_torch(torch_state(change), start())
+    params = start()
+    with pytest.raises((TypeError, ValueError), match=message):
+        from_torch(instep.RMSprop, torch_state("rmsprop", change), params)
+    assert flat(params).tobytes() == flat(start()).tobytes()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(eps_inside=True),
-        dict(momentum=0.9, nesterov=True),
-        dict(bias_correction=True),
-        dict(weight_decay=0.1, decoupled_weight_decay=True),
-        dict(lr=0.0, momentum=0.9, lr_in_momentum=True),
-    ],
-    ids=str,
-)
-def test_what_torch_cannot_express_is_refused(options):
-    peer("torch")
-    with pytest.raises(ValueError, match=r"torch has no RMSprop with|lr=0"):
-        to_torch(instep.RMSprop(start(), **options))
+@pytest.mark.parametrize("betas", [None, 0.9, (), (0.9,), "x"])
+def test_betas_that_are_none_are_refused(betas):
+    with pytest.raises(ValueError, match=r"beta[12] "):
+        from_torch(instep.Adam, torch_state("adam", lambda state: group(state).update(betas=betas)), start())
+
+
+def test_a_count_that_torch_does_not_hold_is_refused():
+    torch = peer("torch")
+    ours = instep.Adam(np.ones(2))
+    for taken in (2**24, 2**24 + 1):
+        state = ours.state_dict()
+        ours.load_state_dict(state | {"step_count": taken, "step_counts": {"": taken}})
+        if taken == 2**24:
+            assert to_torch(ours)["state"][0]["step"] == torch.tensor(float(taken))
+    with pytest.raises(ValueError, match="float32, which does not hold the 16777217 of ''"):
+        to_torch(ours)
+
+
+def test_dampening_without_momentum_is_nothing_in_torch():
+    ours = from_torch(instep.SGD, torch_state("sgd", dampening=0.5), start())
+    assert ours.dampening == 0
 
 
 # ---- Keras ----------------------------------------------------------------------------------------------------------
 
 
-class Keras:
-    """A run of keras.optimizers.RMSprop, on its torch backend, for its NumPy one turns float64 into float32."""
-
-    def __init__(self, options, params=None, ours=None):
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-        self.torch, self.keras = peer("torch"), peer("keras")
-        self.variables = [self.keras.Variable(leaf, dtype="float64") for leaf in leaves(params or start())]
-        config, values = ({"learning_rate": LR} | options, []) if ours is None else to_keras(ours)
-        self.optimizer = self.keras.optimizers.RMSprop(**config)
-        self.optimizer.build(self.variables)
-        if ours is not None:
-            for variable, value in zip(self.optimizer.variables, values, strict=True):
-                variable.assign(value)
-
-    def step(self, rows):
-        for row in rows:
-            grads = [self.torch.tensor(grad) for grad in leaves(nested(row))]
-            self.optimizer.apply(grads, self.variables)
-
-    def params(self):
-        bias, *layers = [variable.value.detach().numpy().copy() for variable in self.variables]
-        return {"bias": bias, "layers": layers}
-
-    def leave(self, params):
-        return from_keras(self.optimizer.get_config(), self.optimizer.variables, params)
-
-    @staticmethod
-    def at_home(options):
-        return dict(rho=0.9, eps=1e-7, eps_inside=True, lr_in_momentum=True, decoupled_weight_decay=True) | options
-
-
-@pytest.fixture
-def floatx():
-    """Keras's learning rate is a variable of this type."""
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    config = peer("keras").config
-    before = config.floatx()
-    config.set_floatx("float64")
-    yield
-    config.set_floatx(before)
-
-
-@pytest.mark.usefixtures("floatx")
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras")
-@pytest.mark.parametrize(
-    "options", every(momentum=[None, 0.9], centered=[None, True], weight_decay=[None, 0.1]), ids=str
-)
-def test_keras(options):
-    there_and_here(Keras, options)
-
-
-@pytest.mark.usefixtures("floatx")
-def test_keras_takes_momentum_without_the_learning_rate_in_it():
-    stayed = Keras({"momentum": 0.9})
-    stayed.step(GRADS)
-    params = start()
-    here = instep.RMSprop(params, lr=LR, **Keras.at_home(dict(momentum=0.9, lr_in_momentum=False)))
-    walk(here, GRADS[:HALF])
-    there = Keras({}, params, here)
-    there.step(GRADS[HALF:])
-    assert_same_way(flat(there.params()), flat(stayed.params()))
-
-
-def test_keras_and_back_is_exact():
-    here = instep.RMSprop(start(), lr=LR, **Keras.at_home(dict(momentum=0.9, weight_decay=0.01)))
-    walk(here, GRADS[:HALF])
-    config, values = to_keras(here)
-    assert_same_bits(here.state_dict(), from_keras(config, values, start()).state_dict())
+def keras_state(variant="rmsprop", **options):
+    return to_keras(here("keras", variant, start(), options))
 
 
 def test_a_learning_rate_that_was_assigned_later_is_taken():
-    config, values = to_keras(instep.RMSprop(start(), lr=LR, **Keras.at_home({})))
+    config, values = keras_state()
     values[1] = np.float32(0.5)
-    assert from_keras(config, values, start()).lr == 0.5
+    assert from_keras(instep.RMSprop, config, values, start()).lr == 0.5
+
+
+def test_nesterov_without_momentum_is_nothing_in_keras():
+    config, values = keras_state("sgd")
+    assert not from_keras(instep.SGD, config | {"nesterov": True}, values, start()).nesterov
+
+
+def test_only_an_adamw_of_keras_has_no_none_for_its_weight_decay():
+    assert keras_state("adam")[0]["weight_decay"] is None
+    assert keras_state("adamw", weight_decay=0.0)[0]["weight_decay"] == 0.0
+    config, values = keras_state("adamw")
+    assert from_keras(instep.AdamW, config | {"weight_decay": None}, values, start()).weight_decay == 0
 
 
 @pytest.mark.parametrize(
@@ -379,211 +829,105 @@ def test_a_learning_rate_that_was_assigned_later_is_taken():
         (dict(use_ema=True, ema_momentum=0.9), "no counterpart for use_ema"),
         (dict(gradient_accumulation_steps=2), "no counterpart for gradient_accumulation_steps"),
         (dict(learning_rate={"class_name": "ExponentialDecay"}), "schedule"),
-        (dict(momentum=0.9), "5 variables; 8 are needed"),
+        (dict(momentum=0.9), "6 variables; a Keras RMSprop needs 10: .* velocity, momentum of 4 parameters"),
         (dict(rho=5.0), "rho=5.0"),
+        (dict(name="adam_1"), "its name is adam_1"),
     ],
     ids=str,
 )
 def test_other_configurations_of_keras_are_refused(changes, message):
-    config, values = to_keras(instep.RMSprop(start(), **Keras.at_home({})))
+    config, values = keras_state()
+    assert from_keras(instep.RMSprop, config | {"name": "rm_sprop_12"}, values, start()).step_count == 0
     with pytest.raises(ValueError, match=message):
-        from_keras(config | changes, values, start())
+        from_keras(instep.RMSprop, config | changes, values, start())
 
 
-def test_a_fraction_of_a_step_of_keras_is_refused():
-    config, values = to_keras(instep.RMSprop(start(), **Keras.at_home({})))
-    with pytest.raises(ValueError, match=r"1\.5 is not a number of steps"):
-        from_keras(config, [np.array(1.5), *values[1:]], start())
-
-
-def test_other_optimizers_of_keras_are_refused():
-    config, values = to_keras(instep.RMSprop(start(), **Keras.at_home({})))
+def test_other_variables_of_keras_are_refused():
+    config, values = keras_state()
     for name in ("rho", "centered", "momentum"):
-        with pytest.raises(ValueError, match="not the configuration"):
-            from_keras({key: value for key, value in config.items() if key != name}, values, start())
+        with pytest.raises(ValueError, match=f"not the configuration of a keras.optimizers.RMSprop: it has no {name}"):
+            from_keras(instep.RMSprop, {key: value for key, value in config.items() if key != name}, values, start())
     for length in range(len(values)):
-        with pytest.raises(ValueError, match="5 are needed"):
-            from_keras(config, values[:length], start())
-    with pytest.raises(ValueError, match="shape"):
-        from_keras(config, values[:2] + values[:1:-1], start())
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(eps_inside=False),
-        dict(momentum=0.9, nesterov=True),
-        dict(bias_correction=True),
-        dict(weight_decay=0.1, decoupled_weight_decay=False),
-        dict(maximize=True),
-        dict(lr=0.0, momentum=0.9, lr_in_momentum=False),
-    ],
-    ids=str,
-)
-def test_what_keras_cannot_express_is_refused(options):
-    with pytest.raises(ValueError, match=r"Keras has no RMSprop with|lr=0"):
-        to_keras(instep.RMSprop(start(), **Keras.at_home({}) | options))
+        with pytest.raises(ValueError, match="needs 6"):
+            from_keras(instep.RMSprop, config, values[:length], start())
+    with pytest.raises(ValueError, match=r"velocity of 'bias' in the Keras RMSprop has shape \(1,\)"):
+        from_keras(instep.RMSprop, config, values[:2] + values[:1:-1], start())
+    with pytest.raises(ValueError, match=r"1\.5 is not a number of steps"):
+        from_keras(instep.RMSprop, config, [np.array(1.5), *values[1:]], start())
 
 
 # ---- optax ----------------------------------------------------------------------------------------------------------
 
 
-class Optax:
-    """A run of optax.rmsprop."""
-
-    schedule = False
-
-    def __init__(self, options, params=None, ours=None):
-        jax, optax = peer("jax"), peer("optax")
-        self.jax, self.options = jax, options
-        with jax.enable_x64(True):
-            self.values = jax.tree.map(jax.numpy.asarray, params or start())
-            lr = (lambda count: LR) if self.schedule else LR
-            self.rule = optax.rmsprop(lr, **options)
-            self.state = self.rule.init(self.values)
-            if ours is not None:
-                self.state = to_optax(ours, self.state)
-
-    def step(self, rows):
-        with self.jax.enable_x64(True):
-
-            def step(carry, grads):
-                values, state = carry
-                update, state = self.rule.update(grads, state)
-                return (self.jax.tree.map(lambda value, change: value + change, values, update), state), None
-
-            grads = self.jax.tree.map(lambda *rows: self.jax.numpy.stack(rows), *map(nested, rows))
-            (self.values, self.state), _ = self.jax.lax.scan(step, (self.values, self.state), grads)
-
-    def params(self):
-        return self.jax.tree.map(lambda value: np.array(value), self.values)
-
-    def leave(self, params):
-        counted = self.schedule or self.options.get("bias_correction")
-        steps = {} if counted else {"step_count": HALF}
-        return from_optax(self.state, params, lr=LR, **steps, **self.in_our_words(self.options))
-
-    @staticmethod
-    def in_our_words(options):
-        words = {"decay": "rho", "eps_in_sqrt": "eps_inside", "initial_scale": "initial_square_avg"}
-        return {words.get(name, name): value for name, value in options.items()}
-
-    @classmethod
-    def at_home(cls, options):
-        return dict(rho=0.9, eps_inside=True, lr_in_momentum=True) | cls.in_our_words(options)
-
-
-class OptaxWithSchedule(Optax):
-    schedule = True
-
-
-OPTAX = [
-    options
-    for options in every(
-        momentum=[None, 0.9], nesterov=[None, True], centered=[None, True], bias_correction=[None, True]
-    )
-    if not (options.get("nesterov") and "momentum" not in options)
-    and not (options.get("centered") and options.get("bias_correction"))
-] + [dict(eps_in_sqrt=False), dict(initial_scale=1.0, decay=0.99)]
-
-
-@pytest.mark.parametrize("options", OPTAX, ids=str)
-def test_optax(options):
-    there_and_here(Optax, options)
-
-
-@pytest.mark.parametrize("options", [{}, dict(momentum=0.9, bias_correction=True)], ids=str)
-def test_optax_with_a_schedule(options):
-    there_and_here(OptaxWithSchedule, options)
-
-
-def test_optax_takes_momentum_without_the_learning_rate_in_it():
-    stayed = Optax({"momentum": 0.9})
-    stayed.step(GRADS)
-    params = start()
-    here = instep.RMSprop(params, lr=LR, **Optax.at_home(dict(momentum=0.9)) | dict(lr_in_momentum=False))
-    walk(here, GRADS[:HALF])
-    there = Optax({"momentum": 0.9}, params, here)
-    there.step(GRADS[HALF:])
-    assert_same_way(flat(there.params()), flat(stayed.params()))
-
-
-def test_optax_momentum_comes_without_the_learning_rate_if_asked_for():
-    run = Optax({"momentum": 0.9})
-    run.step(GRADS[:3])
-    as_it_is, without = (
-        from_optax(run.state, start(), lr=0.25, momentum=0.9, step_count=3, lr_in_momentum=into)
-        for into in (True, False)
-    )
-    as_it_is.lr_in_momentum = False
-    assert_same_bits(as_it_is.state_dict(), without.state_dict())
-
-
-def test_optax_and_back_is_exact():
-    options = dict(momentum=0.9, bias_correction=True)
-    here = instep.RMSprop(start(), lr=LR, **Optax.at_home(options))
-    walk(here, GRADS[:HALF])
-    there = Optax(options, start(), here)
-    again = from_optax(there.state, start(), lr=LR, **options)
-    assert_same_bits(here.state_dict(), again.state_dict())
-
-
 @pytest.mark.parametrize(
-    ("options", "given", "message"),
+    ("variant", "options", "given", "message"),
     [
-        ({}, dict(momentum=0.9), "the options need square_avg, momentum_buffer"),
-        (dict(momentum=0.9), {}, "has square_avg, momentum_buffer"),
-        (dict(centered=True), {}, "has square_avg, grad_avg"),
-        (dict(bias_correction=True), dict(bias_correction=True, step_count=7), "counts of steps differ"),
-        ({}, dict(rho=1.0), "rho=1.0"),
+        ("rmsprop", {}, dict(momentum=0.9), "has nu, the options of RMSprop need nu, trace"),
+        ("rmsprop", dict(momentum=0.9), {}, "has nu, trace, the options of RMSprop need nu"),
+        ("sgd", {}, dict(momentum=0.9), "has no arrays, the options of SGD need trace"),
+        ("rmsprop", dict(centered=True), {}, "has mu, nu, "),
+        ("adam", dict(amsgrad=True), {}, "has mu, nu, nu_max, the options of Adam need mu, nu"),
+        ("adam", {}, dict(amsgrad=True), "has mu, nu, the options of Adam need mu, nu, nu_max"),
+        ("rmsprop", dict(bias_correction=True), dict(bias_correction=True, step_count=7), "counts of steps differ"),
+        ("adam", {}, dict(step_count=7), "counts of steps differ: 0, 7"),
+        ("adam", dict(amsgrad=True), dict(amsgrad=True, nesterov=True), "optax has no Adam with amsgrad=True and"),
+        ("adam", {}, dict(maximize=True), "optax has no Adam with maximize=True"),
+        ("rmsprop", {}, dict(rho=1.0), "rho=1.0"),
+        ("rmsprop", {}, dict(step_count=0.5), "0.5 is not a number of steps"),
     ],
     ids=str,
 )
-def test_other_states_of_optax_are_refused(options, given, message):
-    run = Optax(options)
+def test_other_states_of_optax_are_refused(variant, options, given, message):
+    run = Optax(variant, options)
     with pytest.raises(ValueError, match=message):
-        from_optax(run.state, start(), **{"lr": LR, "step_count": 0} | given)
-    with pytest.raises(ValueError, match="another nesting"):
-        from_optax(run.state, leaves(start()), lr=LR, **{"step_count": 0} | options)
+        from_optax(CLASSES[variant], run.at, start(), **{"lr": LR, "step_count": 0} | given)
+
+
+def test_another_nesting_is_refused():
+    run = Optax("rmsprop", {})
+    with pytest.raises(ValueError, match="nu of the optax state has another nesting"):
+        from_optax(instep.RMSprop, run.at, leaves(start()), lr=LR, step_count=0)
+    with pytest.raises(ValueError, match="nu of the optax state has another nesting"):
+        to_optax(here("optax", "rmsprop", leaves(start()), {}), run.at)
+    with pytest.raises(ValueError, match="the optax state has nu, trace, the options of RMSprop need nu"):
+        to_optax(here("optax", "rmsprop", start(), {}), Optax("rmsprop", {"momentum": 0.9}).at)
 
 
 def test_an_optax_state_that_does_not_count_needs_a_count():
     with pytest.raises(TypeError, match="step_count"):
-        from_optax(Optax({}).state, start(), lr=LR)
+        from_optax(instep.RMSprop, Optax("rmsprop", {}).at, start(), lr=LR)
     with pytest.raises(TypeError, match="lr"):
-        from_optax(Optax({}).state, start(), step_count=1)
+        from_optax(instep.RMSprop, Optax("rmsprop", {}).at, start(), step_count=1)
+
+
+def test_options_may_be_given_in_the_words_of_optax():
+    state = Optax("rmsprop", dict(momentum=0.9)).at
+    ours = from_optax(instep.RMSprop, state, start(), learning_rate=0.5, decay=0.75, momentum=0.9, step_count=0)
+    assert (ours.lr, ours.rho, ours.momentum) == (0.5, 0.75, 0.9)
 
 
 def test_other_transforms_of_optax_are_refused():
     optax = peer("optax")
-    for state in (
-        optax.adam(LR).init({}) + optax.rmsprop(LR).init({}),
-        optax.multi_transform({}, {}).init({}),
-        optax.chain(optax.ema(0.9), optax.rmsprop(LR)).init({}),
-        [*optax.rmsprop(LR).init({})],
-        None,
+    for cls, state in (
+        (instep.RMSprop, optax.adam(LR).init({}) + optax.rmsprop(LR).init({})),
+        (instep.RMSprop, optax.multi_transform({}, {}).init({})),
+        (instep.RMSprop, optax.chain(optax.ema(0.9), optax.rmsprop(LR)).init({})),
+        (instep.RMSprop, [*optax.rmsprop(LR).init({})]),
+        (instep.Adam, optax.adabelief(LR).init({})),
+        (instep.Adam, optax.novograd(LR).init({})),
+        (instep.AdamW, optax.adamw(LR, mask={}).init({})),
+        (instep.SGD, optax.noisy_sgd(LR, key=0).init({})),
     ):
-        with pytest.raises(ValueError, match=r"not the state of an optax\.rmsprop|the optax state has"):
-            from_optax(state, start(), lr=LR, step_count=1)
+        with pytest.raises(ValueError, match=rf"not the state of an optax\.{cls.__name__.lower()}"):
+            from_optax(cls, state, {}, lr=LR, step_count=1)
 
 
-@pytest.mark.parametrize("options", [dict(maximize=True), dict(weight_decay=0.1), dict(momentum=0.5, lr=0.0)], ids=str)
-def test_what_optax_cannot_express_is_refused(options):
-    there = Optax({"momentum": 0.5} if "momentum" in options else {})
-    with pytest.raises(ValueError, match=r"optax has no RMSprop with|lr=0"):
-        to_optax(instep.RMSprop(start(), **{"eps_inside": True} | options), there.state)
-
-
-def test_a_state_of_optax_that_does_not_fit_is_refused():
-    here = instep.RMSprop(start(), lr=LR, **Optax.at_home({}))
-    with pytest.raises(ValueError, match="the options need"):
-        to_optax(here, Optax({"momentum": 0.9}).state)
-    with pytest.raises(ValueError, match="another nesting"):
-        to_optax(instep.RMSprop(leaves(start()), lr=LR), Optax({}).state)
-    uneven = instep.RMSprop(start(), lr=LR, **Optax.at_home({"bias_correction": True}))
-    uneven.step({"bias": np.ones(4), "layers": [None, None]})
-    with pytest.raises(ValueError, match="different number of times"):
-        to_optax(uneven, Optax({"bias_correction": True}).state)
+def test_a_count_that_optax_does_not_hold_is_refused():
+    ours = here("optax", "adam", start(), {})
+    state = ours.state_dict()
+    ours.load_state_dict(state | {"step_count": 2**31, "step_counts": dict.fromkeys(state["step_counts"], 2**31)})
+    with pytest.raises(ValueError, match="int32, which does not hold 2147483648"):
+        to_optax(ours, Optax("adam", {}).at)
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------
@@ -606,16 +950,17 @@ def test_a_converted_momentum_has_the_same_bits_in_every_floating_point_mode():
         with np.errstate(all="raise"), floating_point_mode(control) as left:
             again.lr_in_momentum = again.centered = False
             found = to_torch(optimizer)
-            back = from_torch(found, np.ones(4))
+            back = from_torch(instep.RMSprop, found, np.ones(4))
         assert left.control == control
         for name, tensor in theirs.items():
             assert found["state"][0][name].numpy().tobytes() == tensor.numpy().tobytes()
         for name, array in moved.state.items():
             assert again.state[name].tobytes() == array.tobytes()
-        assert_same_bits(from_torch(to_torch(diverged()), np.ones(4)).state_dict(), back.state_dict())
+        assert_same_bits(from_torch(instep.RMSprop, to_torch(diverged()), np.ones(4)).state_dict(), back.state_dict())
     assert not torch.isnan(theirs["momentum_buffer"][0])
 
 
+@pytest.mark.parametrize("cls", [instep.RMSprop, instep.SGD])
 @pytest.mark.parametrize(
     ("lr", "into", "message"),
     [
@@ -625,22 +970,22 @@ def test_a_converted_momentum_has_the_same_bits_in_every_floating_point_mode():
         (1e38, True, r"multiplied by lr=1e\+38 overflows float32"),
     ],
 )
-def test_a_momentum_that_cannot_be_converted_is_refused(lr, into, message):
+def test_a_momentum_that_cannot_be_converted_is_refused(cls, lr, into, message):
     """Rather than become infinite, or a NaN where it is 0."""
-    options = dict(lr=lr, momentum=0.9, eps_inside=into, lr_in_momentum=not into)
-    optimizer = instep.RMSprop({"w": np.ones(3, np.float32)}, **options)
+    options = dict(lr=lr, momentum=0.9, lr_in_momentum=not into)
+    if cls is instep.RMSprop:
+        options["eps_inside"] = into
+    optimizer = cls({"w": np.ones(3, np.float32)}, **options)
     optimizer.state["momentum_buffer"]["w"][:] = 0, 10, np.inf
     before = optimizer.state_dict()
     with pytest.raises(ValueError, match=message):
         optimizer.lr_in_momentum = into
     np.testing.assert_equal(optimizer.state_dict(), before)
-    if into:
-        with pytest.raises(ValueError, match=message):
-            to_keras(optimizer)
-    else:
+    if not into:
         peer("torch")
-        with pytest.raises(ValueError, match=message):
-            to_torch(optimizer)
+    with pytest.raises(ValueError, match=f"momentum_buffer of 'w' .* {cls.__name__} .*{message}"):
+        (to_keras if into else to_torch)(optimizer)
+    np.testing.assert_equal(optimizer.state_dict(), before)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

@@ -6,6 +6,8 @@ from threadpoolctl import threadpool_limits
 
 import instep
 from instep.demo import digits, regression
+from instep.schedules import constant, cosine
+from trials import CLASSES
 
 GRADS = ((0.5, 0.0), (0.4, 0.3), (0.3, 0.0), (0.5, 0.2), (0.4, 0.0))
 OPTIONS = dict(lr=0.1, eps=1e-8, eps_inside=False)
@@ -48,12 +50,29 @@ def test_formula_over_rho(walk, rho, dtype):
     np.testing.assert_allclose(last, AFTER_FIVE_STEPS[rho], rtol=0, atol=0.5001e-4)
 
 
+def test_every_rule_finds_a_minimum(rule, dtype):
+    """Of a bowl, half a unit away in each direction, with its defaults; and climbs with maximize."""
+    target = np.array([0.5, -0.5, 0.25], dtype)
+    param, climbing = np.zeros(3, dtype), np.zeros(3, dtype)
+    optimizer, other = CLASSES[rule](param), CLASSES[rule](climbing, maximize=True)
+    for _ in range(10_000):
+        optimizer.step(param - target)
+        other.step(target - climbing)
+    np.testing.assert_allclose(param, target, rtol=0, atol=0.01)
+    assert climbing.tobytes() == param.tobytes()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_line_from_one_point_at_a_time(seed):
     rng = np.random.default_rng(seed)
-    path = regression.learn(*regression.points(rng), dict(lr=0.1), 50, rng)
-    np.testing.assert_allclose(path[-1], (2, 1), rtol=0, atol=0.4)
-    np.testing.assert_allclose(path[-len(path) // 2 :].mean(axis=0), (2, 1), rtol=0, atol=0.15)
+    x, y = regression.points(rng)
+    order = np.concatenate([rng.permutation(len(x)) for _ in range(50)])
+    fitted = np.polyfit(x, y, 1)
+    settled = regression.learn(instep.RMSprop, x, y, order, cosine(0.1, len(order)))
+    np.testing.assert_allclose(settled[-1], fitted, rtol=0, atol=0.02)
+    shaking = regression.learn(instep.RMSprop, x, y, order, constant(0.1))
+    np.testing.assert_allclose(shaking[-1], fitted, rtol=0, atol=0.4)
+    np.testing.assert_allclose(shaking[len(shaking) // 2 :].mean(axis=0), fitted, rtol=0, atol=0.15)
 
 
 def test_gradients_of_the_network():
@@ -74,5 +93,5 @@ def test_digits(seed):
     rng = np.random.default_rng(seed)
     train, test = digits.load(rng)
     with threadpool_limits(1, user_api="blas"):
-        *_, last = digits.learn(digits.network(rng), train, test, dict(lr=2e-3), 40, rng)
+        *_, last = digits.learn(instep.RMSprop, digits.network(rng), train, test, 40, rng)
     assert last.test_accuracy >= 0.97

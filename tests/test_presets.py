@@ -1,19 +1,24 @@
 """Every preset against the formula of its framework, written out; and how presets are asked for.
 
-A formula is a generator of positions, in its framework's order of operations and under its defaults, with instep's
-names.  Its signature lists the options that the framework has, and each is tried with each other.  `trajectories` says
-what they are tried on and how close is close; test_peers.py puts some of these frameworks themselves beside them.
+`formulas` has the formulas; `trajectories` says what they are tried on and how close is close.  test_peers.py puts the
+frameworks themselves beside presets, where they can be installed.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
 
 import instep
+from formulas import FORMULAS
+from instep import _core
+from instep.dialects import dialects
+from instep.optimizers import Optimizer
 from trajectories import (
+    CLASSES,
     SCALES,
     TOLERANCE,
     combinations,
@@ -25,295 +30,28 @@ from trajectories import (
     start,
     walk_preset,
     without_gradient,
+    words,
 )
 
+PRESETS = [(framework, rule) for rule in CLASSES for framework in instep.presets(rule)]
 
-def torch(p, way, rho=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0, maximize=False):
-    v = m = b = 0.0
-    for g, lr in way:
-        if maximize:
-            g = -g
-        g = g + weight_decay * p
-        v = v * rho + (1 - rho) * g * g
-        if centered:
-            m = m + (1 - rho) * (g - m)
-        b = b * momentum + g / (np.sqrt(v - m * m) + eps)
-        p = p - lr * b
-        yield p
-
-
-def keras(p, way, rho=0.9, eps=1e-7, momentum=0.0, centered=False, weight_decay=0.0):
-    v = m = b = 0.0
-    for g, lr in way:
-        p = p - p * weight_decay * lr
-        v = rho * v + (1 - rho) * g * g
-        if centered:
-            m = rho * m + (1 - rho) * g
-        b = momentum * b + (lr * g) / np.sqrt(v - m * m + eps)
-        p = p - b
-        yield p
-
-
-def tf_keras_legacy(p, way, rho=0.9, eps=1e-7, momentum=0.0, centered=False):
-    """In Python without momentum, by TensorFlow's kernel with it."""
-    v = m = b = 0.0
-    for g, lr in way:
-        v = rho * v + (1 - rho) * g * g
-        if centered:
-            m = rho * m + (1 - rho) * g
-        if momentum == 0:
-            p = p - lr * g / (np.sqrt(v - m * m) + eps)
-        else:
-            b = b * momentum + (g * lr) / np.sqrt((v - m * m) + eps)
-            p = p - b
-        yield p
-
-
-def tf1(p, way, rho=0.9, eps=1e-10, momentum=0.0, centered=False):
-    v, m, b = 1.0, 0.0, 0.0
-    for g, lr in way:
-        v = v + (g * g - v) * (1 - rho)
-        if centered:
-            m = m + (g - m) * (1 - rho)
-        b = b * momentum + (g * lr) / np.sqrt((v - m * m) + eps)
-        p = p - b
-        yield p
-
-
-def timm(
-    p,
-    way,
-    rho=0.9,
-    eps=1e-10,
-    momentum=0.0,
-    lr_in_momentum=True,
-    centered=False,
-    weight_decay=0.0,
-    decoupled_weight_decay=False,
-):
-    v, m, b = 1.0, 0.0, 0.0
-    for g, lr in way:
-        if decoupled_weight_decay:
-            p = p * (1 - lr * weight_decay)
-        else:
-            g = g + weight_decay * p
-        v = v + (g * g - v) * (1 - rho)
-        if centered:
-            m = m + (g - m) * (1 - rho)
-        avg = np.sqrt(v - m * m + eps)
-        if lr_in_momentum:
-            b = momentum * b + lr * g / avg
-            p = p - b
-        else:
-            b = momentum * b + g / avg
-            p = p - lr * b
-        yield p
-
-
-def sb3(p, way, rho=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0):
-    v, m, b = 1.0, 0.0, 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        v = v * rho + (1 - rho) * g * g
-        if centered:
-            m = m * rho + (1 - rho) * g
-        b = b * momentum + g / np.sqrt(v - m * m + eps)
-        p = p - lr * b
-        yield p
-
-
-def optax(
-    p,
-    way,
-    rho=0.9,
-    eps=1e-8,
-    eps_inside=True,
-    momentum=0.0,
-    nesterov=False,
-    centered=False,
-    initial_square_avg=0.0,
-    bias_correction=False,
-):
-    v, m, b = initial_square_avg, 0.0, 0.0
-    for t, (g, lr) in enumerate(way, 1):
-        v = (1 - rho) * g**2 + rho * v
-        if centered:
-            m = (1 - rho) * g + rho * m
-        v_hat = v / (1 - rho**t) if bias_correction else v
-        scale = 1 / np.sqrt(v_hat - m * m + eps) if eps_inside else 1 / (np.sqrt(v_hat - m * m) + eps)
-        u = -lr * (scale * g)
-        b = u + momentum * b
-        p = p + (u + momentum * b if nesterov else b)
-        yield p
-
-
-def mlx(p, way, rho=0.99, eps=1e-8):
-    v = 0.0
-    for g, lr in way:
-        v = rho * v + (1 - rho) * g * g
-        p = p - lr * g / (np.sqrt(v) + eps)
-        yield p
-
-
-def paddle(p, way, rho=0.95, eps=1e-6, momentum=0.0, centered=False, weight_decay=0.0):
-    v = m = b = 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        v = rho * v + (1 - rho) * g * g
-        if centered:
-            m = rho * m + (1 - rho) * g
-        b = momentum * b + lr * g / np.sqrt(v - m * m + eps)
-        p = p - b
-        yield p
-
-
-def mxnet1(p, way, rho=0.9, eps=1e-8, weight_decay=0.0, centered=False, momentum=0.9):
-    """`rmsprop_update`, which has no momentum, or centered `rmspropalex_update`."""
-    n = m = delta = 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        n = (1 - rho) * g * g + rho * n
-        if centered:
-            m = (1 - rho) * g + rho * m
-            delta = momentum * delta - lr * g / np.sqrt(n - m * m + eps)
-            p = p + delta
-        else:
-            p = p - lr * g / np.sqrt(n + eps)
-        yield p
-
-
-def mxnet2(p, way, rho=0.9, eps=1e-8, weight_decay=0.0, centered=False, momentum=0.9):
-    n = m = delta = 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        n = (1 - rho) * g * g + rho * n
-        if centered:
-            m = (1 - rho) * g + rho * m
-            delta = momentum * delta - lr * g / np.sqrt(n - m * m + eps)
-            p = p + delta
-        else:
-            p = p - lr * g / (np.sqrt(n) + eps)
-        yield p
-
-
-def chainer(p, way, rho=0.99, eps=1e-8, weight_decay=0.0):
-    """Weight decay is the hook `WeightDecay`."""
-    ms = 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        ms = ms * rho
-        ms = ms + (1 - rho) * g * g
-        p = p - lr * g / (np.sqrt(ms) + eps)
-        yield p
-
-
-def graves(p, way, rho=0.95, eps=1e-4, momentum=0.9):
-    n = m = delta = 0.0
-    for g, lr in way:
-        n = rho * n + (1 - rho) * g**2
-        m = rho * m + (1 - rho) * g
-        delta = momentum * delta - lr * g / np.sqrt(n - m**2 + eps)
-        p = p + delta
-        yield p
-
-
-def dqn(p, way, rho=0.95, eps=0.01):
-    v = m = 0.0
-    for g, lr in way:
-        m = rho * m + (1 - rho) * g
-        v = rho * v + (1 - rho) * g**2
-        p = p - lr * g / np.sqrt(v - m**2 + eps)
-        yield p
-
-
-def caffe(p, way, rho=0.99, eps=1e-8, weight_decay=0.0):
-    h = 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        h = (1 - rho) * g**2 + rho * h
-        p = p - lr * (g / (h**0.5 + eps))
-        yield p
-
-
-def autograd(p, way, rho=0.9, eps=1e-8):
-    avg = 1.0
-    for g, lr in way:
-        avg = avg * rho + g**2 * (1 - rho)
-        p = p - lr * g / (np.sqrt(avg) + eps)
-        yield p
-
-
-def flux(p, way, rho=0.9, eps=1e-8, centered=False):
-    quad = lin = 0.0
-    for g, lr in way:
-        quad = rho * quad + (1 - rho) * abs(g) ** 2
-        if centered:
-            lin = rho * lin + (1 - rho) * g
-        p = p - g * lr / (np.sqrt(quad - abs(lin) ** 2) + eps)
-        yield p
-
-
-def burn(p, way, rho=0.99, eps=1e-5, momentum=0.9, centered=False, weight_decay=0.0):
-    v = m = b = 0.0
-    for g, lr in way:
-        g = g + p * weight_decay
-        v = v * rho + g * g * (1 - rho)
-        if centered:
-            m = m * rho + g * (1 - rho)
-        b = b * momentum + g / (np.sqrt(v - m * m) + eps)
-        p = p - b * lr
-        yield p
-
-
-def bitsandbytes(p, way, rho=0.99, eps=1e-8, weight_decay=0.0):
-    s = 0.0
-    for g, lr in way:
-        g = g + weight_decay * p
-        s = s * rho + (1 - rho) * g * g
-        p = p - lr * g / (np.sqrt(s) + eps)
-        yield p
-
-
-FORMULAS = {
-    formula.__name__: formula
-    for formula in (
-        torch,
-        keras,
-        tf_keras_legacy,
-        tf1,
-        timm,
-        sb3,
-        optax,
-        mlx,
-        paddle,
-        mxnet1,
-        mxnet2,
-        chainer,
-        graves,
-        dqn,
-        caffe,
-        autograd,
-        flux,
-        burn,
-        bitsandbytes,
-    )
+LEARNING_RATES = {
+    "torch": dict(rmsprop=1e-2, sgd=1e-3, adagrad=1e-2, adam=1e-3, adamw=1e-3, adadelta=1.0, rprop=1e-2),
+    "keras": dict(rmsprop=1e-3, sgd=1e-2, adagrad=1e-3, adam=1e-3, adamw=1e-3, adadelta=1e-3, lion=1e-3),
+    "sklearn": dict(sgd=1e-3, adam=1e-3),
+    "tf_keras_legacy": dict(rmsprop=1e-3),
+    "timm": dict(rmsprop=1e-2),
+    "sb3": dict(rmsprop=1e-2),
+    "mxnet1": dict(rmsprop=1e-3),
+    "mxnet2": dict(rmsprop=1e-3),
+    "chainer": dict(rmsprop=1e-2),
+    "graves": dict(rmsprop=1e-4),
+    "dqn": dict(rmsprop=2.5e-4),
+    "autograd": dict(rmsprop=0.1),
+    "flux": dict(rmsprop=1e-3),
+    "bitsandbytes": dict(rmsprop=1e-2),
 }
-
-LEARNING_RATES = dict(
-    torch=1e-2,
-    keras=1e-3,
-    tf_keras_legacy=1e-3,
-    timm=1e-2,
-    sb3=1e-2,
-    mxnet1=1e-3,
-    mxnet2=1e-3,
-    chainer=1e-2,
-    graves=1e-4,
-    dqn=2.5e-4,
-    autograd=0.1,
-    flux=1e-3,
-    bitsandbytes=1e-2,
-)
+WITH_LR = [(framework, rule) for framework, rates in LEARNING_RATES.items() for rule in rates]
 
 REFUSED = [
     ("caffe", dict(momentum=0.8), "refuses momentum"),
@@ -326,16 +64,16 @@ REFUSED = [
 ]
 
 
-def knows(name, options):
+def knows(framework, options):
     """The framework makes something of these options."""
-    return not (name in ("mxnet1", "mxnet2") and "momentum" in options and "centered" not in options)
+    return not (framework in ("mxnet1", "mxnet2") and "momentum" in options and "centered" not in options)
 
 
 CONFIGURATIONS = [
-    (name, options)
-    for name, formula in FORMULAS.items()
-    for options in combinations(list(inspect.signature(formula).parameters)[2:])
-    if knows(name, options)
+    (framework, rule, options)
+    for (framework, rule), formula in FORMULAS.items()
+    for options in combinations(framework, rule, list(inspect.signature(formula).parameters)[2:])
+    if knows(framework, options)
 ]
 
 
@@ -343,94 +81,304 @@ def param():
     return [np.zeros(3)]
 
 
+def preset(framework, rule, **options):
+    """Over some array, at some learning rate."""
+    return CLASSES[rule].preset(framework, param(), **dict(lr=0.5) | options)
+
+
+# ---- what a preset computes -----------------------------------------------------------------------------------------
+
+
 def test_every_preset_has_a_formula():
-    assert list(instep.presets()) == list(FORMULAS)
+    assert sorted(PRESETS) == sorted(FORMULAS)
 
 
-@pytest.mark.parametrize(("name", "options"), CONFIGURATIONS, ids=spell)
-def test_preset_walks_as_its_formula(name, options):
-    scale = scales(options)
+@pytest.mark.parametrize(("framework", "name", "options"), CONFIGURATIONS, ids=spell)
+def test_preset_walks_as_its_formula(framework, name, options):
+    scale = scales(framework, name, options)
     begin, grads, rates = start(scale), gradients(scale), learning_rates(1e-2)
-    positions = FORMULAS[name](begin, zip(grads, rates, strict=True), **options)
-    assert distance(walk_preset(name, begin, grads, rates, **options), np.array([begin, *positions])) <= TOLERANCE
+    positions = FORMULAS[framework, name](begin, zip(grads, rates, strict=True), **options)
+    ours = walk_preset(framework, name, begin, grads, rates, options)
+    assert distance(ours, np.array([begin, *positions])) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", [name for name, options in CONFIGURATIONS if options == dict(weight_decay=0.1)])
-def test_decay_moves_without_a_gradient(name):
+DECAYS = [(framework, rule) for framework, rule, options in CONFIGURATIONS if options == dict(weight_decay=0.1)]
+
+
+@pytest.mark.parametrize(("framework", "name"), DECAYS)
+def test_decay_moves_without_a_gradient(framework, name):
     begin, grads, rates = without_gradient()
-    walk = np.array([begin, *FORMULAS[name](begin, zip(grads, rates, strict=True), weight_decay=0.1)])
+    positions = FORMULAS[framework, name](begin, zip(grads, rates, strict=True), weight_decay=0.1)
+    walk = np.array([begin, *positions])
     assert (np.abs(walk[-1]) < 1).all()
-    assert distance(walk_preset(name, begin, grads, rates, weight_decay=0.1), walk) <= TOLERANCE
+    assert distance(walk_preset(framework, name, begin, grads, rates, dict(weight_decay=0.1)), walk) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", LEARNING_RATES)
-def test_preset_walks_at_its_own_learning_rate(name):
+@pytest.mark.parametrize(("framework", "name"), WITH_LR)
+def test_preset_walks_at_its_own_learning_rate(framework, name):
     begin, grads = start(SCALES), gradients(SCALES)
-    positions = FORMULAS[name](begin, [(grad, LEARNING_RATES[name]) for grad in grads])
-    assert distance(walk_preset(name, begin, grads, None), np.array([begin, *positions])) <= TOLERANCE
+    positions = FORMULAS[framework, name](begin, [(grad, LEARNING_RATES[framework][name]) for grad in grads])
+    assert distance(walk_preset(framework, name, begin, grads, None, {}), np.array([begin, *positions])) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_presets_lists_what_preset_makes(name):
-    listed = instep.presets()[name]
-    assert listed.get("lr") == LEARNING_RATES.get(name)
-    assert instep.RMSprop.preset(name, param(), lr=0.5).options == listed | dict(lr=0.5)
+# ---- what presets lists ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_lr_is_needed_where_the_framework_has_no_default(name):
-    if name in LEARNING_RATES:
-        assert instep.RMSprop.preset(name, param()).lr == LEARNING_RATES[name]
+@pytest.mark.parametrize(("framework", "name"), PRESETS)
+def test_presets_lists_what_preset_makes(framework, name):
+    listed = instep.presets(name)[framework]
+    assert listed.get("lr") == LEARNING_RATES.get(framework, {}).get(name)
+    assert preset(framework, name).options == listed | dict(lr=0.5)
+
+
+@pytest.mark.parametrize(("framework", "name"), PRESETS)
+def test_lr_is_needed_where_the_framework_has_no_default(framework, name):
+    if (framework, name) in WITH_LR:
+        assert CLASSES[name].preset(framework, param()).lr == LEARNING_RATES[framework][name]
     else:
-        with pytest.raises(TypeError, match=f"preset '{name}' needs lr"):
-            instep.RMSprop.preset(name, param())
+        with pytest.raises(TypeError, match=f"^preset '{framework}' needs lr: the framework has no default for it$"):
+            CLASSES[name].preset(framework, param())
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_every_option_can_be_overridden(name):
-    listed = instep.presets()[name]
-    others = dict(lr=0.5, rho=0.5, eps=0.25, weight_decay=0.125, initial_square_avg=2.0)
-    others |= {
-        flag: not listed[flag] for flag in ("eps_inside", "lr_in_momentum", "decoupled_weight_decay", "maximize")
-    }
-    assert instep.RMSprop.preset(name, param(), **others).options == listed | others
+def test_presets_are_the_caller_s_to_change(rule):
+    for options in instep.presets(rule).values():
+        options["eps"] = 0.5
+    assert all(options.get("eps") != 0.5 for options in instep.presets(rule).values())
 
 
-def test_presets_are_the_caller_s_to_change():
-    instep.presets()["torch"]["rho"] = 0.5
-    assert instep.presets()["torch"]["rho"] == 0.99
+@pytest.mark.parametrize("name", ["torch", "RMSprop", "", None, ["rmsprop"]])
+def test_presets_of_no_rule(name):
+    message = f"there is no rule {re.escape(repr(name))}; there are adadelta, .*adam, adamw, .*yogi$"
+    with pytest.raises(ValueError, match=message):
+        instep.presets(name)
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"there is no preset 'pytorch'; there are torch, keras, .*bitsandbytes$"):
-        instep.RMSprop.preset("pytorch", param())
-    with pytest.raises(TypeError, match="alpha"):
-        instep.RMSprop.preset("torch", param(), alpha=0.9)
+def test_a_preset_has_no_option_that_the_rule_does_not_have():
+    for spoken in dialects().values():
+        for name, dialect in spoken.items():
+            options = set(_core.rules()[CLASSES[name].rule])
+            assert set(dialect.preset) <= options
+            assert set(dialect.names) <= options
+            assert set(dialect.optional) <= set(dialect.names)
+            items = [theirs for theirs in dialect.names.values() if not isinstance(theirs, str)]
+            assert items == [(whole, place) for whole in dict.fromkeys(dict(items)) for place in range(2)]
+            assert {option for option, _ in [*dialect.implied, *dialect.refused]} <= options
+            for implied in dialect.implied.values():
+                assert set(implied) <= options
 
 
-@pytest.mark.parametrize(("name", "options", "message"), REFUSED)
-def test_what_the_framework_refuses_or_ignores_is_refused(name, options, message):
-    with pytest.raises(ValueError, match=f"preset '{name}': the framework {message}"):
-        instep.RMSprop.preset(name, param(), lr=0.1, **options)
+def test_no_framework_calls_one_option_by_our_name_of_another():
+    for spoken in dialects().values():
+        for name, dialect in spoken.items():
+            ours = _core.rules()[CLASSES[name].rule]
+            assert all(theirs == option for option, theirs in dialect.names.items() if theirs in ours)
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _, _ in REFUSED}))
-def test_what_is_refused_may_be_said_to_be_off(name):
-    options = instep.RMSprop.preset(name, param(), lr=0.1, momentum=0.0, centered=False).options
-    assert options == instep.presets()[name] | dict(lr=0.1)
+# ---- options of the caller's ----------------------------------------------------------------------------------------
+
+
+def other(value):
+    return not value if isinstance(value, bool) else 0.25
+
+
+@pytest.mark.parametrize(("framework", "name"), PRESETS)
+def test_every_option_can_be_overridden(framework, name):
+    """Each alone, where it goes with the rest and the framework takes it."""
+    dialect = dialects()[framework][name]
+    listed = instep.presets(name)[framework] | dict(lr=0.5)
+    for option in listed:
+        value = 1.25 if option == "eta_plus" else other(listed[option])
+        expected = listed | dialect.implied.get((option, bool(value)), {}) | {option: value}
+        try:
+            CLASSES[name](param(), **expected)
+        except ValueError:
+            continue
+        if (option, bool(value)) not in dialect.refused:
+            assert preset(framework, name, **{option: value}).options == expected
+
+
+@pytest.mark.parametrize(("framework", "name"), PRESETS)
+def test_options_are_taken_in_the_framework_s_words(framework, name):
+    names = dialects()[framework][name].names
+    for *of, options in CONFIGURATIONS:
+        if of == [framework, name] and set(options) <= set(names):
+            theirs = preset(framework, name, **words(framework, name, options))
+            assert theirs.options == preset(framework, name, **options).options
+    lr = names.get("lr", "lr")
+    assert CLASSES[name].preset(framework, param(), **{lr: 0.125}).lr == 0.125
+
+
+def test_a_tuple_is_taken_apart():
+    assert preset("torch", "adam", betas=[0.5, 0.25]).beta1 == 0.5
+    assert preset("torch", "adam", betas=(0.5, 0.25)).beta2 == 0.25
+    assert preset("torch", "rprop", step_sizes=(1e-3, 1)).step_max == 1
+    assert preset("torch", "rprop", etas=(0.25, 4)).eta_minus == 0.25
+    for wrong in (0.9, (0.9,), (0.9, 0.99, 0.999), "ab", None):
+        with pytest.raises(
+            TypeError, match=f"^betas must be a tuple of beta1 and beta2, not {re.escape(repr(wrong))}$"
+        ):
+            preset("torch", "adam", betas=wrong)
+    with pytest.raises(TypeError, match="beta1 must be a real number, not a value of type str"):
+        preset("torch", "adam", betas=("a", 0.9))
+
+
+@pytest.mark.parametrize(
+    ("framework", "name", "options", "twice"),
+    [
+        ("torch", "rmsprop", dict(alpha=0.5, rho=0.5), "rho"),
+        ("torch", "rmsprop", dict(rho=0.5, alpha=0.5), "rho"),
+        ("torch", "adam", dict(betas=(0.5, 0.5), beta2=0.5), "beta2"),
+        ("keras", "adadelta", dict(learning_rate=None), "lr"),
+    ],
+)
+def test_an_option_given_twice(framework, name, options, twice):
+    message = f"^{twice} is given twice, as {framework} calls it and as it is called here$"
+    with pytest.raises(TypeError, match=message):
+        preset(framework, name, **options)
+
+
+def test_none_is_taken_where_the_framework_takes_it():
+    """optax has no momentum, Keras no decay; where None is an error there, it is one here."""
+    for name in ("rmsprop", "sgd"):
+        assert preset("optax", name, momentum=None).momentum == 0
+    for name in LEARNING_RATES["keras"]:
+        if name != "adamw":
+            assert preset("keras", name, weight_decay=None).weight_decay == 0
+    for framework, name, option in [
+        ("keras", "adamw", "weight_decay"),
+        ("keras", "adam", "epsilon"),
+        ("torch", "adam", "weight_decay"),
+        ("torch", "rmsprop", "momentum"),
+        ("optax", "adam", "learning_rate"),
+        ("optax", "adadelta", "learning_rate"),
+    ]:
+        ours = dict(epsilon="eps", learning_rate="lr").get(option, option)
+        with pytest.raises(TypeError, match=f"^{ours} must be a real number, not a value of type NoneType$"):
+            CLASSES[name].preset(framework, param(), **{option: None})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: instep.RMSprop(param(), alpha=0.9), "torch calls it alpha; here it is rho"),
+        (lambda: instep.RMSprop(param(), gamma=0.9), "autograd calls it gamma; here it is rho"),
+        (lambda: instep.RMSprop.preset("keras", param(), alpha=0.9), "torch calls it alpha; here it is rho"),
+        (lambda: instep.Adam(param(), betas=(0.9, 0.9)), "torch calls it betas; here it is beta1 and beta2"),
+        (lambda: instep.Adam.preset("torch", param(), beta_1=0.9), "keras calls it beta_1; here it is beta1"),
+        (lambda: instep.AdamW(param(), learning_rate=0.9), "keras calls it learning_rate; here it is lr"),
+        (lambda: instep.RMSprop.preset("torch", param(), alhpa=0.9), "is alpha meant[?] it has lr, .*maximize, alpha$"),
+        (lambda: instep.RMSprop(param(), momentun=0.9), "is momentum meant[?] it has lr, .*maximize$"),
+        (lambda: instep.Adam.preset("torch", param(), foreach=None), "it has lr, .*maximize, betas$"),
+    ],
+)
+def test_an_option_that_there_is_not_is_answered_with_the_right_one(make, message):
+    with pytest.raises(TypeError, match=f"^\\w+ has no option '\\w+'[:;] {message}"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: instep.RMSprop.preset("pytorch", param()),
+            ValueError,
+            "^RMSprop has no preset 'pytorch'; it has torch, keras, .*bitsandbytes$",
+        ),
+        (lambda: instep.Rprop.preset("optax", param()), ValueError, "^Rprop has no preset 'optax'; it has torch$"),
+        (lambda: instep.RMSprop.preset(param(), "torch"), TypeError, "framework first and then the params; .* a list$"),
+        (lambda: instep.RMSprop.preset(np.ones(3), "torch"), TypeError, "framework first and then .* a ndarray$"),
+        (lambda: Optimizer.preset("torch", param()), TypeError, "^Optimizer has no rule: use one of its subclasses"),
+    ],
+)
+def test_a_preset_that_there_is_not(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_what_contradicts_a_preset_is_refused():
+    with pytest.raises(ValueError, match="nesterov=True looks ahead along the momentum: it needs momentum > 0"):
+        preset("torch", "sgd", nesterov=True)
+    with pytest.raises(ValueError, match=r"dampening=0\.5 does not go with nesterov"):
+        preset("sklearn", "sgd", dampening=0.5)
+
+
+# ---- what depends on what is given ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("framework", "options", "message"), REFUSED)
+def test_what_the_framework_refuses_or_ignores_is_refused(framework, options, message):
+    with pytest.raises(ValueError, match=f"^preset '{framework}': the framework {message}$"):
+        preset(framework, "rmsprop", **options)
+
+
+@pytest.mark.parametrize("framework", sorted({framework for framework, _, _ in REFUSED}))
+def test_what_is_refused_may_be_said_to_be_off(framework):
+    options = preset(framework, "rmsprop", momentum=0.0, centered=False).options
+    assert options == instep.presets("rmsprop")[framework] | dict(lr=0.5)
 
 
 def test_tf_keras_legacy_moves_eps_with_momentum():
-    preset = instep.RMSprop.preset
-    assert not preset("tf_keras_legacy", param()).eps_inside
-    assert not preset("tf_keras_legacy", param(), momentum=0.0).eps_inside
-    assert preset("tf_keras_legacy", param(), momentum=0.9).eps_inside
-    assert not preset("tf_keras_legacy", param(), momentum=0.9, eps_inside=False).eps_inside
+    assert not preset("tf_keras_legacy", "rmsprop").eps_inside
+    assert not preset("tf_keras_legacy", "rmsprop", momentum=0.0).eps_inside
+    assert preset("tf_keras_legacy", "rmsprop", momentum=0.9).eps_inside
+    assert not preset("tf_keras_legacy", "rmsprop", momentum=0.9, eps_inside=False).eps_inside
 
 
-@pytest.mark.parametrize("name", ["mxnet1", "mxnet2"])
-def test_centered_mxnet_is_graves(name):
-    graves = dict(centered=True, eps_inside=True, momentum=0.9, lr_in_momentum=True)
-    assert instep.RMSprop.preset(name, param(), centered=True).options == instep.presets()[name] | graves
-    assert instep.RMSprop.preset(name, param(), centered=True, momentum=0.0).momentum == 0
-    assert not instep.RMSprop.preset(name, param(), centered=True, eps_inside=False).eps_inside
+@pytest.mark.parametrize("framework", ["mxnet1", "mxnet2"])
+def test_centered_mxnet_is_graves(framework):
+    graves = dict(lr=0.5, centered=True, eps_inside=True, momentum=0.9, lr_in_momentum=True)
+    listed = instep.presets("rmsprop")[framework]
+    assert preset(framework, "rmsprop", centered=True).options == listed | graves
+    for momentum in (0.0, 0.5):
+        assert preset(framework, "rmsprop", centered=True, momentum=momentum).momentum == momentum
+    assert not preset(framework, "rmsprop", centered=True, eps_inside=False).eps_inside
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_optax_takes_the_maximum_of_the_corrected_averages(name):
+    assert not preset("optax", name).amsgrad_corrected
+    assert preset("optax", name, amsgrad=True).amsgrad_corrected
+    assert not preset("optax", name, amsgrad=False).amsgrad_corrected
+    assert not preset("optax", name, amsgrad=True, amsgrad_corrected=False).amsgrad_corrected
+    assert not preset("torch", name, amsgrad=True).amsgrad_corrected
+
+
+def test_sklearn_has_nesterov_s_momentum_where_there_is_any():
+    assert preset("sklearn", "sgd").nesterov
+    assert preset("sklearn", "sgd", momentum=0.5).nesterov
+    assert not preset("sklearn", "sgd", momentum=0.0).nesterov
+
+
+# ---- subclasses -----------------------------------------------------------------------------------------------------
+
+
+class Mine(instep.AdamW):
+    lr: float = 0.5
+    eps_hat: bool = True
+    weight_decay: float = 0.25
+
+
+class Redeclared(Optimizer):
+    """A rule of this package under another class."""
+
+    rule = "lion"
+
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+
+
+def test_a_preset_is_the_framework_s_whole_for_a_subclass_too():
+    for framework, listed in instep.presets("adamw").items():
+        optimizer = Mine.preset(framework, param(), lr=0.125)
+        assert type(optimizer) is Mine
+        assert optimizer.options == listed | dict(lr=0.125)
+    assert Mine.preset("torch", param()).lr == 1e-3
+    with pytest.raises(TypeError, match="needs lr"):
+        Mine.preset("optax", param())
+    with pytest.raises(TypeError, match=r"^Mine has no option 'beta_1': keras calls it beta_1; here it is beta1$"):
+        Mine.preset("torch", param(), beta_1=0.5)
+
+
+def test_a_class_of_one_s_own_has_the_presets_of_its_rule():
+    assert Redeclared.preset("optax", param(), lr=0.5).options == preset("optax", "lion").options

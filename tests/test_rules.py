@@ -1,6 +1,7 @@
 """A step has the bits of its NumPy twin, whatever the instruction set, threads, alignment and cut (promises 1 to 6)."""
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -28,7 +29,11 @@ from trials import (
     hard,
     hard_arrays,
     one_of_each_loop,
+    start_arrays,
     states_of,
+    structural,
+    structures,
+    tried_values,
 )
 
 THREADS = [1, 2, 3, 4, 8]
@@ -104,8 +109,7 @@ def any_options(draw, rule, dtype):
     }
     options = {}
     for name, span in Options(rule).ranges.items():
-        starts = isinstance(Options(rule).values()[name], float) and name.startswith("initial_")
-        options[name] = Options(rule).values()[name] if starts else draw(ranges[span])
+        options[name] = Options(rule).values()[name] if name.startswith("initial_") else draw(ranges[span])
     assume(fits(rule, options, dtype))
     return options
 
@@ -135,8 +139,7 @@ def test_many_steps(rule, dtype, isa):
     for options in one_of_each_loop(rule):
         param = random.standard_normal(37).astype(dtype)
         arrays = dict(param=param, grad=np.empty_like(param))
-        for name, start in states_of(rule, options).items():
-            arrays[name] = np.full_like(param, start)
+        arrays |= start_arrays(rule, options, param)
         own = param.copy()
         optimizer = CLASSES[rule]([own], **options)
         for t in range(1, 40):
@@ -310,20 +313,37 @@ def test_floating_point_mode_of_workers(mode):
         import numpy as np
         import instep
         from floating_point import MODES, floating_point_mode
-        from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
+        from trials import CLASSES, assert_same_bits, expected, function, hard_arrays, one_of_each_loop
         instep.set_num_threads(2)
         random = np.random.default_rng(9)
         size = 2 * {BYTES_PER_THREAD} // 4
-        some = hard_arrays(random, "rmsprop", {{}}, size, "float32")
         with floating_point_mode(MODES[{mode!r}]):
-            instep.rmsprop(**some)
-        for options in one_of_each_loop("rmsprop")[::9]:
-            arrays = hard_arrays(random, "rmsprop", options, size, "float32")
-            after = expected("rmsprop", options, arrays)
-            instep.rmsprop(**arrays, **options)
-            assert_same_bits(arrays, after)
+            instep.sgd(*hard_arrays(random, "sgd", {{}}, size, "float32").values())
+        for rule in CLASSES:
+            for options in one_of_each_loop(rule)[::29]:
+                arrays = hard_arrays(random, rule, options, size, "float32")
+                after = expected(rule, options, arrays)
+                function(rule)(**arrays, **options)
+                assert_same_bits(arrays, after)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=os.path.dirname(__file__))
+
+
+# ---- what no step leaves --------------------------------------------------------------------------------------
+
+
+def test_no_step_leaves_a_negative_number_where_a_checkpoint_may_hold_none(rule, dtype, isa):
+    random = np.random.default_rng(15)
+    for options in combinations(rule):
+        never = Options(rule).replace(options, ()).never_negative
+        arrays = hard_arrays(random, rule, options, 1500, dtype)
+        for name in never:
+            arrays[name] = np.where(arrays[name] < 0, -arrays[name], arrays[name])
+        for t in (1, 2, 10**6):
+            function(rule)(**arrays, step_count=t, **options)
+            for name in never:
+                negative = arrays[name] < 0
+                assert not negative.any(), f"{name} = {arrays[name][negative][0]!r} after step {t}; {options}"
 
 
 # ---- NaN and infinity stay in their element ---------------------------------------------------------------------
@@ -417,66 +437,79 @@ def test_variance_and_average_of_squares(dtype):
 
 # ---- options changed between steps ------------------------------------------------------------------------------
 
-CHANGES = [
-    {"momentum": 0.9},
-    {"nesterov": True},
-    {"nesterov": False},
-    {"momentum": 0.0},
-    {"momentum": 0.5},
-    {"centered": True},
-    {"eps_inside": True},
-    {"lr": 0.5},
-    {"centered": False},
-    {"weight_decay": 0.1},
-    {"decoupled_weight_decay": True},
-    {"maximize": True},
-    {"lr_in_momentum": True},
-    {"initial_square_avg": 4.0},
-    {"initial_square_avg": 0.0},
-    {"bias_correction": True},
-    {"rho": 0.5},
-    {"momentum": 0.0},
-    {"bias_correction": False},
-    {"centered": True},
-    {"centered": False},
-]
+
+def carried_on(states, options, before, param, rule):
+    """The states by the documentation: new ones at their start, old ones as they are, but for what is converted."""
+    after = {name: states.get(name, start) for name, start in start_arrays(rule, options, param).items()}
+    if "variance" in after and "square_avg" in states:
+        after["variance"] = states["square_avg"]
+    if "square_avg" in after and "variance" in states:
+        after["square_avg"] = instep.square_avg_of(states["variance"], states["grad_avg"])
+    if "momentum_buffer" in after and "momentum_buffer" in states:
+        if options["lr_in_momentum"] and not before["lr_in_momentum"]:
+            after["momentum_buffer"] = states["momentum_buffer"] * before["lr"]
+        if before["lr_in_momentum"] and not options["lr_in_momentum"]:
+            after["momentum_buffer"] = states["momentum_buffer"] / before["lr"]
+    return after
 
 
-def test_options_changed_between_steps(dtype):
+def any_value(random, rule, name):
+    """Of an option, so that most values go together with those that the others have."""
+    values = tried_values(rule, name)
+    if name == "lr" or name.startswith("initial_"):
+        values = [0.0625, 0.25, 0.5] if name == "lr" else [0.0, 4.0]
+    return values[int(random.integers(len(values)))]
+
+
+def switches(rule, options):
+    """What chooses the loop: the structural options that are not numbers to start at."""
+    return tuple(bool(options[name]) for name in structural(rule) if Options(rule).ranges[name] != "any size")
+
+
+def test_options_changed_between_steps(rule, dtype):
     """New state starts at its start value, old state goes on, what is no longer needed is dropped."""
     random = np.random.default_rng(13)
-    param = random.standard_normal(19).astype(dtype)
-    optimizer = instep.RMSprop({"w": param})
-    options = optimizer.options
-    arrays = dict(param=param.copy(), grad=None, square_avg=np.zeros_like(param))
-    t = 0
-    for change in [{}, *CHANGES]:
-        for name, value in change.items():
-            setattr(optimizer, name, value)
-        options = options | change
-        if change == {"centered": True}:
-            arrays["variance"] = arrays.pop("square_avg")
-        elif change == {"centered": False}:
-            arrays["square_avg"] = instep.square_avg_of(arrays["variance"], arrays["grad_avg"])
-        elif change == {"lr_in_momentum": True}:
-            arrays["momentum_buffer"] = arrays["momentum_buffer"] * options["lr"]
-        starts = states_of("rmsprop", options)
-        states = {name: arrays.get(name, np.full_like(param, start)) for name, start in starts.items()}
-        assert optimizer.options == options
-        for _ in range(3):
+    names = [*Options(rule).values(), *structural(rule), *structural(rule)]
+    seen = set()
+    for _ in range(6):
+        param = random.standard_normal(19).astype(dtype)
+        optimizer = CLASSES[rule]({"w": param}, lr=0.25)
+        options, expected_param = optimizer.options, param.copy()
+        states = start_arrays(rule, options, param)
+        t = 0
+        for _ in range(60):
+            name = names[int(random.integers(len(names)))]
+            changed = options | {name: any_value(random, rule, name)}
+            if not fits(rule, changed, dtype):
+                with pytest.raises(ValueError, match=r"\w+=.* "):
+                    setattr(optimizer, name, changed[name])
+            else:
+                setattr(optimizer, name, changed[name])
+                states = carried_on(states, changed, options, param, rule) if t else start_arrays(rule, changed, param)
+                options = changed
+            assert optimizer.options == options
+            actual = {key: value["w"] for key, value in optimizer.state.items()}
+            assert_same_bits(actual, states, f"{name}={changed[name]} before step {t + 1}")
+            if random.random() < 0.2:
+                continue
             t += 1
-            arrays = dict(param=arrays["param"], grad=random.standard_normal(19).astype(dtype), **states)
+            arrays = dict(param=expected_param, grad=random.standard_normal(19).astype(dtype), **states)
             optimizer.step({"w": arrays["grad"]})
-            arrays = expected("rmsprop", options, arrays, t)
-            states = {name: arrays[name] for name in states}
-            actual = {name: value["w"] for name, value in optimizer.state.items()}
-            assert_same_bits(dict(param=param, grad=arrays["grad"], **actual), arrays, f"after {change}, step {t}")
+            after = expected(rule, options, arrays, t)
+            assert_same_bits(dict(param=param, grad=arrays["grad"], **actual), after, f"step {t}, {options}")
+            expected_param, states = after["param"], {key: after[key] for key in states}
+            seen.add(switches(rule, options))
+    assert seen == {switches(rule, options) for options in combinations(rule)}
 
 
-def test_the_momentum_moves_on_as_fast_when_lr_enters_at_the_other_end(dtype):
+WITH_MOMENTUM = [rule for rule in CLASSES if "lr_in_momentum" in Options(rule).values()]
+
+
+@pytest.mark.parametrize("rule", WITH_MOMENTUM)
+def test_the_momentum_moves_on_as_fast_when_lr_enters_at_the_other_end(rule, dtype):
     grads = np.random.default_rng(14).standard_normal((40, 7)).astype(dtype)
     moved, stayed = np.ones(7, dtype), np.ones(7, dtype)
-    optimizers = [instep.RMSprop(param, lr=0.25, momentum=0.9) for param in (moved, stayed)]
+    optimizers = [CLASSES[rule](param, lr=0.25, momentum=0.9) for param in (moved, stayed)]
     for k, grad in enumerate(grads):
         if k in (10, 20, 30):
             optimizers[0].lr_in_momentum = not optimizers[0].lr_in_momentum
@@ -485,25 +518,64 @@ def test_the_momentum_moves_on_as_fast_when_lr_enters_at_the_other_end(dtype):
     np.testing.assert_array_equal(moved, stayed)  # lr is a power of two: no rounding
 
 
-def test_the_momentum_cannot_be_converted_without_a_learning_rate():
-    optimizer = instep.RMSprop(np.ones(3), lr=0.0, momentum=0.9)
+@pytest.mark.parametrize("rule", WITH_MOMENTUM)
+def test_the_momentum_cannot_be_converted_without_a_learning_rate(rule):
+    optimizer = CLASSES[rule](np.ones(3), lr=0.0, momentum=0.9)
     with pytest.raises(ValueError, match="lr_in_momentum cannot change while lr is 0"):
         optimizer.lr_in_momentum = True
     assert not optimizer.lr_in_momentum
 
 
-@pytest.mark.parametrize("centered", [False, True])
-def test_start_value_before_the_first_step(dtype, centered):
-    optimizer = instep.RMSprop([np.ones(5, dtype)], centered=centered)
-    name = "variance" if centered else "square_avg"
-    assert (optimizer.state[name][0] == 0).all()
-    optimizer.initial_square_avg = 1.0
-    assert (optimizer.state[name][0] == 1).all()
-    optimizer.step([np.ones(5, dtype)])
-    after = optimizer.state[name][0].tobytes()
-    optimizer.initial_square_avg = 3.0
-    assert optimizer.state[name][0].tobytes() == after
+def test_start_value_before_the_first_step(rule, dtype):
+    """An option that a state starts at makes it anew until the first step, and changes nothing afterwards."""
+    for options in structures(rule):
+        param = np.ones(5, dtype)
+        optimizer = CLASSES[rule]([param], **options)
+        for value in (1.0, 3.0):
+            for name in structural(rule):
+                changed = optimizer.options | {name: value}
+                if isinstance(options[name], bool) or not fits(rule, changed, dtype):
+                    continue
+                if list(states_of(rule, changed)) != list(states_of(rule, options)):
+                    continue
+                setattr(optimizer, name, value)
+            starts = start_arrays(rule, optimizer.options, param)
+            assert_same_bits({name: state[0] for name, state in optimizer.state.items()}, starts)
+        optimizer.step([np.ones(5, dtype)])
+        before = {name: state[0].copy() for name, state in optimizer.state.items()}
+        for name in structural(rule):
+            if name.startswith("initial_") and fits(rule, optimizer.options | {name: 2.0}, dtype):
+                setattr(optimizer, name, 2.0)
+        assert_same_bits({name: state[0] for name, state in optimizer.state.items()}, before)
 
 
 def test_active_isa_is_the_forced_one(isa):
     assert _core.active_isa() == isa
+
+
+def test_a_default_that_a_subclass_redeclares_counts(rule):
+    """A type checker believes the annotation; what a step reads must agree with it."""
+    cls = CLASSES[rule]
+    changed = {"lr": 0.25, "maximize": True}
+    variant = type("Variant", (cls,), {**changed, "__annotations__": {"lr": "float", "maximize": "bool"}})
+    random = np.random.default_rng(15)
+    own, other, grad = np.ones(9), np.ones(9), random.standard_normal(9)
+    optimizer = variant(own)
+    assert optimizer.options == cls(other).options | changed
+    optimizer.step(grad)
+    cls(other, **changed).step(grad)
+    assert own.tobytes() == other.tobytes() != np.ones(9).tobytes()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="keeps them")
+def test_subnormal_numbers_count_as_zero(rule, dtype, isa):
+    """In a parameter, in a gradient and in what a step makes of them."""
+    tiny = np.finfo(dtype).tiny
+    for options in one_of_each_loop(rule):
+        states = {name: np.full(2, start, dtype) for name, start in states_of(rule, options).items()}
+        like_zero = copies(states)
+        param, zero = np.full(2, tiny / 2, dtype), np.zeros(2, dtype)
+        function(rule)(param, np.full(2, tiny / 4, dtype), **states, **options)
+        function(rule)(zero, np.zeros(2, dtype), **like_zero, **options)
+        assert_same_bits(dict(param=param, **states), dict(param=zero, **like_zero), options)
+        assert (zero == 0).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -10,67 +10,93 @@ import numpy as np
 from numpy.typing import NDArray
 
 import instep
+from instep._core import Options
+from instep.dialects import dialects
+from instep.optimizers import Optimizer
 
 Walk = NDArray[np.float64]
 
 STEPS = 300
 TOLERANCE = 1e-12
 
-# What an option is tried with, beside what its framework makes of it by default.
-VALUES: dict[str, list[Any]] = dict(
+CLASSES: dict[str, type[Optimizer]] = {
+    name.lower(): cls
+    for name, cls in vars(instep).items()
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
+
+# What a number is tried with, beside what its framework makes of it by default; a flag is tried the other way.
+VALUES: dict[str, list[float]] = dict(
     rho=[0.7],
+    beta1=[0.7],
+    beta2=[0.9],
     eps=[1e-30, 1.0],
-    eps_inside=[False],
+    eps_root=[1e-3],
     momentum=[0.8],
-    nesterov=[True],
-    lr_in_momentum=[False],
-    centered=[True],
+    dampening=[0.4],
+    lr_decay=[0.1],
     initial_square_avg=[0.5],
-    bias_correction=[True],
+    initial_square_sum=[0.5],
+    eta_minus=[0.3],
+    eta_plus=[1.5],
+    step_min=[1e-3],
+    step_max=[0.1],
     weight_decay=[0.1],
-    decoupled_weight_decay=[True],
-    maximize=[True],
 )
-ALONE = {"rho", "initial_square_avg"}
+ALONE = {
+    "rho",
+    "beta1",
+    "beta2",
+    "initial_square_avg",
+    "initial_square_sum",
+    "eta_minus",
+    "eta_plus",
+    "step_min",
+    "step_max",
+}
 
 SCALES = np.repeat([0.0, 1e-200, 1e-30, 1e-8, 1e-3, 1.0, 1e3, 1e100], 8)
 
 
-def combinations(names: list[str]) -> Iterator[dict[str, Any]]:
+def combinations(framework: str, rule: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The options of these names, each tried with each other; those of `ALONE` by themselves."""
-    together = [name for name in names if name not in ALONE]
-    for values in product(*([None, *VALUES[name]] for name in together)):
-        options = {name: value for name, value in zip(together, values, strict=True) if value is not None}
-        if not _contradict(options):
-            yield options
+    defaults = instep.presets(rule)[framework]
+    tried: list[list[dict[str, Any]]] = []
     for name in names:
+        values = [not defaults[name]] if isinstance(defaults[name], bool) else VALUES[name]
         if name in ALONE:
-            yield {name: VALUES[name][0]}
+            yield from ({name: value} for value in values)
+        else:
+            tried.append([{}, *({name: value} for value in values)])
+    for choices in product(*tried):
+        options = {name: value for choice in choices for name, value in choice.items()}
+        if _goes_together(CLASSES[rule].rule, defaults | options):
+            yield options
 
 
-def _contradict(options: dict[str, Any]) -> bool:
-    """One excludes another, or means nothing without another that is absent."""
-    return (
-        ("momentum" not in options and ("nesterov" in options or "lr_in_momentum" in options))
-        or ("weight_decay" not in options and "decoupled_weight_decay" in options)
-        or ("centered" in options and "bias_correction" in options)
-    )
+def _goes_together(rule: str, options: dict[str, Any]) -> bool:
+    try:
+        Options(rule).replace(options, (np.dtype("float64"),))
+    except ValueError:
+        return False
+    return True
 
 
 def spell(value: Any) -> str:
-    """Options, or the name of a framework, as part of a test's name."""
+    """Options, or the name of a framework or rule, as part of a test's name."""
     if isinstance(value, str):
         return value
     return ",".join(f"{name}={choice}" for name, choice in value.items()) or "defaults"
 
 
-def scales(options: dict[str, Any]) -> Walk:
+def scales(framework: str, rule: str, options: dict[str, Any]) -> Walk:
     """How large the gradients of each element are with these options.
 
     With L2 decay those are left out that it outweighs.  There the parameter drives its own normalized step and swings
     about 0, which multiplies a rounding error with every swing: two correct programs drift apart.
     """
-    l2 = options.get("weight_decay") and not options.get("decoupled_weight_decay")
+    options = instep.presets(rule)[framework] | options
+    l2 = options["weight_decay"] and not options["decoupled_weight_decay"]
     return SCALES[SCALES >= 1] if l2 else SCALES
 
 
@@ -101,12 +127,14 @@ def learning_rates(lr: float) -> Walk:
     return rates
 
 
-def walk_preset(name: str, begin: Walk, grads: Walk, rates: Walk | None, **options: Any) -> Walk:
-    """Every position on the way of `RMSprop.preset`; without rates at the preset's own."""
+def walk_preset(
+    framework: str, rule: str, begin: Walk, grads: Walk, rates: Walk | None, options: dict[str, Any]
+) -> Walk:
+    """Every position on the way of a preset; without rates at its own."""
     param = begin.copy()
     if rates is not None:
-        options["lr"] = rates[0]
-    optimizer = instep.RMSprop.preset(name, [param], **options)
+        options = options | dict(lr=rates[0])
+    optimizer = CLASSES[rule].preset(framework, [param], **options)
     walk = [begin]
     for k, grad in enumerate(grads):
         if rates is not None:
@@ -114,6 +142,20 @@ def walk_preset(name: str, begin: Walk, grads: Walk, rates: Walk | None, **optio
         optimizer.step([grad])
         walk.append(param.copy())
     return np.array(walk)
+
+
+def words(framework: str, rule: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as the framework calls them; tuples whole, with its defaults beside those given."""
+    names = dialects()[framework][rule].names
+    whole = instep.presets(rule)[framework] | options
+    spoken: dict[str, Any] = {}
+    for name in options:
+        theirs = names[name]
+        if isinstance(theirs, str):
+            spoken[theirs] = options[name]
+        else:
+            spoken[theirs[0]] = tuple(whole[item] for item, place in names.items() if place[0] == theirs[0])
+    return spoken
 
 
 def distance(ours: Walk, theirs: Walk) -> float:

@@ -1,5 +1,10 @@
-"""What every rule is tried with: all options that go together, hard numbers, and the bits to compare."""
+"""What every rule is tried with: all options that go together, hard numbers, and the bits to compare.
 
+All of it comes from the registry: a new rule, a new option or a new state is tried without a line here.
+"""
+
+from functools import cache
+from itertools import combinations as subsets
 from itertools import product
 
 import numpy as np
@@ -8,20 +13,35 @@ import instep
 from instep._core import Options, rules
 from instep.optimizers import Optimizer
 
-# What an option is tried with, by its range: two values of those that may be 0 or on, one of the others.
+# What an option is tried with, by its range: two values of those that may be 0, one of the others.
 NUMBERS = {
     "any size": [0.0, 0.03],
+    "positive": [1e-3],
     "decay": [0.9],
     "fraction": [0.6],
     "growth": [1.3],
     "flag": [False, True],
 }
-CLASSES = {optimizer.rule: optimizer for optimizer in map(Optimizer.of_rule, rules())}
+# What lies at the ends of each range, where options may contradict each other.
+ENDS = {
+    "any size": [0.0, 2.0],
+    "positive": [0.5, 100.0],
+    "decay": [0.0, 0.5],
+    "fraction": [0.5],
+    "growth": [1.5],
+    "flag": [False, True],
+}
+# The rules that have all that the tests need to begin with; tests/test_house.py says what another one lacks.
+CLASSES = {rule: Optimizer._of_rule[rule] for rule in rules() if rule in Optimizer._of_rule and hasattr(instep, rule)}
+
+
+def defaults(rule):
+    return Options(rule).values()
 
 
 def tried_values(rule, name):
     """The values that every combination of options is made of."""
-    default, span = Options(rule).values()[name], Options(rule).ranges[name]
+    default, span = defaults(rule)[name], Options(rule).ranges[name]
     if name == "lr":
         return [0.003]
     if name.startswith("initial_"):  # which only makes states
@@ -32,31 +52,93 @@ def tried_values(rule, name):
     return values if len(values) == 1 or default in values else [default, *values]
 
 
-def fits(rule, options, dtype="float32"):
+def refusal(rule, options, dtype="float64"):
+    """What is said of options that do not go together; None of those that do."""
     try:
         Options(rule).replace(options, (np.dtype(dtype),))
-    except ValueError:
-        return False
-    return True
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def fits(rule, options, dtype="float32"):
+    return refusal(rule, options, dtype) is None
+
+
+@cache
+def _combinations(rule):
+    tried = [tried_values(rule, name) for name in defaults(rule)]
+    every = (dict(zip(defaults(rule), values, strict=True)) for values in product(*tried))
+    return [options for options in every if fits(rule, options)]
 
 
 def combinations(rule):
     """Every combination of options that the rule accepts."""
-    names = Options(rule).values()
-    tried = [tried_values(rule, name) for name in names]
-    every = (dict(zip(names, values, strict=True)) for values in product(*tried))
-    return [options for options in every if fits(rule, options)]
+    return [dict(options) for options in _combinations(rule)]
+
+
+def structural(rule):
+    """The options that choose the loop or what the states are."""
+    return [name for name in defaults(rule) if getattr(CLASSES[rule], name).is_structural]
 
 
 def one_of_each_loop(rule):
     """As few combinations as reach every loop, times the three ways to prepare a gradient."""
     seen = {}
-    names = [name for name in Options(rule).values() if getattr(CLASSES[rule], name).is_structural]
     for options in combinations(rule):
         prepared = bool(options["weight_decay"]), options["decoupled_weight_decay"], options["maximize"]
-        loop = tuple(states_of(rule, options)), tuple(bool(options[name]) for name in names), prepared
+        loop = tuple(states_of(rule, options)), tuple(bool(options[name]) for name in structural(rule)), prepared
         seen.setdefault(loop, options)
     return list(seen.values())
+
+
+def structures(rule):
+    """One combination for all that the structural options may be, with weight decay."""
+    seen = {}
+    for options in combinations(rule):
+        if options["weight_decay"]:
+            seen.setdefault(tuple(options[name] for name in structural(rule)), options)
+    return list(seen.values())
+
+
+def widest(rule):
+    """Options with as many states as there may be."""
+    return max(structures(rule), key=lambda options: len(states_of(rule, options)))
+
+
+def narrowest(rule):
+    """Options with as few."""
+    return min(structures(rule), key=lambda options: len(states_of(rule, options)))
+
+
+def situations():
+    """Every rule with the fewest and the most states: SGD without momentum has none."""
+    return {
+        f"{rule} with {' and '.join(states_of(rule, options)) or 'no state'}": (rule, options)
+        for rule in CLASSES
+        for options in (narrowest(rule), widest(rule))
+    }
+
+
+@cache
+def contradictions(rule):
+    """Options of which one is refused because of the others: as few as show it, one example of each reason."""
+    found = {}
+    ends = {name: ENDS[span] for name, span in Options(rule).ranges.items()}
+    for count in (1, 2, 3):
+        for names in subsets(ends, count):
+            for values in product(*(ends[name] for name in names)):
+                options = dict(zip(names, values, strict=True))
+                reason = refusal(rule, options)
+                if reason:
+                    at_fault, said = reason.split("=")[0], reason.split(" ", 1)[1]
+                    found.setdefault((at_fault, said), options)
+    return [(options, at_fault) for (at_fault, _), options in found.items()]
+
+
+def accepting(rule, name, value):
+    """Options that this value of this option goes with; None if there are none."""
+    return next((o for o in combinations(rule) if fits(rule, o | {name: value}, "float64")), None)
 
 
 def states_of(rule, options):
@@ -92,6 +174,11 @@ def hard_arrays(random, rule, options, shape, dtype):
         positive = random.random(shape) < 0.8
         arrays[name] = np.where(positive, np.abs(arrays[name]), arrays[name])
     return arrays
+
+
+def start_arrays(rule, options, param):
+    """The states as an optimizer makes them."""
+    return {name: np.full_like(param, start, subok=False) for name, start in states_of(rule, options).items()}
 
 
 def copies(arrays):

@@ -12,11 +12,11 @@ class Walker:
 
     PERIOD = 16
 
-    def __init__(self, size=LARGE, **options):
+    def __init__(self, size=LARGE, optimizer=instep.RMSprop, **options):
         self.grads = [self._repeat(n) for n in (size, 1000)]
         self.params = [np.zeros_like(grad) for grad in self.grads]
-        self.optimizer = instep.RMSprop(self.params, **options)
-        self._alone = instep.RMSprop(np.zeros(self.PERIOD, np.float32), **options)
+        self.optimizer = optimizer(self.params, **options)
+        self._alone = optimizer(np.zeros(self.PERIOD, np.float32), **options)
 
     def _repeat(self, size):
         return np.resize(np.linspace(-1, 1, self.PERIOD, dtype=np.float32), size)

@@ -4,7 +4,7 @@
 
 enum { BLOCK = 1024 }; /* elements: the unit in which the arrays, laid end to end, are cut between threads */
 
-#define ISA(name) extern const struct instep_walls instep_walls_f32_##name, instep_walls_f64_##name;
+#define ISA(name, timed) extern const struct instep_walls instep_walls_f32_##name, instep_walls_f64_##name;
 #include "isas.def"
 #undef ISA
 
@@ -12,7 +12,7 @@ static const struct {
     const char *isa;
     const struct instep_walls *walls[2]; /* by instep_dtype */
 } table[] = {
-#define ISA(name) {#name, {&instep_walls_f32_##name, &instep_walls_f64_##name}},
+#define ISA(name, timed) {#name, {&instep_walls_f32_##name, &instep_walls_f64_##name}},
 #include "isas.def"
 #undef ISA
 };

@@ -1,13 +1,13 @@
 /* Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011).
  *
  *     s <- s + g^2
- *     p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s + eps_in) + eps_out)
+ *     p <- p - lr / (1 + (t - 1) lr_decay) g / (root(s + eps_in) + eps_out)
  */
 
 /* ---- once an element, in the type of the arrays ---- */
 
 struct adagrad_coefficients {
-    T lr, eps_in, eps_out;
+    S lr, eps_in, eps_out;
 };
 
 static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficients *c)
@@ -15,22 +15,13 @@ static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficient
     T *square_sum = &state[0];
 
     *square_sum = *square_sum + g * g;
-    *p -= c->lr * (g / (sqrt(*square_sum + c->eps_in) + c->eps_out));
+    *p -= c->lr * (g / (root(*square_sum + c->eps_in) + c->eps_out));
 }
 
 /* ---- once a step, in double ---- */
 
-static inline int adagrad_contradiction(const struct adagrad *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop adagrad_loop(const struct adagrad *o)
-{
-    (void)o;
-    return LOOP_adagrad;
-}
+NO_CONTRADICTION(adagrad)
+ONE_LOOP(adagrad)
 
 static inline void adagrad_coefficients(const struct adagrad *o, int64_t t, struct adagrad_coefficients *c)
 {

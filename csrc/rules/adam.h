@@ -1,10 +1,10 @@
-/* Adam (Kingma and Ba, arXiv:1412.6980, 2015), its AMSGrad (Reddi, Kale and Kumar, ICLR 2018) and Nesterov's momentum in
- * it (Dozat, 2016, as optax has it).
+/* Adam (Kingma and Ba, arXiv:1412.6980, 2015), its AMSGrad (Reddi, Kale and Kumar, ICLR 2018) and Nesterov's momentum
+ * in it (Dozat, 2016, as optax has it).
  *
  *     m <- beta1 m + (1 - beta1) g
  *     v <- beta2 v + (1 - beta2) g^2
  *
- *     plain       p <- p - lr m / (sqrt(v unbias + eps_root) + eps)
+ *     plain       p <- p - lr m / (root(v unbias + eps_root) + eps)
  *     Nesterov    with ahead m + now g for m
  *     AMSGrad     x <- max(x, v unbias);  with x unbias_max for v unbias
  *
@@ -13,7 +13,7 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct adam_coefficients {
-    T lr, beta1, one_minus_beta1, beta2, one_minus_beta2, ahead, now, unbias, unbias_max, eps_root, eps;
+    S lr, beta1, one_minus_beta1, beta2, one_minus_beta2, ahead, now, unbias, unbias_max, eps_root, eps;
 };
 
 static inline T adam_grad_avg(T g, T *grad_avg, const struct adam_coefficients *c)
@@ -29,13 +29,14 @@ static inline T adam_square_avg(T g, T *square_avg, const struct adam_coefficien
 static inline T adam_max(T v, T *max_square_avg, const struct adam_coefficients *c)
 {
     v = v * c->unbias;
-    *max_square_avg = v > *max_square_avg ? v : *max_square_avg;
+    /* plus 0, for some processors take a maximum that flushes a subnormal number, and some one that does not */
+    *max_square_avg = where_greater(v, *max_square_avg, v, *max_square_avg) + 0;
     return *max_square_avg * c->unbias_max;
 }
 
 static inline T adam_update(T m, T v, const struct adam_coefficients *c)
 {
-    return c->lr * (m / (sqrt(v + c->eps_root) + c->eps));
+    return c->lr * (m / (root(v + c->eps_root) + c->eps));
 }
 
 static inline void adam(T *p, T g, T *state, const struct adam_coefficients *c)

@@ -7,7 +7,7 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct lion_coefficients {
-    T lr, beta1, one_minus_beta1, beta2, one_minus_beta2;
+    S lr, beta1, one_minus_beta1, beta2, one_minus_beta2;
 };
 
 static inline void lion(T *p, T g, T *state, const struct lion_coefficients *c)
@@ -20,17 +20,8 @@ static inline void lion(T *p, T g, T *state, const struct lion_coefficients *c)
 
 /* ---- once a step, in double ---- */
 
-static inline int lion_contradiction(const struct lion *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop lion_loop(const struct lion *o)
-{
-    (void)o;
-    return LOOP_lion;
-}
+NO_CONTRADICTION(lion)
+ONE_LOOP(lion)
 
 static inline void lion_coefficients(const struct lion *o, int64_t t, struct lion_coefficients *c)
 {

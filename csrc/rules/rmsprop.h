@@ -1,7 +1,7 @@
 /* RMSprop (Hinton, Coursera lecture 6e, 2012; centered as in Graves, arXiv:1308.0850, 2013).
  *
  *     v <- rho v + (1 - rho) g^2
- *     u <- lr_in g / (sqrt(v unbias + eps_in) + eps_out)
+ *     u <- lr_in g / (root(v unbias + eps_in) + eps_out)
  *
  *     no momentum    p <- p - u
  *     heavy ball     b <- momentum b + u;  p <- p - lr_out b
@@ -16,7 +16,7 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct rmsprop_coefficients {
-    T rho, one_minus_rho, unbias, eps_in, eps_out, momentum, lr_in, lr_out;
+    S rho, one_minus_rho, unbias, eps_in, eps_out, momentum, lr_in, lr_out;
 };
 
 static inline T rmsprop_square_avg(T g, T *square_avg, const struct rmsprop_coefficients *c)
@@ -34,7 +34,7 @@ static inline T rmsprop_variance(T g, T *variance, T *grad_avg, const struct rms
 
 static inline T rmsprop_update(T g, T v, const struct rmsprop_coefficients *c)
 {
-    return c->lr_in * (g / (sqrt(v * c->unbias + c->eps_in) + c->eps_out));
+    return c->lr_in * (g / (root(v * c->unbias + c->eps_in) + c->eps_out));
 }
 
 static inline void rmsprop(T *p, T g, T *state, const struct rmsprop_coefficients *c)

@@ -9,17 +9,18 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct rprop_coefficients {
-    T eta_minus, eta_plus, step_min, step_max;
+    S eta_minus, eta_plus, step_min, step_max;
 };
 
 static inline void rprop(T *p, T g, T *state, const struct rprop_coefficients *c)
 {
     T *step_size = &state[0], *prev_grad = &state[1];
     T x = *prev_grad * g;
-    T factor = x > 0 ? c->eta_plus : x < 0 ? c->eta_minus : 1;
+    T shrink_or_keep = where_greater(every(0), x, every(c->eta_minus), every(1));
+    T factor = where_greater(x, every(0), every(c->eta_plus), shrink_or_keep);
 
     *step_size = clamped(*step_size * factor, c->step_min, c->step_max);
-    g = x < 0 ? 0 : g;
+    g = where_greater(every(0), x, every(0), g);
     *p -= sign_of(g) * *step_size;
     *prev_grad = g;
 }
@@ -33,11 +34,7 @@ static inline int rprop_contradiction(const struct rprop *o, const char **option
     return INSTEP_OK;
 }
 
-static inline enum instep_loop rprop_loop(const struct rprop *o)
-{
-    (void)o;
-    return LOOP_rprop;
-}
+ONE_LOOP(rprop)
 
 static inline void rprop_coefficients(const struct rprop *o, int64_t t, struct rprop_coefficients *c)
 {

@@ -10,7 +10,7 @@
 /* ---- once an element, in the type of the arrays ---- */
 
 struct sgd_coefficients {
-    T in, momentum, lr_out;
+    S in, momentum, lr_out;
 };
 
 static inline void sgd(T *p, T g, T *state, const struct sgd_coefficients *c)

@@ -2,13 +2,13 @@
  *
  *     m <- beta1 m + (1 - beta1) g
  *     v <- v - (1 - beta2) sign(v - g^2) g^2
- *     p <- p - lr m / (sqrt(v unbias + eps_root) + eps)
+ *     p <- p - lr m / (root(v unbias + eps_root) + eps)
  */
 
 /* ---- once an element, in the type of the arrays ---- */
 
 struct yogi_coefficients {
-    T lr, beta1, one_minus_beta1, one_minus_beta2, unbias, eps_root, eps;
+    S lr, beta1, one_minus_beta1, one_minus_beta2, unbias, eps_root, eps;
 };
 
 static inline void yogi(T *p, T g, T *state, const struct yogi_coefficients *c)
@@ -18,22 +18,13 @@ static inline void yogi(T *p, T g, T *state, const struct yogi_coefficients *c)
 
     *grad_avg = c->beta1 * *grad_avg + c->one_minus_beta1 * g;
     *square_avg = *square_avg - c->one_minus_beta2 * (sign_of(*square_avg - square) * square);
-    *p -= c->lr * (*grad_avg / (sqrt(*square_avg * c->unbias + c->eps_root) + c->eps));
+    *p -= c->lr * (*grad_avg / (root(*square_avg * c->unbias + c->eps_root) + c->eps));
 }
 
 /* ---- once a step, in double ---- */
 
-static inline int yogi_contradiction(const struct yogi *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop yogi_loop(const struct yogi *o)
-{
-    (void)o;
-    return LOOP_yogi;
-}
+NO_CONTRADICTION(yogi)
+ONE_LOOP(yogi)
 
 static inline void yogi_coefficients(const struct yogi *o, int64_t t, struct yogi_coefficients *c)
 {

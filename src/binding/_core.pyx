@@ -5,6 +5,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.object cimport PyObject
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8
@@ -43,16 +44,14 @@ cdef extern from "step.h":
 cdef extern from "float_mode.h":
     ctypedef struct float_mode:
         pass
-    float_mode float_mode_enter()
+    enum float_arithmetic:
+        IEEE
+        STEP
+    float_mode float_mode_enter(float_arithmetic arithmetic)
     void float_mode_leave(float_mode callers)
 
-cdef extern from "fork_lock.h":
-    ctypedef struct instep_lock:
-        pass
-    bint instep_lock_try(instep_lock *lock) nogil
-    bint instep_lock_is_held(instep_lock *lock) nogil
-    void instep_lock_wait(instep_lock *lock) nogil
-    void instep_lock_release(instep_lock *lock) nogil
+cdef extern from "pool.h":
+    unsigned instep_pool_generation()
 
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
@@ -62,6 +61,16 @@ cdef extern from "numpy/arrayobject.h":
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+
+    ctypedef void *PyThread_type_lock
+    enum:
+        NOWAIT_LOCK
+        PY_LOCK_ACQUIRED
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock lock)
+    bint PyThread_acquire_lock(PyThread_type_lock lock, int wait)
+    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, bint interruptible) nogil
+    void PyThread_release_lock(PyThread_type_lock lock)
 
 DEEPEST_NESTING = 64
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more

@@ -1,11 +1,19 @@
-@cython.final
-cdef class FloatMode:
-    """IEEE's default floating-point mode inside, in the thread that enters it; the caller's as it was outside."""
+# In one call, and not as contexts: a signal handler that raises between entering one and its body would leave the mode.
 
-    cdef float_mode callers
+def run_in_default_arithmetic(function, args, kwargs):
+    """Call it in IEEE's default floating-point mode, without warnings."""
+    return _run(IEEE, function, args, kwargs)
 
-    def __enter__(self):
-        self.callers = float_mode_enter()
 
-    def __exit__(self, *exception):
-        float_mode_leave(self.callers)
+def run_in_step_arithmetic(function, args, kwargs):
+    """Call it in the floating-point mode of a step, in which subnormal numbers count as 0, without warnings."""
+    return _run(STEP, function, args, kwargs)
+
+
+cdef object _run(float_arithmetic arithmetic, object function, tuple args, dict kwargs):
+    cdef float_mode callers = float_mode_enter(arithmetic)
+    try:
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+    finally:
+        float_mode_leave(callers)

@@ -126,10 +126,7 @@ cdef class Holder(Locked):
     @property
     def _options(self):
         """The options as they are now."""
-        self.acquire()
-        cdef Options options = Options.of(self.rule_name, &self.optimizer)
-        self.release()
-        return options
+        return Options.of(self.rule_name, &self.made().optimizer)
 
     @cython.final
     cdef int assign(self, Option option, object value) except -1:
@@ -178,10 +175,7 @@ cdef class Holder(Locked):
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
-        self.acquire()
-        states = self.states
-        self.release()
-        return states
+        return self.made().states
 
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
@@ -214,8 +208,8 @@ cdef class Holder(Locked):
     def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None):
         """Step with these options, state arrays and counts from now on, if all of them are right.
 
-        Without counts, they go on as they are.  Nothing is done if `since` is given and no longer the number of changes,
-        which is False.
+        Without counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no longer the
+        number of changes.
         """
         cdef Py_ssize_t k, s
         cdef int64_t total = 0

@@ -103,7 +103,6 @@ cdef class Options:
             for k in range(instep_state_count(&self.optimizer))
         }
 
-
     @property
     def ranges(self):
         """What each option may be, by name."""
@@ -139,7 +138,9 @@ cdef int _check_options(const instep_optimizer *optimizer, int dtype) except -1:
     value = optimizer.option[k]
     if instep_option_range(optimizer, k) == INSTEP_FLAG:
         value = value != 0
-    raise ValueError(f"{name.decode()}={value!r} {instep_message(status).decode()}")
+    dtype_name = "float32" if dtype == INSTEP_FLOAT32 else "float64"
+    message = instep_message(status).decode().replace("the arrays' type", dtype_name)
+    raise ValueError(f"{name.decode()}={value!r} {message}")
 
 
 cdef int _dtype_number(object dtype) except -1:

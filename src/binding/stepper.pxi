@@ -1,3 +1,7 @@
+cdef enum:
+    LINES_WITH_GIL = 1024  # some 10 microseconds
+
+
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
@@ -41,8 +45,7 @@ cdef class Stepper(Holder):
                 self.bound_in_place = False
                 self.collect(self.nest, grads, ())
             self.plan()
-            with nogil:
-                instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
+            self.run()
         finally:
             self.let_go()
             self.release()
@@ -148,6 +151,15 @@ cdef class Stepper(Holder):
         if (self.arrays[k].grad is NULL) != (grad is NULL):
             self.planned = False
         self.arrays[k].grad = grad
+
+    @cython.final
+    cdef void run(self) noexcept:
+        """A short step keeps the GIL: to give it away and get it back may take longer, above all among many threads."""
+        if self.lines < LINES_WITH_GIL:
+            instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
+        else:
+            with nogil:
+                instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
 
     @cython.final
     cdef int plan(self) except -1:

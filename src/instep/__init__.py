@@ -2,7 +2,7 @@
 
 import os as _os
 
-from . import _core, reference, schedules
+from . import _core, interchange, reference, schedules
 from ._build_config import VERSION as __version__
 from ._core import C_API, get_num_threads, set_num_threads
 from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds its functions
@@ -23,17 +23,17 @@ from .rules.yogi import Yogi, yogi
 from .threads import num_threads
 
 __all__ = [
+    "C_API",
+    "SGD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
-    "C_API",
     "CheckpointError",
     "Lion",
     "Optimizer",
     "RMSprop",
     "Rprop",
-    "SGD",
     "Yogi",
     "__version__",
     "adadelta",
@@ -42,6 +42,7 @@ __all__ = [
     "adamw",
     "get_include",
     "get_num_threads",
+    "interchange",
     "lion",
     "load",
     "num_threads",

@@ -9,7 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "bench": "how fast a step is on this machine, beside its limits and what others take",
     "checkpoint": "what is inside a checkpoint, and whether it is sound",
-    "demo": "train a network that reads digits, or see RMSprop at work on a line or step by step",
+    "demo": "see the rules at work: on handwritten digits, on a line, on surfaces, step by step",
     "info": "version, compiler, instruction sets",
 }
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from ._core import FloatMode
+from ._core import run_in_default_arithmetic
 
 Array = np.ndarray[Any, Any]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-@contextmanager
-def default_arithmetic() -> Iterator[None]:
-    """IEEE's default floating-point mode inside, and no warnings, whatever the caller has set.
+
+def default_arithmetic(function: Callable[P, R]) -> Callable[P, R]:
+    """Runs in IEEE's default floating-point mode, and without warnings, whatever the caller has set.
 
     Python itself reads and prints a number as the mode says: a checkpoint read while rounding upward would be another.
     """
-    with FloatMode(), np.errstate(all="ignore"):
-        yield
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = run_in_default_arithmetic(function, args, kwargs)
+        return result
+
+    return run
 
 
 def whole_power(x: float, n: int) -> float:
@@ -37,10 +44,13 @@ def whole_power(x: float, n: int) -> float:
 def prepared(
     param: Array, grad: Array, lr: float, weight_decay: float, decoupled_weight_decay: bool, maximize: bool
 ) -> Array:
-    """The gradient that a rule sees; decoupled decay has shrunk `param` by then."""
+    """The gradient that a rule sees; decoupled decay has shrunk `param` by then.
+
+    Times 1 is not for nothing: a subnormal gradient counts as 0, however a rule goes on with it.
+    """
     if weight_decay and decoupled_weight_decay:
         param *= 1 - lr * weight_decay
-    g = -grad if maximize else grad
+    g = (-1.0 if maximize else 1.0) * grad
     return g + weight_decay * param if weight_decay and not decoupled_weight_decay else g
 
 

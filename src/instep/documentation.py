@@ -1,4 +1,4 @@
-"""What the docstrings of all rules say alike, written once: a line ``{name}`` in one of them stands for a part of it."""
+"""What the docstrings of all rules say alike, written once: a line ``{name}`` in one of them stands for a part."""
 
 from __future__ import annotations
 

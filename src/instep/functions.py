@@ -15,7 +15,7 @@ P = ParamSpec("P")
 
 def native(twin: Callable[P, None]) -> Callable[P, None]:
     """What `twin` computes, by the kernels: same arguments, same bits.  The twin stays behind as ``__wrapped__``."""
-    code: Any = twin.__code__  # type: ignore[attr-defined]
+    code: Any = twin.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     twin.__doc__ = filled(twin.__doc__, names[names.index("step_count") + 1 :])
     function = Function(code.co_name, twin)  # the rule, of which a twin may be a variant

@@ -6,11 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
 from ._core import Option, Options, Stepper, rules
-from .documentation import filled
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
+from .documentation import filled
 
 if TYPE_CHECKING:
     import inspect
+
 
 def _positional(*, kw_only: Literal[False]) -> Any:
     """For type checkers: the one argument of an optimizer that is not given by name."""
@@ -83,6 +84,11 @@ def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry:
             )
 
 
+def _require_rule(cls: type[Declared]) -> None:
+    if not hasattr(cls, "rule"):
+        raise TypeError(f"{cls.__name__} has no rule: use one of its subclasses, such as RMSprop")
+
+
 class Optimizer(Declared):
     """What the optimizers of all rules have in common; use a rule's class, such as `RMSprop`.
 
@@ -134,8 +140,7 @@ class Optimizer(Declared):
     maximize: bool = False
 
     def __init__(self, params: Any, **options: Any) -> None:
-        if not hasattr(type(self), "rule"):
-            raise TypeError("Optimizer has no rule: use one of its subclasses, such as RMSprop")
+        _require_rule(type(self))
         for name in options:
             if name not in self._defaults:
                 from .dialects import unknown_option
@@ -151,26 +156,28 @@ class Optimizer(Declared):
 
     @classmethod
     def preset(cls, name: str, params: Any, **options: Any) -> Self:
-        """This rule in the dialect of a framework.
+        """The rule as a framework has it.
 
         Parameters
         ----------
         name : str
-            A name that `instep.presets` lists for this rule.
+            A framework that `instep.presets` lists for this rule.
         params
             As for the class.
         **options
             Override the preset's, under their names here or in the framework; `lr` must be among them where the
-            framework has no default for it.  What is assigned later is this class's own affair, and no longer the
-            dialect's.
+            framework has no default for it.  None is taken where the framework takes it.  All that is not given is the
+            framework's: what a subclass declares for itself does not count.  What is assigned later is this class's own
+            affair, and no longer the dialect's.
 
         Raises
         ------
         ValueError
-            There is no preset of that name, or the framework refuses or ignores one of the options.
+            There is no preset of that name; the framework refuses or ignores one of the options; or as for the class.
         TypeError
-            `lr` is missing, an option is given twice, or is none of this rule's.
+            `lr` is missing, an option is given twice, or is none of this rule's; or as for the class.
         """
+        _require_rule(cls)
         from .dialects import preset_options
 
         return cls(params, **preset_options(cls, name, options))
@@ -270,4 +277,5 @@ class Optimizer(Declared):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({self.count} arrays, {options})"
+        arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
+        return f"{type(self).__name__}({arrays}, {options})"

@@ -1,5 +1,6 @@
-/* Everything at once: optimizers stepped by several threads each, while the number of threads changes and the process
- * forks.  Says what went wrong and exits with 1, or is killed by its alarm when a fork takes two minutes.
+/* Everything at once: optimizers of different rules stepped by several threads each, while the number of threads
+ * changes and the process forks.  Says what went wrong and exits with 1, or is killed by its alarm when a fork takes
+ * two minutes.
  *
  *     stress_pool [steps of each thread] [forks]
  *
@@ -7,10 +8,10 @@
  * short array stepped alone. */
 #define _POSIX_C_SOURCE 200809L
 #include "instep.h"
-#include "fork_lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ enum { OPTIMIZERS = 3, ARRAYS = 5, PERIOD = 16, THREADS_EACH = 2, SECONDS = 120 
 static const size_t sizes[OPTIMIZERS] = {30016, 50000, 120000};
 
 static struct model {
-    instep_lock lock;
+    pthread_mutex_t lock;
     instep_optimizer optimizer;
     instep_array arrays[ARRAYS];
 } models[OPTIMIZERS];
@@ -42,47 +43,56 @@ static void *checked(void *memory)
     return memory;
 }
 
-static instep_array make_array(size_t size)
+static float *make_floats(size_t size, double value)
 {
-    float *grad = checked(malloc(size * sizeof *grad));
+    float *made = checked(malloc(size * sizeof *made));
+    for (size_t i = 0; i < size; i++)
+        made[i] = (float)value;
+    return made;
+}
+
+static instep_array make_array(const instep_optimizer *optimizer, size_t size)
+{
+    float *grad = make_floats(size, 0);
     for (size_t i = 0; i < size; i++)
         grad[i] = grad_of(i);
-    return (instep_array){.size = size,
-                          .dtype = INSTEP_FLOAT32,
-                          .param = checked(calloc(size, sizeof(float))),
-                          .grad = grad,
-                          .state = {checked(calloc(size, sizeof(float)))}};
+    instep_array array = {.size = size, .dtype = INSTEP_FLOAT32, .param = make_floats(size, 0), .grad = grad};
+    for (size_t s = 0; s < instep_state_count(optimizer); s++)
+        array.state[s] = make_floats(size, instep_state_start(optimizer, s));
+    return array;
 }
 
 static void free_array(instep_array *array)
 {
     free(array->param);
     free((void *)array->grad);
-    free(array->state[0]);
+    for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
+        free(array->state[s]);
 }
 
 static void step(struct model *model)
 {
-    if (!instep_lock_try(&model->lock))
-        instep_lock_wait(&model->lock);
+    pthread_mutex_lock(&model->lock);
     instep_step(&model->optimizer, model->arrays, ARRAYS);
-    instep_lock_release(&model->lock);
+    pthread_mutex_unlock(&model->lock);
 }
 
 /* Is every array where its optimizer's count of steps says? */
 static void check(const struct model *model, const char *where)
 {
     instep_optimizer optimizer;
-    instep_array alone = make_array(PERIOD);
-    instep_init(&optimizer, "rmsprop", INSTEP_ABI_VERSION);
+    instep_init(&optimizer, instep_rule_name(model->optimizer.rule), INSTEP_ABI_VERSION);
+    instep_array alone = make_array(&optimizer, PERIOD);
     while (optimizer.step_count < model->optimizer.step_count)
         instep_step(&optimizer, &alone, 1);
     for (size_t k = 0; k < ARRAYS; k++) {
         const instep_array *array = &model->arrays[k];
         int whole = array->step_count == alone.step_count;
-        for (size_t i = 0; i < array->size; i += PERIOD)
-            whole &= memcmp((float *)array->param + i, alone.param, PERIOD * sizeof(float)) == 0
-                     && memcmp((float *)array->state[0] + i, alone.state[0], PERIOD * sizeof(float)) == 0;
+        for (size_t i = 0; i < array->size; i += PERIOD) {
+            whole &= memcmp((float *)array->param + i, alone.param, PERIOD * sizeof(float)) == 0;
+            for (size_t s = 0; s < instep_state_count(&optimizer); s++)
+                whole &= memcmp((float *)array->state[s] + i, alone.state[s], PERIOD * sizeof(float)) == 0;
+        }
         if (!whole) {
             fprintf(stderr, "%s: array %zu is not at step %lld\n", where, k, (long long)optimizer.step_count);
             _exit(1);
@@ -127,11 +137,7 @@ static void step_in_child(int generations)
         instep_set_threads(1); /* the sanitizer confuses a forked child's new threads with its parent's */
 #endif
         for (int m = 0; m < OPTIMIZERS; m++) {
-            if (!instep_lock_try(&models[m].lock)) {
-                fputs("a thread that is alone has to wait\n", stderr);
-                _exit(1);
-            }
-            instep_lock_release(&models[m].lock);
+            pthread_mutex_init(&models[m].lock, NULL); /* which a thread that is not here may have held */
             check(&models[m], "after fork");
             step(&models[m]);
             check(&models[m], "in the child");
@@ -150,9 +156,10 @@ int main(int count, char **arguments)
     pthread_t steppers[THREADS_EACH], changer;
 
     for (int m = 0; m < OPTIMIZERS; m++) {
-        instep_init(&models[m].optimizer, "rmsprop", INSTEP_ABI_VERSION);
+        instep_init(&models[m].optimizer, instep_rule_name((size_t)m), INSTEP_ABI_VERSION);
+        pthread_mutex_init(&models[m].lock, NULL);
         for (size_t k = 0; k < ARRAYS; k++)
-            models[m].arrays[k] = make_array(sizes[m]);
+            models[m].arrays[k] = make_array(&models[m].optimizer, sizes[m]);
     }
     pthread_create(&changer, NULL, change_threads, NULL);
     for (int k = 0; k < THREADS_EACH; k++)

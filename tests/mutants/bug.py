@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Bug(NamedTuple):
     """Replaces `old` by `new` in `file`, where `old` stands once.
 
-    `caught_by` is what must catch it: test files for the suite, words of its report for a tool.
+    `caught_by` is what must catch it: what pytest is to run for the suite, words of its report for a tool.
     """
 
     name: str

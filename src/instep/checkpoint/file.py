@@ -53,7 +53,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
 
-@default_arithmetic()
+@default_arithmetic
 def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
     """Write it to a file, whole or not at all.  ValueError if `read` would not take it back."""
     check(state_dict)
@@ -69,7 +69,7 @@ def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
     replace_file(os.fsdecode(path), [len(header).to_bytes(8, "little") + header, *flat.values()])
 
 
-@default_arithmetic()
+@default_arithmetic
 def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) -> StateDict:
     """The state_dict in a file.  CheckpointError unless it is sound, and no larger than one over params of this size.
 

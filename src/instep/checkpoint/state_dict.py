@@ -112,7 +112,7 @@ def check(state_dict: StateDict) -> Options:
         raise TypeError(f"rule must be a str, not {rule!r}")
     options = Options(rule)
     _check_keys("options", state_dict["options"], options.values())
-    options = options.replace(state_dict["options"], ())
+    options = options.replace(state_dict["options"], (np.float64,))  # there may be no array to say of which dtype
     _check_keys("state", state, options.states)
     _check_dict("step_counts", state_dict["step_counts"])
     for name, arrays in state.items():
@@ -144,7 +144,7 @@ def check(state_dict: StateDict) -> Options:
     return options
 
 
-@default_arithmetic()
+@default_arithmetic
 def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     """Make it the optimizer's state, if all of it fits."""
     options = check(state_dict)

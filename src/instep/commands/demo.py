@@ -4,106 +4,203 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._core import rules
-from ..rules.rmsprop import RMSprop
+from ..optimizers import Optimizer
 
-# What each demo takes beside the options of RMSprop, and where its defaults differ from theirs.
-DEMOS: dict[str, dict[str, Any]] = {
-    "digits": dict(epochs=40, seed=0, output=Path("instep-digits.png"), lr=2e-3),
-    "regression": dict(epochs=50, seed=0, output=Path("instep-regression.png"), lr=0.1),
-    "trace": dict(lr=0.1),
+
+class Demo(NamedTuple):
+    """What a demo shows, the arguments of its `run` with their defaults, and what it makes of the options of a rule."""
+
+    summary: str
+    settings: Mapping[str, Any] = MappingProxyType({})
+    takes_rule: bool = False
+    lr: float | None = None  # where it is not the rule's own
+    lr_help: str = ""
+    draws: bool = True
+
+
+DEMOS = {
+    "digits": Demo("a two-layer network learns to read handwritten digits", dict(epochs=40, seed=0), takes_rule=True),
+    "regression": Demo(
+        "a line through noisy points, learned from one at a time, with a schedule and without",
+        dict(epochs=50, seed=0),
+        takes_rule=True,
+        lr_help="default: the best of some powers of ten",
+    ),
+    "surfaces": Demo("every rule on three surfaces: its way to the goal, and when it is there", dict(animate=False)),
+    "memory": Demo("what Adagrad and RMSprop remember, and why the learning rate of one of them dies"),
+    "trace": Demo("five steps of two weights in numbers", takes_rule=True, lr=0.1, lr_help="default 0.1", draws=False),
 }
-OPTIONS = rules()[RMSprop.rule]
+DEFAULT_DEMO = next(iter(DEMOS))
+DEFAULT_RULE = next(iter(rules()))
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers for what it does not know itself, where `argparse` leaves that to the parser of all commands."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """All of them are known, or it is an error."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"it takes no {' '.join(unknown)}: --help says what it takes")
+        return parsed, unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which demo, its settings, and every option of RMSprop; what is not given is left to the demo."""
-    parser.argument_default = argparse.SUPPRESS
-    parser.usage = f"%(prog)s [{' | '.join(DEMOS)}] [options]"
-    parser.add_argument(
-        "demo",
-        nargs="?",
-        default="digits",
-        choices=DEMOS,
-        help="digits (the default): a two-layer network learns to read; regression: a line is fitted, one point at a "
-        "time; trace: five steps of two weights in numbers",
-    )
-    parser.add_argument(
-        "--epochs", type=positive_integer, metavar="N", help=f"how often to go through the data ({defaults('epochs')})"
-    )
-    parser.add_argument(
-        "--seed", type=natural_number, metavar="N", help=f"where the random numbers start ({defaults('seed')})"
-    )
-    parser.add_argument("--output", type=png, metavar="PATH", help=f"the picture ({defaults('output')})")
-    group = parser.add_argument_group("options of RMSprop")
-    for name, value in OPTIONS.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=defaults(name))
+    """A parser a demo; what is not given is left to the demo and to the rule."""
+    parser.set_defaults(demo=DEFAULT_DEMO)
+    parsers = parser.add_subparsers(dest="demo", parser_class=Parser, title="demos", metavar="DEMO")
+    for name, demo in DEMOS.items():
+        summary = f"{demo.summary} (the default)" if name == DEFAULT_DEMO else demo.summary
+        add_settings(
+            parsers.add_parser(
+                name, help=summary, description=demo.summary, argument_default=argparse.SUPPRESS, allow_abbrev=False
+            ),
+            name,
+            demo,
+        )
+
+
+def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None:
+    """What one demo takes."""
+    settings = demo.settings
+    parser.usage = f"%(prog)s {'' if demo.draws else '[RULE] '}[options]"
+    if demo.takes_rule:
+        text = f"{', '.join(rules())}; default {DEFAULT_RULE}"
+        if demo.draws:
+            parser.add_argument("--rule", choices=rules(), metavar="RULE", help=text)
         else:
-            group.add_argument(flag, type=float, metavar="NUMBER", help=defaults(name))
+            parser.add_argument("rule", nargs="?", choices=rules(), default=DEFAULT_RULE, metavar="RULE", help=text)
+    if "epochs" in settings:
+        text = f"how often to go through the data; default {settings['epochs']}"
+        parser.add_argument("--epochs", type=integer(least=1), metavar="N", help=text)
+    if "seed" in settings:
+        text = f"where the random numbers start; default {settings['seed']}"
+        parser.add_argument("--seed", type=integer(least=0), metavar="N", help=text)
+    if "animate" in settings:
+        parser.add_argument("--animate", action="store_true", help="an animation, .gif, instead of a picture")
+    if demo.draws:
+        parser.add_argument("--output", type=Path, metavar="PATH", help=f"the picture; default instep-{name}.png")
+    if demo.takes_rule:
+        group = parser.add_argument_group("options of the rule")
+        for option, defaults in defaults_by_rule().items():
+            text = demo.lr_help if option == "lr" and demo.lr_help else spell_defaults(defaults)
+            if isinstance(next(iter(defaults.values())), bool):
+                group.add_argument(flag_of(option), action=argparse.BooleanOptionalAction, help=text)
+            else:
+                group.add_argument(flag_of(option), type=number, metavar="NUMBER", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo that the arguments name."""
     given = vars(arguments)
     name = given["demo"]
-    settings = DEMOS[name] | {key: value for key, value in given.items() if key not in ("command", "demo")}
-    options = {option: settings.pop(option, value) for option, value in OPTIONS.items()}
-    for setting in settings.keys() - DEMOS[name].keys():
-        return complain(f"{name} takes no --{setting}", status=2)
+    demo = DEMOS[name]
+    complain = partial(complain_of, name)
+    settings = {key: given.get(key, default) for key, default in demo.settings.items()}
+    options = {key: value for key, value in given.items() if key in defaults_by_rule()}
+    rule = given.get("rule", DEFAULT_RULE)
+    for option in options:
+        if option not in rules()[rule]:
+            return complain(
+                f"{flag_of(option)} is an option of {', '.join(defaults_by_rule()[option])}, not of {rule}, "
+                f"which has {', '.join(map(flag_of, rules()[rule]))}",
+                status=2,
+            )
+    if demo.lr is not None:
+        options.setdefault("lr", demo.lr)
     try:
-        demo = import_module(f"instep.demo.{name}")
+        if demo.draws:
+            suffix = ".gif" if settings.get("animate") else ".png"
+            output = settings["output"] = given.get("output", Path(f"instep-{name}{suffix}"))
+            if output.suffix != suffix:
+                return complain(f"argument --output: {str(output)!r} must end in {suffix}", status=2)
+            check_writable(output)
+        module = import_module(f"instep.demo.{name}")
+        if demo.takes_rule:
+            settings["make"] = partial(Optimizer.of_rule(rule), **options)
+            try:
+                settings["make"](np.zeros(1, module.DTYPE))
+            except ValueError as error:
+                return complain(error, status=2)
+        module.run(**settings)
+    except KeyboardInterrupt:
+        print(f"instep demo {name}: interrupted{', no picture is written' if demo.draws else ''}", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         return complain(f'{error.name} is not installed: pip install "instep[demo]"', status=1)
-    try:
-        RMSprop(np.zeros(1, demo.DTYPE), **options)
-    except ValueError as error:
-        return complain(error, status=2)
-    try:
-        demo.run(options, **settings)
-    except OSError as error:
+    except (OSError, ArithmeticError) as error:
         return complain(error, status=1)
     return 0
 
 
-def complain(error: object, status: int) -> int:
+def complain_of(demo: str, error: object, status: int) -> int:
     """Print the error as argparse does, without the usage."""
-    print(f"instep demo: error: {error}", file=sys.stderr)
+    print(f"instep demo {demo}: error: {error}", file=sys.stderr)
     return status
 
 
-def defaults(name: str) -> str:
-    """What an option is when it is not given, for its help."""
-    common = [f"default {OPTIONS[name]}"] if name in OPTIONS else []
-    return ", ".join(common + [f"{demo}: {settings[name]}" for demo, settings in DEMOS.items() if name in settings])
+def check_writable(output: Path) -> None:
+    """Fail now rather than when the demo is done."""
+    existed = output.exists()
+    with output.open("ab"):
+        pass
+    if not existed:
+        output.unlink()
 
 
-def natural_number(text: str) -> int:
-    """An integer of at least 0."""
-    if int(text) < 0:
-        raise ValueError
-    return int(text)
+def defaults_by_rule() -> dict[str, dict[str, float | bool]]:
+    """Every option of any rule, with its default in each of the rules that have it."""
+    found: dict[str, dict[str, float | bool]] = {}
+    for rule, options in rules().items():
+        for option, default in options.items():
+            found.setdefault(option, {})[rule] = default
+    return found
 
 
-def positive_integer(text: str) -> int:
-    """An integer of at least 1."""
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+def spell_defaults(defaults: dict[str, float | bool]) -> str:
+    """Which rules have an option, and what it is when it is not given."""
+    words = {
+        rule: ("on" if value else "off") if isinstance(value, bool) else f"{value:g}"
+        for rule, value in defaults.items()
+    }
+    if len(words) == len(rules()) and len(set(words.values())) == 1:
+        return f"default {words[DEFAULT_RULE]}"
+    return ", ".join(f"{rule}: {word}" for rule, word in words.items())
 
 
-def png(text: str) -> Path:
-    """The path of a picture that can be written."""
-    path = Path(text)
-    if path.suffix != ".png":
-        raise argparse.ArgumentTypeError(f"{text!r} must end in .png")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{str(path.parent)!r} is not a directory")
-    return path
+def flag_of(option: str) -> str:
+    """How an option is given."""
+    return f"--{option.replace('_', '-')}"
+
+
+def integer(least: int) -> Callable[[str], int]:
+    """What reads an integer of at least so much."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, not {text!r}")
+        return value
+
+    return parse
+
+
+def number(text: str) -> float:
+    """Any number; whether it suits the option is the rule's to say."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, not {text!r}") from None

@@ -1,14 +1,13 @@
-"""A two-layer network that learns to read: NumPy makes the gradients, RMSprop takes the steps."""
+"""A two-layer network that learns to read: NumPy makes the gradients, an optimizer takes the steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import style
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -18,7 +17,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
-from .. import RMSprop, reference
+from .. import reference
+from ..optimizers import Optimizer
+from ..schedules import polynomial
+from .picture import canvas, save
 
 DTYPE = np.float32
 HIDDEN = 512
@@ -46,7 +48,7 @@ class Epoch(NamedTuple):
     test_accuracy: float
 
 
-def run(options: dict[str, Any], epochs: int, seed: int, output: Path) -> None:
+def run(make: Callable[[Any], Optimizer], epochs: int, seed: int, output: Path) -> None:
     """Train, print the accuracy and the time of a step, draw the picture."""
     rng = np.random.default_rng(seed)
     train, test = load(rng)
@@ -60,26 +62,33 @@ def run(options: dict[str, Any], epochs: int, seed: int, output: Path) -> None:
     history = []
     columns = "epoch", MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[loss]}")
     # Products this small gain nothing from a second thread of the BLAS, and wait for it where the processors are busy.
-    with threadpool_limits(1, user_api="blas"), Progress(*columns, console=console) as progress:
+    blas, overflow = threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore")
+    with blas, overflow, Progress(*columns, console=console) as progress:
         task = progress.add_task("train", total=epochs, loss="")
-        for epoch in learn(params, train, test, options, epochs, rng):
+        for epoch in learn(make, params, train, test, epochs, rng):
+            if not np.isfinite(epoch.train_loss):
+                raise ArithmeticError("the loss overflows with these options: no picture; --lr may be too large")
             history.append(epoch)
             progress.update(task, advance=1, loss=f"loss {epoch.train_loss:.4f}")
 
     accuracy = history[-1].test_accuracy
     grads = gradients(params, train.pixels[:BATCH], train.digits[:BATCH])
-    ours, numpys, same = time_steps(params, grads, options)
+    opt, ours, numpys, same = time_steps(make, params, grads)
     table = Table.grid(padding=(0, 2))
     table.add_row(
         "test accuracy",
         f"[bold]{accuracy:.4f}[/]",
         f"{round(accuracy * len(test.digits))} of {len(test.digits)} images",
     )
-    table.add_row("a step of instep", f"[bold]{ours:.1f} µs[/]", f"median of {TIMED_STEPS}")
-    table.add_row("a step of NumPy", f"{numpys:.1f} µs", f"instep.reference.rmsprop: {numpys / ours:.1f} times as long")
+    table.add_row("a step of instep", f"[bold]{ours:.1f} us[/]", f"{type(opt).__name__}, median of {TIMED_STEPS}")
+    table.add_row(
+        "a step of NumPy", f"{numpys:.1f} us", f"instep.reference.{opt.rule}: {numpys / ours:.1f} times as long"
+    )
     table.add_row("after all of them", "the same bits" if same else "[red]other bits[/]")
     console.print(table)
-    draw(history, params, test, output)
+    with canvas(10, 4.4) as figure:
+        draw(figure, history, params, test)
+        save(figure, output)
     console.print(f"picture: {output}", markup=False, soft_wrap=True)
 
 
@@ -138,68 +147,66 @@ def measure(params: Params, images: Images) -> tuple[float, float]:
 
 
 def learn(
-    params: Params, train: Images, test: Images, options: dict[str, Any], epochs: int, rng: np.random.Generator
+    make: Callable[[Any], Optimizer], params: Params, train: Images, test: Images, epochs: int, rng: np.random.Generator
 ) -> Iterator[Epoch]:
     """Train in place, an epoch at a time, with an lr that falls linearly to 0."""
-    opt = RMSprop(params, **options)
-    for epoch in range(epochs):
-        opt.lr = options["lr"] * (1 - epoch / epochs)
-        order = rng.permutation(len(train.digits))
-        for start in range(0, len(order), BATCH):
+    opt = make(params)
+    size = len(train.digits)
+    lr = polynomial(opt.lr, 0.0, epochs * len(range(0, size, BATCH)))
+    for _ in range(epochs):
+        order = rng.permutation(size)
+        for start in range(0, size, BATCH):
             batch = order[start : start + BATCH]
+            opt.lr = lr(opt.step_count)
             opt.step(gradients(params, train.pixels[batch], train.digits[batch]))
         yield Epoch(*measure(params, train), *measure(params, test))
 
 
-def time_steps(params: Params, grads: Params, options: dict[str, Any]) -> tuple[float, float, bool]:
+def time_steps(make: Callable[[Any], Optimizer], params: Params, grads: Params) -> tuple[Optimizer, float, float, bool]:
     """Microseconds of a step by instep and by its NumPy reference, and whether both left the same bits."""
     ours, numpys = ({name: param.copy() for name, param in params.items()} for _ in range(2))
-    opt = RMSprop(ours, **options)
-    fresh = RMSprop(numpys, **options).state
-    states = {name: {state: arrays[name] for state, arrays in fresh.items()} for name in params}
+    opt, fresh = make(ours), make(numpys)
+    twin = getattr(reference, opt.rule)
+    states = {name: {state: arrays[name] for state, arrays in fresh.state.items()} for name in params}
     times = np.empty((TIMED_STEPS, 2))
     for step in range(TIMED_STEPS):
         start = perf_counter_ns()
         opt.step(grads)
         between = perf_counter_ns()
         for name, param in numpys.items():
-            reference.rmsprop(param, grads[name], **states[name], step_count=step + 1, **options)
+            twin(param, grads[name], **states[name], step_count=step + 1, **opt.options)
         times[step] = between - start, perf_counter_ns() - between
     our_time, numpy_time = np.median(times, axis=0) / 1000
-    return our_time, numpy_time, all(ours[name].tobytes() == numpys[name].tobytes() for name in params)
+    return opt, our_time, numpy_time, all(ours[name].tobytes() == numpys[name].tobytes() for name in params)
 
 
-def draw(history: list[Epoch], params: Params, test: Images, output: Path) -> None:
+def draw(figure: Figure, history: list[Epoch], params: Params, test: Images) -> None:
     """Loss and accuracy over the epochs on the left, test images with what the network reads on the right."""
     read = forward(params, test.pixels)[1].argmax(axis=1)
     wrong = np.flatnonzero(read != test.digits)
     right = np.flatnonzero(read == test.digits)
     shown = np.concatenate([wrong[:MISTAKES], right, wrong[MISTAKES:]])[: ROWS * COLUMNS]
 
-    with style.context("instep.demo.picture"):
-        figure = Figure(figsize=(10, 4.4))
-        ((curves, images),) = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.2), wspace=0.04)
+    ((curves, images),) = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.2), wspace=0.04)
 
-        loss, accuracy = curves.subplots(2, 1, sharex=True)
-        epoch = np.arange(1, len(history) + 1)
-        train_loss, train_accuracy, test_loss, test_accuracy = zip(*history, strict=True)
-        for axes, on_train, on_test in ((loss, train_loss, test_loss), (accuracy, train_accuracy, test_accuracy)):
-            axes.plot(epoch, on_train, ".-", label="train")
-            axes.plot(epoch, on_test, ".-", label="test")
-        loss.set(title="Loss", yscale="log")
-        loss.legend()
-        accuracy.set(title=f"Accuracy: {test_accuracy[-1]:.4f} in the test", xlabel="epoch")
-        accuracy.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    loss, accuracy = curves.subplots(2, 1, sharex=True)
+    epoch = np.arange(1, len(history) + 1)
+    train_loss, train_accuracy, test_loss, test_accuracy = zip(*history, strict=True)
+    for axes, on_train, on_test in ((loss, train_loss, test_loss), (accuracy, train_accuracy, test_accuracy)):
+        axes.plot(epoch, on_train, ".-", label="train")
+        axes.plot(epoch, on_test, ".-", label="test")
+    loss.set(title="Loss", yscale="log")
+    loss.legend()
+    accuracy.set(title=f"Accuracy: {test_accuracy[-1]:.4f} in the test", xlabel="epoch")
+    accuracy.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
-        for axes, k in zip(images.subplots(ROWS, COLUMNS).flat, shown, strict=True):
-            axes.set_axis_off()
-            axes.imshow(test.pixels[k].reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
-            if read[k] == test.digits[k]:
-                axes.set_title(f"{read[k]}", loc="center", color="C0")
-            else:
-                axes.set_title(f"{read[k]}, is {test.digits[k]}", loc="center", color="C1")
-        images.suptitle(
-            f"{len(wrong)} of {len(read)} test images misread, {min(len(wrong), MISTAKES)} of them shown in orange"
-        )
-        with output.open("wb") as file:
-            figure.savefig(file, format="png")
+    for axes, k in zip(images.subplots(ROWS, COLUMNS).flat, shown, strict=True):
+        axes.set_axis_off()
+        axes.imshow(test.pixels[k].reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+        if read[k] == test.digits[k]:
+            axes.set_title(f"{read[k]}", loc="center", color="C0")
+        else:
+            axes.set_title(f"read {read[k]}, is {test.digits[k]}", loc="center", color="C1")
+    images.suptitle(
+        f"{len(wrong)} of {len(read)} test images misread, {min(len(wrong), MISTAKES)} of them shown in orange"
+    )

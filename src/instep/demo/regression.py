@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .. import RMSprop
+from ..optimizers import Optimizer
+from ..schedules import Schedule, constant, cosine
+from .picture import canvas, save, strokes
 
 DTYPE = np.float64
+LEARNING_RATES = (10.0, 1.0, 0.1, 0.01, 0.001)
+OVERFLOWING = 1e100
 POINTS = 100
 SLOPE, INTERCEPT, NOISE = 2.0, 1.0, 0.5
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
-def run(options: dict[str, Any], epochs: int, seed: int, output: Path) -> None:
-    """Learn y = w x + b, print w and b beside what least squares finds, draw the line and the way there."""
+def run(make: partial[Optimizer], epochs: int, seed: int, output: Path) -> None:
+    """Learn y = w x + b with and without a schedule, print and draw both beside what least squares finds."""
     rng = np.random.default_rng(seed)
     x, y = points(rng)
-    path = learn(x, y, options, epochs, rng)
-    least_squares = np.polyfit(x, y, 1)
-
-    table = Table(title=f"y = w x + b, {epochs} epochs of {POINTS} steps")
-    for heading in ("", "w", "b"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, (w, b) in {
-        "drawn from": (SLOPE, INTERCEPT),
-        "least squares": least_squares,
-        "after the last step": path[-1],
-        "mean over the last epoch": path[-POINTS:].mean(axis=0),
-    }.items():
-        table.add_row(name, f"{w:#.5g}", f"{b:#.5g}")
+    order = np.concatenate([rng.permutation(POINTS) for _ in range(epochs)])
+    fitted = np.polyfit(x, y, 1)
     console = Console(highlight=False)
+    lr = make.keywords.get("lr")
+    if lr is None:
+        lr = min(LEARNING_RATES, key=lambda lr: loss(learn(make, x, y, order, cosine(lr, len(order))), x, y).mean())
+        tried = ", ".join(f"{tried:g}" for tried in LEARNING_RATES)
+        console.print(f"lr={lr:g}: of {tried} the one with the least mean loss\n")
+    schedules = {f"lr={lr:g}": constant(lr), f"lr={lr:g}, falling to 0": cosine(lr, len(order))}
+    paths = {name: learn(make, x, y, order, schedule) for name, schedule in schedules.items()}
+
+    rule = type(make(np.zeros(2, DTYPE))).__name__
+    table = Table(
+        title=f"{rule}: y = w x + b, {epochs} epochs of {POINTS} steps",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for heading in ("", "w", "b", "loss"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    lines: dict[str, Any] = {"drawn from": (SLOPE, INTERCEPT), "least squares": fitted}
+    lines |= {f"last step, {name}": path[-1] for name, path in paths.items()}
+    for name, line in lines.items():
+        table.add_row(name, *(f"{value:#.5g}" for value in (*line, loss(np.array([line]), x, y)[0])))
     console.print(table)
-    draw(x, y, path, least_squares, output)
+    if not all(loss(path, x, y).max() < OVERFLOWING for path in paths.values()):
+        raise ArithmeticError("w and b run away with these options: no picture; --lr may be too large")
+    with canvas(10, 3.9) as figure:
+        draw(figure, x, y, paths, fitted)
+        figure.suptitle(
+            f"{rule} fits a line to one point at a time: a constant lr goes on shaking, a falling one settles"
+        )
+        save(figure, output)
     console.print(f"picture: {output}", markup=False, soft_wrap=True)
 
 
@@ -50,39 +75,46 @@ def points(rng: np.random.Generator) -> tuple[Array, Array]:
     return x, SLOPE * x + INTERCEPT + rng.normal(0, NOISE, POINTS)
 
 
-def learn(x: Array, y: Array, options: dict[str, Any], epochs: int, rng: np.random.Generator) -> Array:
+def learn(make: Callable[..., Optimizer], x: Array, y: Array, order: Array, lr: Schedule) -> Array:
     """(w, b) after each step, from (0, 0)."""
     line = np.zeros(2, DTYPE)
-    opt = RMSprop(line, **options)
-    path = np.empty((epochs * POINTS, 2), DTYPE)
-    order = np.concatenate([rng.permutation(POINTS) for _ in range(epochs)])
-    for step, k in enumerate(order):
-        w, b = line
-        slope_of_loss = 2 * (w * x[k] + b - y[k])
-        opt.step(np.array([slope_of_loss * x[k], slope_of_loss]))
-        path[step] = line
+    opt = make(line, lr=lr(0))
+    path = np.empty((len(order), 2), DTYPE)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for step, k in enumerate(order):
+            w, b = line
+            slope_of_loss = 2 * (w * x[k] + b - y[k])
+            opt.lr = lr(opt.step_count)
+            opt.step(np.array([slope_of_loss * x[k], slope_of_loss]))
+            path[step] = line
     return path
 
 
-def draw(x: Array, y: Array, path: Array, least_squares: Array, output: Path) -> None:
-    """The points with the line at the end on the left, w and b over the epochs on the right."""
-    with style.context("instep.demo.picture"):
-        figure = Figure(figsize=(9, 3.6))
-        left, right = figure.subplots(1, 2)
+def loss(path: Array, x: Array, y: Array) -> Array:
+    """The mean square of the error over all points, for each line."""
+    w, b = path.T[..., np.newaxis]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.mean((w * x + b - y) ** 2, axis=1)
+    return np.where(np.isnan(mean), np.inf, mean)
 
-        ends = np.array([-5.0, 5.0])
-        left.scatter(x, y, s=12, color="0.6", label=f"{POINTS} points")
-        left.plot(ends, np.polyval(path[-1], ends), color="0.3", linewidth=0.8, label="after the last step")
-        left.plot(ends, np.polyval(path[-POINTS:].mean(axis=0), ends), color="C2", label="mean over the last epoch")
-        left.set(title="The line", xlabel="x", ylabel="y")
-        left.legend()
 
-        step = np.arange(1, len(path) + 1)
-        for name, values, fitted in zip("wb", path.T, least_squares, strict=True):
-            right.plot(step, values, linewidth=0.8, label=name)
-            right.axhline(fitted, color="0.3", linewidth=1, linestyle="--")
-        right.plot([], [], "--", color="0.3", linewidth=1, label="least squares")
-        right.set(title="The way there", xlabel="step", xscale="log")
-        right.legend()
-        with output.open("wb") as file:
-            figure.savefig(file, format="png")
+def draw(figure: Figure, x: Array, y: Array, paths: dict[str, Array], fitted: Array) -> None:
+    """The points with the lines at the end, w and b on their way, and the loss, which a schedule lets settle."""
+    points, weights, losses = figure.subplots(1, 3)
+    ends = np.array([-5.0, 5.0])
+    points.scatter(x, y, s=10, color="0.7", label=f"{POINTS} points")
+    least = loss(fitted[np.newaxis], x, y)[0]
+    for (name, path), stroke in zip(paths.items(), reversed([*islice(strokes(), 2)]), strict=True):
+        points.plot(ends, np.polyval(path[-1], ends), label=name, **stroke)
+        epoch = np.arange(1, len(path) + 1) / POINTS
+        weights.plot(epoch, path, color=stroke["color"], linewidth=0.6)
+        above = loss(path, x, y) - least
+        losses.plot(epoch[POINTS - 1 :: POINTS], above.reshape(-1, POINTS).mean(axis=1), label=name, **stroke)
+    for letter, value in zip("wb", fitted, strict=True):
+        weights.axhline(value, color="k", linewidth=1, linestyle=":")
+        weights.annotate(letter, (1, value), (2, -3), ("axes fraction", "data"), "offset points", weight="bold")
+    points.set(title="The line after the last step", xlabel="x", ylabel="y")
+    weights.set(title="w and b, and least squares", xlabel="epoch")
+    losses.set(title="Squared error above that of\nleast squares, mean of an epoch", xlabel="epoch", yscale="log")
+    points.legend()
+    losses.legend()

@@ -6,11 +6,13 @@ that of the rule or of its variant.  What a framework does not have a Dialect fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._core import rules
+from .._core import Options
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
@@ -19,6 +21,10 @@ MODULES = ("torch", "keras", "optax", "others")
 
 # An option's name in a framework, or that of a tuple of which it is an item: ("betas", 0).
 Name = str | tuple[str, int]
+# An option of ours that is given, and whether as anything but 0 and False.
+Given = tuple[str, bool]
+
+_NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Dialect(NamedTuple):
@@ -26,16 +32,17 @@ class Dialect(NamedTuple):
 
     # What its defaults mean here, where that differs from our own; lr only where it has a default for it.
     preset: dict[str, Any]
-    # Its options by our names.  One that is not here it does not have.
-    names: dict[str, Name]
-    # Its state arrays by our names; only for frameworks that runs move to and from.
-    states: dict[str, str] = {}
+    # Its options by our names, the items of a tuple in their order.  One that is not here it does not have.
+    names: Mapping[str, Name]
+    # Its state arrays by our names, a minus before those of the other sign; only for frameworks that runs move to and
+    # from.
+    states: Mapping[str, str] = _NONE
+    # Those of our options that may be None there; it means what the preset says.
+    optional: tuple[str, ...] = ()
     # What an option means beside itself when it is given.
-    implied: dict[str, dict[str, Any]] = {}
-    # Options that it has, but refuses or ignores: why.
-    refused: dict[str, str] = {}
-    # Without which option of ours it refuses or ignores another.
-    needs: dict[str, tuple[str, str]] = {}
+    implied: Mapping[Given, dict[str, Any]] = _NONE
+    # What it refuses or ignores, in words; but not an option that is implied by another.
+    refused: Mapping[Given, str] = _NONE
 
 
 Dialects = dict[str, dict[str, Dialect]]
@@ -63,8 +70,9 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     dict
         Every option's value by the name of the framework; a new one, yours to change.  ``lr`` is missing from those
         whose framework has no default for it.  A few depend on what they are overridden with: ``tf_keras_legacy`` has
-        `eps_inside` exactly when it has momentum, centered ``mxnet1`` and ``mxnet2`` have Graves' ``eps_inside=True,
-        momentum=0.9, lr_in_momentum=True``, and optax takes AMSGrad's maximum of what has been corrected.
+        `eps_inside` exactly when it has momentum; centered ``mxnet1`` and ``mxnet2`` have Graves' ``eps_inside=True,
+        momentum=0.9, lr_in_momentum=True``; ``sklearn`` has no `nesterov` without momentum; ``optax`` takes AMSGrad's
+        maximum of the corrected averages.
 
     Raises
     ------
@@ -77,7 +85,9 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     >>> {name: options["eps"] for name, options in instep.presets("adagrad").items()}
     {'torch': 1e-10, 'keras': 1e-07, 'optax': 1e-07, 'mlx': 1e-08}
     """
-    defaults = _classes()[_known_rule(rule)]._defaults
+    if not isinstance(rule, str) or rule not in _classes():
+        raise ValueError(f"there is no rule {rule!r:.60}; there are {', '.join(_classes())}")
+    defaults = _classes()[rule]._defaults
     return {
         framework: {name: value for name, value in defaults.items() if name != "lr"} | spoken[rule].preset
         for framework, spoken in dialects().items()
@@ -86,63 +96,89 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
 
 
 def preset_options(cls: type[Optimizer], framework: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a class in a dialect, overridden with those given under either name."""
-    rule = _rule_of(cls)
-    spoken = [name for name, by_rule in dialects().items() if rule in by_rule]
-    if framework not in spoken:
-        hint = "; its name comes first, then the params" if not isinstance(framework, str) else ""
-        raise ValueError(f"{cls.__name__} has no preset {framework!r:.60}; it has {', '.join(spoken)}{hint}")
-    dialect = dialects()[framework][rule]
-    options = translated(cls, framework, given)
+    """Every option of a class in a dialect, overridden with those given under either name.
+
+    The class's own defaults do not count, for it may be a subclass that has redeclared some.
+    """
+    if not isinstance(framework, str):
+        raise TypeError(
+            f"{cls.__name__}.preset takes the name of a framework first and then the params; the name is a "
+            f"{type(framework).__name__}"
+        )
+    known = _dialects_of(cls)
+    if framework not in known:
+        raise ValueError(f"{cls.__name__} has no preset {framework!r:.60}; it has {', '.join(known)}")
+    dialect = known[framework]
+    ours = translated(cls, framework, given)
+    checked = Options(cls.rule).replace(ours, ()).values()
+    options = {name: checked[name] for name in ours}
+    implied: dict[str, Any] = {}
     for name, value in options.items():
-        needed, verb = dialect.needs.get(name, ("", ""))
-        if value and name in dialect.refused:
-            raise ValueError(f"preset {framework!r}: the framework {dialect.refused[name]} {name}")
-        if value and needed and not options.get(needed):
-            raise ValueError(f"preset {framework!r}: the framework {verb} {name} unless {needed}")
-        if value == 0 and name == "rho" and "rho=0" in dialect.refused:
-            raise ValueError(f"preset {framework!r}: the framework {dialect.refused['rho=0']} rho=0")
-    implied = {key: value for name in options if options[name] for key, value in dialect.implied.get(name, {}).items()}
-    merged = dialect.preset | implied | options
+        implied |= dialect.implied.get((name, bool(value)), {})
+    for name, value in options.items():
+        if (name, bool(value)) in dialect.refused and name not in implied:
+            raise ValueError(f"preset {framework!r}: the framework {dialect.refused[name, bool(value)]}")
+    merged = presets(_rule_of(cls))[framework] | implied | options
     if "lr" not in merged:
         raise TypeError(f"preset {framework!r} needs lr: the framework has no default for it")
     return merged
 
 
 def translated(cls: type[Optimizer], framework: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options under our names; what the framework gives as None is left out, for it means none."""
-    theirs: dict[str, list[tuple[str, Name]]] = {}
-    for ours, name in dialects()[framework][_rule_of(cls)].names.items():
-        theirs.setdefault(name if isinstance(name, str) else name[0], []).append((ours, name))
+    """The options under our names, without those that are None where the framework lets them be."""
+    dialect = _dialects_of(cls)[framework]
+    theirs = _our_names(dialect)
     options: dict[str, Any] = {}
-    for key, value in given.items():
-        if key in cls._defaults:
-            found = {key: value}
-        elif key in theirs:
-            found = {ours: value if isinstance(name, str) else value[name[1]] for ours, name in theirs[key]}
-        else:
-            raise TypeError(unknown_option(cls, key))
-        for name, item in found.items():
-            if name in options:
-                raise TypeError(f"{name} is given twice, once in the words of {framework}")
-            if item is not None:
-                options[name] = item
-    return options
+    for name, value in given.items():
+        names = [name] if name in cls._defaults else theirs.get(name)
+        if names is None:
+            raise TypeError(unknown_option(cls, name, framework))
+        values = [value] if len(names) == 1 else _items(name, value, names)
+        for ours, item in zip(names, values, strict=True):
+            if ours in options:
+                raise TypeError(f"{ours} is given twice, as {framework} calls it and as it is called here")
+            options[ours] = item
+    return {name: value for name, value in options.items() if value is not None or name not in dialect.optional}
 
 
-def unknown_option(cls: type[Optimizer], name: str) -> str:
-    """What to say of an option that the class does not have: in whose words it is, or what is meant."""
-    for framework, spoken in dialects().items():
-        dialect = spoken.get(_rule_of(cls))
-        for ours, theirs in dialect.names.items() if dialect else ():
-            if name == (theirs if isinstance(theirs, str) else theirs[0]):
-                pair = [key for key, item in dialect.names.items() if item[0] == name] if dialect else []
-                here = " and ".join(pair) if not isinstance(theirs, str) else ours
-                return f"{cls.__name__} has no option {name!r}: {framework} calls it so; here it is {here}"
+def _items(name: str, value: Any, names: list[str]) -> list[Any]:
+    if not isinstance(value, (tuple, list)) or len(value) != len(names):
+        raise TypeError(f"{name} must be a tuple of {' and '.join(names)}, not {value!r:.60}")
+    return list(value)
+
+
+def unknown_option(cls: type[Optimizer], name: str, framework: str | None = None) -> str:
+    """What to say of an option that neither the class nor the framework has: who calls it so, or what is meant."""
+    known = _dialects_of(cls)
+    start = f"{cls.__name__} has no option {name!r}"
+    for other, dialect in known.items():
+        ours = _our_names(dialect).get(name)
+        if ours is not None:
+            return f"{start}: {other} calls it {name}; here it is {' and '.join(ours)}"
     from difflib import get_close_matches
 
-    meant = "".join(f": is {close} meant?" for close in get_close_matches(name, cls._defaults, n=1))
-    return f"{cls.__name__} has no option {name!r}{meant or ';'} it has {', '.join(cls._defaults)}"
+    names = [*cls._defaults, *(_our_names(known[framework]) if framework is not None else ())]
+    meant = "".join(f": is {close} meant?" for close in get_close_matches(name, names, n=1))
+    return f"{start}{meant or ';'} it has {', '.join(dict.fromkeys(names))}"
+
+
+def _our_names(dialect: Dialect) -> dict[str, list[str]]:
+    """Our options by their name in the framework: several where that is a tuple's."""
+    found: dict[str, list[str]] = {}
+    for ours, theirs in dialect.names.items():
+        found.setdefault(theirs if isinstance(theirs, str) else theirs[0], []).append(ours)
+    return found
+
+
+def _dialects_of(cls: type[Optimizer]) -> dict[str, Dialect]:
+    rule = _rule_of(cls)
+    return {framework: spoken[rule] for framework, spoken in dialects().items() if rule in spoken}
+
+
+def _rule_of(cls: type[Optimizer]) -> str:
+    """The name of the rule, or of the variant, that a class is or is made of."""
+    names = {public: name for name, public in _classes().items()}
+    return next((names[base] for base in cls.__mro__ if base in names), cls.rule)
 
 
 @cache
@@ -152,20 +188,8 @@ def _classes() -> dict[str, type[Optimizer]]:
 
     from ..optimizers import Optimizer
 
-    found = [vars(instep)[name] for name in instep.__all__]
     return {
-        cls.__name__.lower(): cls
-        for cls in found
+        name.lower(): cls
+        for name, cls in vars(instep).items()
         if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
     }
-
-
-def _known_rule(rule: str) -> str:
-    if rule not in _classes():
-        raise ValueError(f"there is no rule {rule!r:.60}; there are {', '.join(_classes())}")
-    return rule
-
-
-def _rule_of(cls: type[Optimizer]) -> str:
-    """The name of the public class that it is, or is made of."""
-    return next(base.__name__.lower() for base in cls.__mro__ if base in _classes().values())

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Dialect, Dialects
+from . import Dialect, Dialects, Name
 
 _TF: dict[str, Any] = dict(eps_inside=True, lr_in_momentum=True)
 _GRAVES: dict[str, Any] = dict(eps_inside=True, momentum=0.9, lr_in_momentum=True)
+_MLX_ADAM: dict[str, Name] = dict(
+    lr="learning_rate", beta1=("betas", 0), beta2=("betas", 1), eps="eps", bias_correction="bias_correction"
+)
 
 
-def _mxnet(**options: Any) -> Dialect:
+def _mxnet(rho: str, momentum: str, **options: Any) -> Dialect:
     return Dialect(
         dict(lr=1e-3, rho=0.9, eps=1e-8, **options),
-        dict(lr="learning_rate", eps="epsilon", weight_decay="wd", centered="centered", momentum="momentum"),
-        implied=dict(centered=_GRAVES),  # rmspropalex
-        needs=dict(momentum=("centered", "ignores")),
+        dict(lr="learning_rate", rho=rho, eps="epsilon", weight_decay="wd", centered="centered", momentum=momentum),
+        implied={("centered", True): _GRAVES},  # rmspropalex
+        refused={("momentum", True): "ignores momentum unless centered"},
     )
 
 
@@ -25,7 +28,7 @@ DIALECTS: Dialects = {
         "rmsprop": Dialect(
             dict(lr=1e-3, rho=0.9, eps=1e-7, lr_in_momentum=True),
             dict(lr="learning_rate", rho="rho", eps="epsilon", momentum="momentum", centered="centered"),
-            implied=dict(momentum=dict(eps_inside=True)),
+            implied={("momentum", True): dict(eps_inside=True)},
         )
     },
     # tf.compat.v1.train.RMSPropOptimizer
@@ -62,10 +65,12 @@ DIALECTS: Dialects = {
             | dict(weight_decay="weight_decay"),
         ),
         "adagrad": Dialect(dict(eps=1e-8), dict(lr="learning_rate", eps="eps")),
-        "adam": Dialect(
-            dict(bias_correction=False),
-            dict(lr="learning_rate", beta1=("betas", 0), beta2=("betas", 1), eps="eps")
-            | dict(bias_correction="bias_correction"),
+        "adam": Dialect(dict(bias_correction=False), _MLX_ADAM),
+        "adamw": Dialect(dict(weight_decay=1e-2, bias_correction=False), _MLX_ADAM | dict(weight_decay="weight_decay")),
+        "adadelta": Dialect(dict(rho=0.9, eps=1e-6), dict(lr="learning_rate", rho="rho", eps="eps")),
+        "lion": Dialect(
+            dict(decoupled_weight_decay=True),
+            dict(lr="learning_rate", beta1=("betas", 0), beta2=("betas", 1), weight_decay="weight_decay"),
         ),
     },
     # sklearn.neural_network.MLPClassifier and MLPRegressor
@@ -73,6 +78,7 @@ DIALECTS: Dialects = {
         "sgd": Dialect(
             dict(lr=1e-3, momentum=0.9, nesterov=True, lr_in_momentum=True),
             dict(lr="learning_rate_init", momentum="momentum", nesterov="nesterovs_momentum"),
+            implied={("momentum", False): dict(nesterov=False)},
         ),
         "adam": Dialect(
             dict(lr=1e-3, eps_hat=True),
@@ -87,9 +93,9 @@ DIALECTS: Dialects = {
             | dict(weight_decay="weight_decay"),
         )
     },
-    # mxnet.optimizer.RMSProp, 1.9 and 2.0: eps moved outside the root, and rho got its name
-    "mxnet1": {"rmsprop": _mxnet(eps_inside=True)},
-    "mxnet2": {"rmsprop": _mxnet()},
+    # mxnet.optimizer.RMSProp, 1.9 and 2.0: eps moved outside the root, and rho and momentum got their names
+    "mxnet1": {"rmsprop": _mxnet("gamma1", "gamma2", eps_inside=True)},
+    "mxnet2": {"rmsprop": _mxnet("rho", "momentum")},
     # chainer.optimizers.RMSprop
     "chainer": {"rmsprop": Dialect(dict(lr=1e-2, rho=0.99, eps=1e-8), dict(lr="lr", rho="alpha", eps="eps"))},
     # Graves, arXiv:1308.0850, equations 38 to 45; chainer.optimizers.RMSpropGraves
@@ -106,7 +112,7 @@ DIALECTS: Dialects = {
         "rmsprop": Dialect(
             dict(rho=0.99, eps=1e-8),
             dict(lr="base_lr", rho="rms_decay", eps="delta", weight_decay="weight_decay"),
-            refused=dict(momentum="refuses"),
+            refused={("momentum", True): "refuses momentum"},
         )
     },
     # autograd.misc.optimizers.rmsprop
@@ -116,11 +122,16 @@ DIALECTS: Dialects = {
         )
     },
     # Flux, Optimisers.RMSProp
-    "flux": {"rmsprop": Dialect(dict(lr=1e-3, rho=0.9, eps=1e-8), dict(centered="centred"))},
+    "flux": {
+        "rmsprop": Dialect(
+            dict(lr=1e-3, rho=0.9, eps=1e-8), dict(lr="eta", rho="rho", eps="epsilon", centered="centred")
+        )
+    },
     # burn::optim::RmsProp
     "burn": {
         "rmsprop": Dialect(
-            dict(rho=0.99, eps=1e-5, momentum=0.9), dict(rho="alpha", eps="epsilon", momentum="momentum")
+            dict(rho=0.99, eps=1e-5, momentum=0.9),
+            dict(rho="alpha", eps="epsilon", momentum="momentum", centered="centered"),
         )
     },
     # bitsandbytes.optim.RMSprop
@@ -128,7 +139,11 @@ DIALECTS: Dialects = {
         "rmsprop": Dialect(
             dict(lr=1e-2, rho=0.99, eps=1e-8),
             dict(lr="lr", rho="alpha", eps="eps", weight_decay="weight_decay"),
-            refused={"momentum": "ignores", "centered": "refuses", "rho=0": "refuses"},
+            refused={
+                ("momentum", True): "ignores momentum",
+                ("centered", True): "refuses centered",
+                ("rho", False): "refuses rho=0",
+            },
         )
     },
 }

@@ -99,9 +99,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """`Adam` with decoupled weight decay, ``weight_decay=0.01`` by default as in torch.
 
-    ``p = (1 - lr weight_decay) p`` comes before the update, where `Adam` would add ``weight_decay p`` to the gradient, of
-    which its normalized step then leaves little.  All else, the other options among it, is `Adam`'s; what
-    `instep.load` finds of it is an `Adam` with these options.
+    ``p = (1 - lr weight_decay) p`` comes before the update, where `Adam` would add ``weight_decay p`` to the gradient,
+    of which its normalized step then leaves little.  All else is `Adam`'s.  What `instep.load` makes of its checkpoint
+    is an `Adam` with these options.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def adam(
         square_avg <- beta2 square_avg + (1 - beta2) grad^2
         param      <- param - lr / (1 - beta1^t) grad_avg / (sqrt(square_avg / (1 - beta2^t)) + eps)
 
-    `instep.Adam` documents every option and its formula; `instep.reference.adam` spells them out in NumPy and leaves the
-    same bits.
+    `instep.Adam` documents every option and its formula; `instep.reference.adam` spells them out in NumPy and leaves
+    the same bits.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def adam(
         rate, m = lr / bias1, grad_avg
     if amsgrad:
         v = square_avg * (1 / bias2) if amsgrad_corrected else square_avg
-        max_square_avg[...] = np.where(v > max_square_avg, v, max_square_avg)
+        max_square_avg[...] = np.where(v > max_square_avg, v, max_square_avg) + 0.0  # flushed
         v = max_square_avg if amsgrad_corrected else max_square_avg * (1 / bias2)
     else:
         v = square_avg * (1 / bias2)

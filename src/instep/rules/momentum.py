@@ -17,7 +17,7 @@ class WithMomentum(Optimizer):
     def _keeps_states(self, options: Options, before: Options) -> bool:
         return super()._keeps_states(options, before) and not _moves_lr(options, before)
 
-    @default_arithmetic()
+    @default_arithmetic
     def _make_states(self, options: Options, before: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
         states = super()._make_states(options, before, old)
         if "momentum_buffer" in old and "momentum_buffer" in states and _moves_lr(options, before):

@@ -95,7 +95,7 @@ class RMSprop(WithMomentum):
     initial_square_avg: float = 0.0
     bias_correction: bool = False
 
-    @default_arithmetic()
+    @default_arithmetic
     def _make_states(self, options: Options, before: Options, old: dict[str, list[Array]]) -> dict[str, list[Array]]:
         states = super()._make_states(options, before, old)
         if "variance" in states and "square_avg" in old:  # grad_avg starts at 0, so that they are equal

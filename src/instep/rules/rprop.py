@@ -97,8 +97,8 @@ def rprop(
         step_size <- step_size eta_plus where grad has the sign of prev_grad, step_size eta_minus where it has the other
         param     <- param - sign(grad) step_size, where grad has not changed its sign
 
-    `instep.Rprop` documents every option and the formula; `instep.reference.rprop` spells it out in NumPy and leaves the
-    same bits.
+    `instep.Rprop` documents every option and the formula; `instep.reference.rprop` spells it out in NumPy and leaves
+    the same bits.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def rprop(
     factor = np.where(x > 0, number(eta_plus), np.where(x < 0, number(eta_minus), number(1)))
     step = step_size * factor
     step = np.where(step > step_max, number(step_max), step)
-    step_size[...] = np.where(step < step_min, number(step_min), step)
+    step_size[...] = np.where(step < step_min, number(step_min) + number(0), step)  # flushed
     g = np.where(x < 0, number(0), g)
     param -= sign(g) * step_size
     prev_grad[...] = g

@@ -106,8 +106,8 @@ def sgd(
     ----------
     {function}
     momentum_buffer : numpy.ndarray
-        The momentum, of the shape, dtype and layout of `param`, started at 0.  Updated in place.  Needed when `momentum`
-        is not 0.
+        The momentum, of the shape, dtype and layout of `param`, started at 0.  Updated in place.  Needed when
+        `momentum` is not 0.
     step_count : int
         Which step this is, from 1.  Only `dampening` depends on it.
     {options of SGD}

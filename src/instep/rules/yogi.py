@@ -65,7 +65,7 @@ class Yogi(Optimizer):
     >>> opt = instep.Yogi(param, lr=0.1)
     >>> opt.step(np.array([0.5, 0.0]))
     >>> param.round(4)
-    array([-0.0998,  0.    ])
+    array([-0.0996,  0.    ])
     """
 
     __slots__ = ()
@@ -112,15 +112,15 @@ def yogi(
         square_avg <- square_avg - (1 - beta2) sign(square_avg - grad^2) grad^2
         param      <- param - lr / (1 - beta1^t) grad_avg / (sqrt(square_avg / (1 - beta2^t)) + eps)
 
-    `instep.Yogi` documents every option and its formula; `instep.reference.yogi` spells them out in NumPy and leaves the
-    same bits.
+    `instep.Yogi` documents every option and its formula; `instep.reference.yogi` spells them out in NumPy and leaves
+    the same bits.
 
     Parameters
     ----------
     {function}
     grad_avg, square_avg : numpy.ndarray
-        The running average of the gradient and Yogi's estimate of its square, of the shape, dtype and layout of `param`.
-        Updated in place.  Start them wherever the dialect does.
+        The running average of the gradient and Yogi's estimate of its square, of the shape, dtype and layout of
+        `param`.  Updated in place.  Start them wherever the dialect does.
     step_count : int
         Which step this is, from 1: t in the formula.
     {options of Yogi}
@@ -139,7 +139,7 @@ def yogi(
     >>> param, grad_avg, square_avg = np.zeros(2), np.zeros(2), np.full(2, 1e-6)
     >>> instep.yogi(param, np.array([0.5, 0.0]), grad_avg, square_avg, lr=0.1)
     >>> param.round(4)
-    array([-0.0998,  0.    ])
+    array([-0.0996,  0.    ])
     """
     g = prepared(param, grad, lr, weight_decay, decoupled_weight_decay, maximize)
 

@@ -1,4 +1,4 @@
-/* Logistic regression by RMSprop: logistic_regression FILE [ISA]
+/* Logistic regression by any rule: logistic_regression FILE [RULE [ISA]]
  *
  * FILE has a row an example, its label 0 or 1 first and then its features.  Prints the accuracy and, in hexadecimal,
  * the weights. */
@@ -27,12 +27,23 @@ static void must(int status, const char *what)
         die(what, instep_message(status));
 }
 
-static float *floats(size_t count)
+static float *floats(size_t count, double value)
 {
-    float *made = calloc(count, sizeof *made);
+    float *made = malloc(count * sizeof *made);
     if (made == NULL)
         die("memory", "there is not enough");
+    for (size_t k = 0; k < count; k++)
+        made[k] = (float)value;
     return made;
+}
+
+/* A parameter and its gradient, with the state that the optimizer needs. */
+static instep_array with_state(const instep_optimizer *optimizer, float *param, const float *grad, size_t size)
+{
+    instep_array array = {.size = size, .dtype = INSTEP_FLOAT32, .param = param, .grad = grad};
+    for (size_t s = 0; s < instep_state_count(optimizer); s++)
+        array.state[s] = floats(size, instep_state_start(optimizer, s));
+    return array;
 }
 
 /* The numbers of one line; 0 at the end of the file. */
@@ -112,26 +123,26 @@ static double accuracy(const struct data *data, const float *weights, float bias
 int main(int argc, char **argv)
 {
     if (argc < 2)
-        die("usage", "logistic_regression FILE [ISA]");
-    if (argc > 2)
-        must(instep_set_isa(argv[2]), argv[2]);
+        die("usage", "logistic_regression FILE [RULE [ISA]]");
+    const char *rule = argc > 2 ? argv[2] : "rmsprop";
+    if (argc > 3)
+        must(instep_set_isa(argv[3]), argv[3]);
 
     struct data data = read_data(argv[1]);
-    float *weights = floats(data.features), *of_weights = floats(data.features), *average = floats(data.features);
-    float bias = 0, of_bias = 0, average_of_bias = 0;
+    float *weights = floats(data.features, 0), *of_weights = floats(data.features, 0);
+    float bias = 0, of_bias = 0;
 
-    instep_optimizer rmsprop;
-    must(instep_init(&rmsprop, "rmsprop", INSTEP_ABI_VERSION), "rmsprop");
-    must(instep_set(&rmsprop, "lr", 0.02), "lr");
-    must(instep_set(&rmsprop, "rho", 0.95), "rho");
+    instep_optimizer optimizer;
+    must(instep_init(&optimizer, rule, INSTEP_ABI_VERSION), rule);
+    must(instep_set(&optimizer, "lr", 0.02), "lr");
     instep_array arrays[] = {
-        {.size = data.features, .dtype = INSTEP_FLOAT32, .param = weights, .grad = of_weights, .state = {average}},
-        {.size = 1, .dtype = INSTEP_FLOAT32, .param = &bias, .grad = &of_bias, .state = {&average_of_bias}},
+        with_state(&optimizer, weights, of_weights, data.features),
+        with_state(&optimizer, &bias, &of_bias, 1),
     };
 
     for (int epoch = 0; epoch < EPOCHS; epoch++) {
         find_gradients(&data, weights, bias, of_weights, &of_bias);
-        must(instep_step(&rmsprop, arrays, 2), "step");
+        must(instep_step(&optimizer, arrays, 2), "step");
     }
 
     printf("%.4f", accuracy(&data, weights, bias));
@@ -141,6 +152,8 @@ int main(int argc, char **argv)
     free(data.values);
     free(weights);
     free(of_weights);
-    free(average);
+    for (size_t k = 0; k < 2; k++)
+        for (size_t s = 0; s < instep_state_count(&optimizer); s++)
+            free(arrays[k].state[s]);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""RMSprop from plain Python: trainer.py LIBRARY N STEPS minimizes the sum of (w[i] - i)^2 and prints w in hexadecimal.
+"""Any rule from plain Python: trainer.py LIBRARY RULE N STEPS minimizes the sum of (w[i] - i)^2 and prints w.
 
 LIBRARY is libinstep.so or the extension of the Python package, `instep._core.__file__`: both have the C API.
 """
@@ -44,30 +44,38 @@ def load(path: str) -> ctypes.CDLL:
     library.instep_message.restype = ctypes.c_char_p
     library.instep_init.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p, ctypes.c_int]
     library.instep_set.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_char_p, ctypes.c_double]
+    library.instep_state_count.argtypes = [ctypes.POINTER(Optimizer)]
+    library.instep_state_count.restype = ctypes.c_size_t
+    library.instep_state_start.argtypes = [ctypes.POINTER(Optimizer), ctypes.c_size_t]
+    library.instep_state_start.restype = ctypes.c_double
     library.instep_step.argtypes = [ctypes.POINTER(Optimizer), ctypes.POINTER(Array), ctypes.c_size_t]
     return library
 
 
-def minimize(library: ctypes.CDLL, n: int, steps: int) -> list[float]:
+def minimize(library: ctypes.CDLL, rule: str, n: int, steps: int) -> list[float]:
     """The w after so many steps from 0."""
 
     def must(status: int) -> None:
         if status:
             raise ValueError(library.instep_message(status).decode())
 
-    rmsprop = Optimizer()
-    must(library.instep_init(rmsprop, b"rmsprop", ABI_VERSION))
-    must(library.instep_set(rmsprop, b"lr", 0.25))
-    w, g, v = ((ctypes.c_double * n)() for _ in range(3))
+    optimizer = Optimizer()
+    must(library.instep_init(optimizer, rule.encode(), ABI_VERSION))
+    must(library.instep_set(optimizer, b"lr", 0.25))
+    buffer = ctypes.c_double * n
+    w, g = buffer(), buffer()
+    states = [
+        buffer(*[library.instep_state_start(optimizer, s)] * n) for s in range(library.instep_state_count(optimizer))
+    ]
     array = Array(size=n, dtype=FLOAT64, param=ctypes.addressof(w), grad=ctypes.addressof(g))
-    array.state[0] = ctypes.addressof(v)
+    array.state[: len(states)] = [ctypes.addressof(state) for state in states]
     for _ in range(steps):
         for i in range(n):
             g[i] = 2 * (w[i] - i)
-        must(library.instep_step(rmsprop, array, 1))
+        must(library.instep_step(optimizer, array, 1))
     return list(w)
 
 
 if __name__ == "__main__":
-    path, n, steps = sys.argv[1:]
-    print(*(x.hex() for x in minimize(load(path), int(n), int(steps))))
+    path, rule, n, steps = sys.argv[1:]
+    print(*(x.hex() for x in minimize(load(path), rule, int(n), int(steps))))

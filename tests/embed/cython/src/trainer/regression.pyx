@@ -28,19 +28,20 @@ def gradient(double[:, ::1] x, double[::1] y, double[::1] w):
     return g
 
 
-def fit(double[:, ::1] x, double[::1] y, int steps, dict options):
+def fit(str rule, double[:, ::1] x, double[::1] y, int steps, dict options):
     """The weights after so many steps from 0."""
     weights = np.zeros(x.shape[1])
-    cdef double[::1] w = weights, g = np.zeros(x.shape[1]), v = np.zeros(x.shape[1])
-    cdef instep.instep_optimizer rmsprop
+    cdef double[::1] w = weights, g = np.zeros(x.shape[1]), state
+    cdef instep.instep_optimizer optimizer
     cdef instep.instep_array array
     cdef int status, _step
+    cdef size_t s
 
-    status = instep.instep_init(&rmsprop, "rmsprop", instep.INSTEP_ABI_VERSION)
+    status = instep.instep_init(&optimizer, rule.encode(), instep.INSTEP_ABI_VERSION)
     if status != instep.INSTEP_OK:
-        raise RuntimeError(instep.instep_message(status).decode())
+        raise ValueError(f"{rule}: {instep.instep_message(status).decode()}")
     for name, value in options.items():
-        status = instep.instep_set(&rmsprop, name.encode(), value)
+        status = instep.instep_set(&optimizer, name.encode(), value)
         if status != instep.INSTEP_OK:
             raise ValueError(f"{name}={value} {instep.instep_message(status).decode()}")
     memset(&array, 0, sizeof(array))
@@ -48,11 +49,15 @@ def fit(double[:, ::1] x, double[::1] y, int steps, dict options):
     array.dtype = instep.INSTEP_FLOAT64
     array.param = &w[0]
     array.grad = &g[0]
-    array.state[0] = &v[0]
+    states = []
+    for s in range(instep.instep_state_count(&optimizer)):
+        state = np.full(x.shape[1], instep.instep_state_start(&optimizer, s))
+        array.state[s] = &state[0]
+        states.append(state)  # to keep it alive
     with nogil:
         for _step in range(steps):
             find_gradient(x, y, w, g)
-            status = instep.instep_step(&rmsprop, &array, 1)
+            status = instep.instep_step(&optimizer, &array, 1)
             if status != instep.INSTEP_OK:
                 break
     if status != instep.INSTEP_OK:

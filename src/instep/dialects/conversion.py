@@ -1,0 +1,211 @@
+"""What runs that move to and from the frameworks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..arithmetic import Array
+from ..checkpoint.state_dict import StateDict
+from ..optimizers import Optimizer
+from ..rules.momentum import move_lr
+from ..rules.rmsprop import square_avg_of, variance_of
+from . import Dialect, _classes, _rule_of, dialects, preset_options, presets
+
+O = TypeVar("O", bound=Optimizer)  # noqa: E741, that of the signatures
+
+# The state arrays by place and by our name for them.
+Arrays = dict[str, dict[str, Array]]
+
+# Options that change nothing while another is off.
+_IDLE_WITHOUT = {
+    "nesterov": "momentum",
+    "lr_in_momentum": "momentum",
+    "dampening": "momentum",
+    "dampen_first": "dampening",
+    "decoupled_weight_decay": "weight_decay",
+    "amsgrad_corrected": "amsgrad",
+    "eps_hat": "bias_correction",
+}
+
+
+class Counterpart(NamedTuple):
+    """What a framework has for a class of ours."""
+
+    framework: str
+    cls: type[Optimizer]
+    dialect: Dialect
+    preset: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.framework} {self.cls.__name__}"
+
+    def options_here(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """All of our options, from those that it has, under its names."""
+        ours: dict[str, Any] = {}
+        for name, key in self.dialect.names.items():
+            try:
+                ours[name] = plain(theirs[key] if isinstance(key, str) else theirs[key[0]][key[1]])
+            except (LookupError, TypeError):
+                ours[name] = None
+            if ours[name] is None:
+                raise ValueError(f"{name} cannot be read from {theirs!r:.200}")
+        return self.in_full({name: value for name, value in ours.items() if not _is_idle(name, ours)})
+
+    def options_there(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that it has, under its names."""
+        theirs: dict[str, Any] = {}
+        for name, key in self.dialect.names.items():
+            if isinstance(key, str):
+                theirs[key] = ours[name]
+            else:  # the items of a tuple stand in their order
+                theirs[key[0]] = (*theirs.get(key[0], ()), ours[name])
+        return theirs
+
+    def in_full(self, options: dict[str, Any]) -> dict[str, Any]:
+        """All of our options, where these are given under either name."""
+        return preset_options(self.cls, self.framework.lower(), options)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that it does not have, but where they change nothing."""
+        meant = self.in_full({name: options[name] for name in self.dialect.names})
+        for name, value in options.items():
+            if value == meant[name] or _is_idle(name, options):
+                continue
+            if not name.startswith("initial_") and name != "lr_in_momentum":  # made already; can be converted
+                raise ValueError(f"{self.framework} has no {self.cls.__name__} with {name}={value!r}")
+
+    def states(self, ours: StateDict) -> dict[str, str]:
+        """Its names for the state that there is, by ours, in its order."""
+        needed = {"square_avg" if name == "variance" else name for name in ours["state"]}
+        return {name: theirs.lstrip("-") for name, theirs in self.dialect.states.items() if name in needed}
+
+    def arrays_there(self, ours: StateDict) -> Arrays:
+        """The state as it has it."""
+        found: Arrays = {}
+        for place in ours["step_counts"]:
+            arrays = {name: by_place[place] for name, by_place in ours["state"].items()}
+            if "variance" in arrays:
+                arrays["square_avg"] = square_avg_of(arrays.pop("variance"), arrays["grad_avg"])
+            found[place] = self._signed(self._lr_moved(arrays, ours["options"], place, arriving=False))
+        return found
+
+    def arrive(self, optimizer: O, arrays: Mapping[str, Mapping[str, Any]], step_counts: Mapping[str, int]) -> O:
+        """Let `optimizer` go on with the state as it had it; where there is none, it stays as it starts."""
+        ours = optimizer.state_dict()
+        for place, param in zip(ours["step_counts"], optimizer._leaves, strict=True):
+            if place not in arrays:
+                continue
+            there = {
+                name: _array(value, param, f"{self.states(ours)[name]} of {place!r} in the {self}")
+                for name, value in arrays[place].items()
+            }
+            here = self._lr_moved(self._signed(there), ours["options"], place, arriving=True)
+            if "variance" in ours["state"]:
+                here["variance"] = variance_of(here.pop("square_avg"), here["grad_avg"])
+            for name, array in here.items():
+                ours["state"][name][place] = array
+        ours["step_counts"] |= step_counts
+        ours["step_count"] = max(step_counts.values(), default=0)
+        optimizer.load_state_dict(ours)
+        return optimizer
+
+    def _signed(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """To its signs and back."""
+        negated = {name for name, theirs in self.dialect.states.items() if theirs.startswith("-")}
+        return {name: np.asarray(-array) if name in negated else array for name, array in arrays.items()}
+
+    def _lr_moved(
+        self, arrays: dict[str, Array], options: Mapping[str, Any], place: str, *, arriving: bool
+    ) -> dict[str, Array]:
+        """With lr in the momentum or not: as here if it is `arriving`, else as there."""
+        if "momentum_buffer" not in arrays or options["lr_in_momentum"] == self.preset["lr_in_momentum"]:
+            return arrays
+        into = options["lr_in_momentum"] if arriving else self.preset["lr_in_momentum"]
+        try:
+            return arrays | {"momentum_buffer": move_lr(arrays["momentum_buffer"], options["lr"], into=into)}
+        except ValueError as error:
+            raise ValueError(f"momentum_buffer of {place!r} cannot go between {self} and here: {error}") from None
+
+
+def counterpart(cls: type[Optimizer], framework: str) -> Counterpart:
+    """What the framework has for the class."""
+    if not isinstance(cls, type) or not issubclass(cls, Optimizer) or cls is Optimizer:
+        raise TypeError(f"the optimizer's class comes first, such as instep.RMSprop, not a {type(cls).__name__}")
+    rule, spoken = _rule_of(cls), dialects()[framework.lower()]
+    if rule not in spoken:
+        raise ValueError(f"{framework} has no {cls.__name__}; it has {', '.join(spoken)}")
+    return Counterpart(framework, _classes()[rule], spoken[rule], presets(rule)[framework.lower()])
+
+
+def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateDict]:
+    """What the framework has for the optimizer as it is, and its state.
+
+    That of a variant where its own class has other options there: what `instep.load` finds of an AdamW is an Adam.
+    """
+    ours = optimizer.state_dict()
+    theirs = counterpart(type(optimizer), framework)
+    try:
+        theirs.check(ours["options"])
+    except ValueError:
+        for variant in _classes().values():
+            if issubclass(variant, theirs.cls) and variant is not theirs.cls:
+                try:
+                    other = counterpart(variant, framework)
+                    other.check(ours["options"])
+                except ValueError:
+                    continue
+                return other, ours
+        raise
+    return theirs, ours
+
+
+def check_one_count(ours: StateDict, framework: str) -> None:
+    """Refuse arrays whose steps need a count of their own, where the framework has one for all."""
+    if ours["options"].get("bias_correction") and set(ours["step_counts"].values()) != {ours["step_count"]}:
+        raise ValueError(
+            f"the arrays have been stepped a different number of times, and {framework} has one count for all"
+        )
+
+
+def agreed(counts: Iterable[int], step_count: Any) -> int | None:
+    """The number of steps that the state and the caller speak of, if any does."""
+    every = {*counts} if step_count is None else {*counts, count(step_count)}
+    if len(every) > 1:
+        raise ValueError(f"the counts of steps differ: {', '.join(map(str, sorted(every)))}")
+    return every.pop() if every else None
+
+
+def plain(value: Any) -> Any:
+    """A Python number of one, or of an array of one."""
+    return value if type(value) in (bool, int, float) else _numpy(value).item()
+
+
+def count(value: Any) -> int:
+    """A number of steps, which torch has as a floating-point number."""
+    number = plain(value)
+    if type(number) not in (int, float) or not 0 <= number < 2**63 or number != int(number):
+        raise ValueError(f"{number!r} is not a number of steps")
+    return int(number)
+
+
+def _is_idle(name: str, options: Mapping[str, Any]) -> bool:
+    needed = _IDLE_WITHOUT.get(name, "")
+    return needed in options and not options[needed]
+
+
+def _array(value: Any, param: Array, what: str) -> Array:
+    """A NumPy array like `param` of a torch tensor, a Keras variable or a JAX array."""
+    dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+    if dtype != str(param.dtype):  # NumPy has no name for some of torch's
+        raise ValueError(f"{what} is an array of {dtype}, the parameter one of {param.dtype}")
+    array = _numpy(value)
+    if array.shape != param.shape:
+        raise ValueError(f"{what} has shape {array.shape}, the parameter {param.shape}")
+    return array
+
+
+def _numpy(value: Any) -> Array:
+    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
