@@ -468,8 +468,8 @@ def peers_of(kind: str) -> Iterator[Peer]:
     if kind in FORMULAS:
         yield Peer(TUNED_NUMBA, start_tuned_numba, ("numba",), numba_threads, swept=True)
     if kind in dialects()["torch"]:
-        for way, options in {"for-loop": dict(foreach=False), "foreach": dict(foreach=True)}.items():
-            start = partial(start_torch, **options)
+        for way in ("for-loop", "foreach"):
+            start = partial(start_torch, foreach=way == "foreach")
             yield Peer(torch_name(kind, way), start, ("torch",), torch_threads, "torch", swept=way == "for-loop")
     if kind in FUSED:
         start = partial(start_torch, fused=True)
