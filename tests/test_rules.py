@@ -41,6 +41,11 @@ THREADS = [1, 2, 3, 4, 8]
 BYTES_PER_THREAD = 64 * 4096
 
 
+def turn(rule):
+    """Its number among the rules, which share what does not depend on them."""
+    return list(CLASSES).index(rule)
+
+
 def optimizer_with(rule, options, arrays, steps_before=0):
     """An optimizer whose state is as given: what loading a checkpoint does."""
     optimizer = CLASSES[rule]([arrays["param"]], **options)
@@ -116,7 +121,7 @@ def any_options(draw, rule, dtype):
 
 def test_any_options_on_any_numbers(rule, dtype, isa, soak):
     @settings(
-        max_examples=5000 if soak else 150,
+        max_examples=5000 if soak else 40,
         suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
     )
     @given(st.data())
@@ -179,22 +184,23 @@ def test_every_length_at_every_offset(rule, dtype, isa, soak):
 
 
 @pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize("extra", [-1, 0, 1, 13])
-def test_threads(rule, dtype, isa, threads, extra):
-    """Large enough to be cut among that many threads, at odd byte offsets."""
+def test_threads(rule, dtype, isa, threads, soak):
+    """Large enough to be cut among that many threads, at odd byte offsets; one size in turn, in a soak all of them."""
     random = np.random.default_rng(5)
     loops = one_of_each_loop(rule)
-    options = loops[extra % len(loops)]
-    size = max(threads, 2) * BYTES_PER_THREAD // np.dtype(dtype).itemsize + extra
-    arrays = hard_arrays(random, rule, options, size, dtype)
-    after = expected(rule, options, arrays)
-    room = {name: Placed(size, dtype) for name in arrays}
-    instep.set_num_threads(threads)
-    for offset in (0, 5):
-        placed = {name: room[name].put(values, offset) for name, values in arrays.items()}
-        function(rule)(**placed, **options)
-        assert_same_bits(placed, after, f"{threads} threads, {size} elements, offset {offset}")
-        assert all(memory.guards_hold() for memory in room.values())
+    sizes = [-1, 0, 1, 13]
+    for extra in sizes if soak else [sizes[(turn(rule) + THREADS.index(threads)) % 4]]:
+        options = loops[extra % len(loops)]
+        size = max(threads, 2) * BYTES_PER_THREAD // np.dtype(dtype).itemsize + extra
+        arrays = hard_arrays(random, rule, options, size, dtype)
+        after = expected(rule, options, arrays)
+        room = {name: Placed(size, dtype) for name in arrays}
+        instep.set_num_threads(threads)
+        for offset in (0, 5):
+            placed = {name: room[name].put(values, offset) for name, values in arrays.items()}
+            function(rule)(**placed, **options)
+            assert_same_bits(placed, after, f"{threads} threads, {size} elements, offset {offset}")
+            assert all(memory.guards_hold() for memory in room.values())
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads as Linux shows them")
@@ -240,8 +246,11 @@ def test_cuts_across_many_arrays(rule, threads):
 
 
 @pytest.mark.parametrize("threads", THREADS[1:])
-def test_a_cut_before_the_last_line(rule, dtype, threads):
-    """Every length that may put a cut between the last whole cache line and the one begun after it."""
+def test_a_cut_before_the_last_line(rule, dtype, threads, soak):
+    """Every length that may put a cut between the last whole cache line and the one begun after it.
+
+    A rule tries each eighth of them, all rules together all of them; in a soak each rule does.
+    """
     random = np.random.default_rng(14)
     options = Options(rule).values()
     a_line = 64 // np.dtype(dtype).itemsize
@@ -249,7 +258,7 @@ def test_a_cut_before_the_last_line(rule, dtype, threads):
     arrays = hard_arrays(random, rule, options, lines[-1] * a_line + 1, dtype)
     after = expected(rule, options, arrays)
     instep.set_num_threads(threads)
-    for line in lines:
+    for line in lines if soak else lines[turn(rule) % 8 :: 8]:
         size = line * a_line + 1
         actual = {name: array[:size].copy() for name, array in arrays.items()}
         function(rule)(**actual, **options)
