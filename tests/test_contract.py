@@ -1006,6 +1006,7 @@ for use in {USES.split(chr(10))!r}:
 
 
 def test_repr(rule):
+    assert repr(CLASSES[rule](np.ones(3))).startswith(f"{CLASSES[rule].__name__}(1 array, ")
     text = repr(CLASSES[rule]([np.ones(3), np.ones(2)]))
     assert text.startswith(f"{CLASSES[rule].__name__}(2 arrays, ")
     for name, value in defaults(rule).items():

@@ -16,14 +16,14 @@ import instep
 from instep.__main__ import main
 from instep._core import rules
 from instep.commands import demo as command
-from instep.commands.demo import DEFAULT_RULE, DEMOS, defaults_by_rule, flag_of
-from instep.demo import memory, regression, surfaces, trace
+from instep.commands.demo import DEFAULT_RULE, DEMOS, OPTIONS, flag_of
+from instep.demo import digits, memory, regression, surfaces, trace
 from instep.optimizers import Optimizer
 from trials import CLASSES, combinations
 
 PICTURES = [name for name, demo in DEMOS.items() if demo.draws]
 OF_A_RULE = [name for name, demo in DEMOS.items() if demo.takes_rule]
-OPTIONS = defaults_by_rule()
+EACH_DEMO_AND_RULE = [(name, DEFAULT_RULE) for name in OF_A_RULE] + [("trace", rule) for rule in rules()][1:]
 
 
 @pytest.fixture(autouse=True)
@@ -173,28 +173,14 @@ def test_memory_is_of_the_gradient_so_many_steps_back():
 # ---- trace ------------------------------------------------------------------------------------------------------
 
 
-def quantities(out):
-    """Of each weight, the numbers of every row by its name; None for a dash."""
-    weights = []
-    for line in out.splitlines():
-        if match := re.match(r"weight (\d)", line):
-            weights += [{}] if int(match[1]) > len(weights) else []
-        elif weights and line.strip():
-            name, *cells = re.split(r" (?=[ -]*[\d.]| +-(?: |$))", line.strip())
-            numbers = [None if cell.strip() == "-" else float(cell) for cell in cells]
-            if numbers:
-                weights[-1].setdefault(name.strip(), []).extend(numbers)
-    return weights
-
-
 @pytest.mark.parametrize(
     ("arguments", "w"),
     [([], (-1.0081, -0.5045)), (["--rho", "0.5"], (-0.5488, -0.2546)), (["--rho=0.99"], (-3.0593, -1.5586))],
 )
 def test_trace_shows_the_numbers_of_the_formula(capsys, arguments, w):
     assert main(["demo", "trace", *arguments]) == 0
-    shown = quantities(capsys.readouterr().out)
-    np.testing.assert_allclose([weight["w"][-1] for weight in shown], w, rtol=0, atol=1e-4)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert tuple(round(float(row[-1]), 4) for row in rows if row[:1] == ["w"]) == w
 
 
 def test_trace_follows_every_rule(rule):
@@ -251,28 +237,35 @@ def test_numbers_of_a_row(values, texts):
 # ---- options ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OF_A_RULE)
-def test_every_option_is_a_flag(monkeypatch, tmp_path, name, rule):
+def with_another(rule, option):
+    """Options in which this one is not its default, with what it needs beside it."""
+    defaults = rules()[rule]
+    for options in combinations(rule):
+        if options[option] != defaults[option]:
+            return {name: value for name, value in options.items() if value != defaults[name]}
+    return {option: 0.25}
+
+
+@pytest.mark.parametrize(("name", "of_rule"), EACH_DEMO_AND_RULE)
+def test_every_option_is_a_flag(monkeypatch, name, of_rule):
     made = []
     monkeypatch.setattr(import_module(f"instep.demo.{name}"), "run", lambda make, **settings: made.append(make))
-    for option, default in rules()[rule].items():
-        changed = not default if isinstance(default, bool) else 0.25
-        options = {option: changed}
-        needed = {"momentum": 0.5} if option in ("nesterov", "dampening") and rule != "adam" else {}
-        needed |= {"amsgrad": True} if option == "amsgrad_corrected" else {}
-        needed |= {"eta_plus": 1.25} if option == "eta_plus" else {}
+    for option in rules()[of_rule]:
+        options = with_another(of_rule, option)
         arguments = []
-        for key, value in (options | needed).items():
-            flag = flag_of(key) if value is not False else f"--no-{flag_of(key)[2:]}"
-            arguments += [flag] if isinstance(value, bool) else [flag, str(value)]
-        assert main(["demo", *chosen(name, rule), *arguments]) == 0
-        expected = ({"lr": DEMOS[name].lr} if DEMOS[name].lr else {}) | options | needed
-        assert made[-1].func is CLASSES[rule]
-        assert made[-1].keywords == expected
+        for key, value in options.items():
+            if isinstance(value, bool):
+                arguments.append(flag_of(key) if value else flag_of(f"no_{key}"))
+            else:
+                arguments += [flag_of(key), str(value)]
+        assert main(["demo", *chosen(name, of_rule), *arguments]) == 0
+        assert made[-1].func is CLASSES[of_rule]
+        assert made[-1].keywords == ({"lr": DEMOS[name].lr} if DEMOS[name].lr else {}) | options
 
 
 @pytest.mark.parametrize("name", OF_A_RULE)
-def test_every_rule(capsys, name, rule):
+def test_every_rule(monkeypatch, capsys, name, rule):
+    monkeypatch.setattr(digits, "TIMED_STEPS", 10)
     assert main(["demo", *chosen(name, rule)]) == 0
     out, err = capsys.readouterr()
     assert CLASSES[rule].__name__ in out
@@ -348,14 +341,14 @@ def test_bad_values(capsys, tmp_path, never_run, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", OF_A_RULE)
-def test_options_of_another_rule(capsys, never_run, name, rule):
-    for option in OPTIONS.keys() - rules()[rule]:
+@pytest.mark.parametrize(("name", "of_rule"), EACH_DEMO_AND_RULE)
+def test_options_of_another_rule(capsys, never_run, name, of_rule):
+    for option in OPTIONS.keys() - rules()[of_rule]:
         value = [] if isinstance(next(iter(OPTIONS[option].values())), bool) else ["0.5"]
-        assert main(["demo", *chosen(name, rule), flag_of(option), *value]) == 2
+        assert main(["demo", *chosen(name, of_rule), flag_of(option), *value]) == 2
         assert_one_line(
             capsys, name,
-            f"{flag_of(option)} is an option of {', '.join(OPTIONS[option])}, not of {rule}, which has --lr",
+            f"{flag_of(option)} is an option of {', '.join(OPTIONS[option])}, not of {of_rule}, which has --lr",
         )  # fmt: skip
 
 

@@ -41,7 +41,13 @@ DEMOS = {
     "trace": Demo("five steps of two weights in numbers", takes_rule=True, lr=0.1, lr_help="default 0.1", draws=False),
 }
 DEFAULT_DEMO = next(iter(DEMOS))
-DEFAULT_RULE = next(iter(rules()))
+RULES = rules()
+DEFAULT_RULE = next(iter(RULES))
+# Every option of any rule, with its default in each of the rules that have it.
+OPTIONS = {
+    option: {rule: options[option] for rule, options in RULES.items() if option in options}
+    for option in dict.fromkeys(option for options in RULES.values() for option in options)
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,8 +63,8 @@ class Parser(argparse.ArgumentParser):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A parser a demo; what is not given is left to the demo and to the rule."""
-    parser.set_defaults(demo=DEFAULT_DEMO)
     parsers = parser.add_subparsers(dest="demo", parser_class=Parser, title="demos", metavar="DEMO")
+    parser.set_defaults(demo=DEFAULT_DEMO)
     for name, demo in DEMOS.items():
         summary = f"{demo.summary} (the default)" if name == DEFAULT_DEMO else demo.summary
         add_settings(
@@ -75,11 +81,11 @@ def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None
     settings = demo.settings
     parser.usage = f"%(prog)s {'' if demo.draws else '[RULE] '}[options]"
     if demo.takes_rule:
-        text = f"{', '.join(rules())}; default {DEFAULT_RULE}"
+        text = f"{', '.join(RULES)}; default {DEFAULT_RULE}"
         if demo.draws:
-            parser.add_argument("--rule", choices=rules(), metavar="RULE", help=text)
+            parser.add_argument("--rule", choices=RULES, metavar="RULE", help=text)
         else:
-            parser.add_argument("rule", nargs="?", choices=rules(), default=DEFAULT_RULE, metavar="RULE", help=text)
+            parser.add_argument("rule", nargs="?", choices=RULES, default=DEFAULT_RULE, metavar="RULE", help=text)
     if "epochs" in settings:
         text = f"how often to go through the data; default {settings['epochs']}"
         parser.add_argument("--epochs", type=integer(least=1), metavar="N", help=text)
@@ -92,7 +98,7 @@ def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None
         parser.add_argument("--output", type=Path, metavar="PATH", help=f"the picture; default instep-{name}.png")
     if demo.takes_rule:
         group = parser.add_argument_group("options of the rule")
-        for option, defaults in defaults_by_rule().items():
+        for option, defaults in OPTIONS.items():
             text = demo.lr_help if option == "lr" and demo.lr_help else spell_defaults(defaults)
             if isinstance(next(iter(defaults.values())), bool):
                 group.add_argument(flag_of(option), action=argparse.BooleanOptionalAction, help=text)
@@ -107,13 +113,13 @@ def run(arguments: argparse.Namespace) -> int:
     demo = DEMOS[name]
     complain = partial(complain_of, name)
     settings = {key: given.get(key, default) for key, default in demo.settings.items()}
-    options = {key: value for key, value in given.items() if key in defaults_by_rule()}
+    options = {key: value for key, value in given.items() if key in OPTIONS}
     rule = given.get("rule", DEFAULT_RULE)
     for option in options:
-        if option not in rules()[rule]:
+        if option not in RULES[rule]:
             return complain(
-                f"{flag_of(option)} is an option of {', '.join(defaults_by_rule()[option])}, not of {rule}, "
-                f"which has {', '.join(map(flag_of, rules()[rule]))}",
+                f"{flag_of(option)} is an option of {', '.join(OPTIONS[option])}, not of {rule}, "
+                f"which has {', '.join(map(flag_of, RULES[rule]))}",
                 status=2,
             )
     if demo.lr is not None:
@@ -158,22 +164,13 @@ def check_writable(output: Path) -> None:
         output.unlink()
 
 
-def defaults_by_rule() -> dict[str, dict[str, float | bool]]:
-    """Every option of any rule, with its default in each of the rules that have it."""
-    found: dict[str, dict[str, float | bool]] = {}
-    for rule, options in rules().items():
-        for option, default in options.items():
-            found.setdefault(option, {})[rule] = default
-    return found
-
-
 def spell_defaults(defaults: dict[str, float | bool]) -> str:
     """Which rules have an option, and what it is when it is not given."""
     words = {
         rule: ("on" if value else "off") if isinstance(value, bool) else f"{value:g}"
         for rule, value in defaults.items()
     }
-    if len(words) == len(rules()) and len(set(words.values())) == 1:
+    if len(words) == len(RULES) and len(set(words.values())) == 1:
         return f"default {words[DEFAULT_RULE]}"
     return ", ".join(f"{rule}: {word}" for rule, word in words.items())
 

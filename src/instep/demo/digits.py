@@ -206,7 +206,7 @@ def draw(figure: Figure, history: list[Epoch], params: Params, test: Images) -> 
         if read[k] == test.digits[k]:
             axes.set_title(f"{read[k]}", loc="center", color="C0")
         else:
-            axes.set_title(f"read {read[k]}, is {test.digits[k]}", loc="center", color="C1")
+            axes.set_title(f"read {read[k]}, is {test.digits[k]}", loc="center", color="C1", fontsize=8)
     images.suptitle(
         f"{len(wrong)} of {len(read)} test images misread, {min(len(wrong), MISTAKES)} of them shown in orange"
     )

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -223,13 +224,25 @@ def film(figure: Figure, curves: list[Line2D], steps: Iterable[int], output: Pat
         curve.set_animated(True)
     agg.draw()
     still = agg.copy_from_bbox(figure.bbox)
-    images = []
+    images, colors = [], palette(curves)
     for step in steps:
         agg.restore_region(still)
         for curve, (x, y) in zip(curves, whole, strict=True):
             curve.set_data(x[: step + 1], y[: step + 1])
             curve.draw(agg.get_renderer())
-        images.append(Image.fromarray(np.asarray(agg.buffer_rgba())).convert("P", palette=Image.Palette.ADAPTIVE))
+        image = Image.fromarray(np.asarray(agg.buffer_rgba())).convert("RGB")
+        images.append(image.quantize(palette=colors, dither=Image.Dither.NONE))
     durations = [70] * (len(images) - 1) + [3000]  # milliseconds
     with output.open("wb") as file:
         images[0].save(file, "gif", save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def palette(curves: list[Line2D]) -> Image.Image:
+    """The 256 colours of a GIF: greys, and those of the curves as they fade into the grey of a surface."""
+    greys = np.linspace(0, 255, 96)[:, np.newaxis].repeat(3, axis=1)
+    strong = np.unique([to_rgb(curve.get_color()) for curve in curves], axis=0) * 255
+    share = np.linspace(0, 1, 160 // len(strong), endpoint=False)[:, np.newaxis, np.newaxis]
+    faded = (1 - share) * strong + share * 220
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(np.concatenate([greys, faded.reshape(-1, 3)]).astype(np.uint8).tobytes())
+    return holder
