@@ -72,7 +72,7 @@ _FIRST_TWO_TOGETHER = ("adam", "adadelta")
 _HARMLESS = ("name", "ema_momentum", "ema_overwrite_frequency")
 
 
-@default_arithmetic()
+@default_arithmetic
 def from_keras(cls: type[O], config: Mapping[str, Any], variables: Sequence[Any], params: Any) -> O:
     """Go on from an optimizer of ``keras.optimizers`` of Keras 3.
 
@@ -124,7 +124,7 @@ def from_keras(cls: type[O], config: Mapping[str, Any], variables: Sequence[Any]
     return theirs.arrive(optimizer, arrays, dict.fromkeys(places, count(taken)))
 
 
-@default_arithmetic()
+@default_arithmetic
 def to_keras(optimizer: Optimizer) -> tuple[dict[str, Any], list[Array]]:
     """What makes an optimizer of ``keras.optimizers`` of Keras 3 that goes on from here.
 

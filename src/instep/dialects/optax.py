@@ -96,7 +96,7 @@ _CHAINS = {
 }
 
 
-@default_arithmetic()
+@default_arithmetic
 def from_optax(cls: type[O], state: Any, params: Any, *, step_count: int | None = None, **options: Any) -> O:
     """Go on from an optimizer of ``optax``.
 
@@ -139,7 +139,7 @@ def from_optax(cls: type[O], state: Any, params: Any, *, step_count: int | None 
     return theirs.arrive(optimizer, arrays, dict.fromkeys(arrays, taken))
 
 
-@default_arithmetic()
+@default_arithmetic
 def to_optax(optimizer: Optimizer, state: Any) -> Any:
     """The state with which an optimizer of ``optax`` goes on from here.
 

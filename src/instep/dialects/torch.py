@@ -65,7 +65,7 @@ _NEWER = "decoupled_weight_decay"
 _LARGEST_COUNT = 2**24  # which float32 holds with all before it
 
 
-@default_arithmetic()
+@default_arithmetic
 def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step_count: int | None = None) -> O:
     """Go on from an optimizer of ``torch.optim``.
 
@@ -126,7 +126,7 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
     return theirs.arrive(optimizer, arrays, counts)
 
 
-@default_arithmetic()
+@default_arithmetic
 def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What an optimizer of ``torch.optim`` over the same parameters takes as its ``load_state_dict``, options included.
 
