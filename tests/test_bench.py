@@ -13,7 +13,7 @@ import pytest
 import rich.console
 
 import instep
-from instep import _core
+from instep import _core, reference
 from instep.__main__ import main
 from instep._bench import Walk
 from instep._core import Options
@@ -82,6 +82,33 @@ def test_claims_are_judged_by_the_run(result):
 def test_peers_compute_the_rule(kind, threads):
     for peer in (*peers.OURS, *numpy_peers(kind), *(one for one in peers.peers_of(kind) if one.name == peers.PYTHON)):
         peers.cross_check(peer, kind, SHAPES, threads)
+
+
+class StandIn:
+    """DeepSpeed's kernel by the signatures in its cpu_adam.h, computed by the twin."""
+
+    def create_adam(self, handle, alpha, betta1, betta2, eps, weight_decay, adamw_mode, should_log):
+        self.modes = getattr(self, "modes", {}) | {handle: adamw_mode}
+
+    def adam_update(
+        self, handle, step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, params, grads, exp_avg, exp_avg_sq
+    ):
+        arrays = [array.numpy() for array in (params, grads, exp_avg, exp_avg_sq)]
+        reference.adam(
+            *arrays, step_count=step, lr=lr, beta1=beta1, beta2=beta2, eps=epsilon, bias_correction=bias_correction,
+            weight_decay=weight_decay, decoupled_weight_decay=self.modes[handle],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_deepspeed_is_called_as_its_header_says(kind, monkeypatch):
+    pytest.importorskip("torch")
+    kernel = StandIn()
+    monkeypatch.setattr(peers, "deepspeed_adam", lambda: kernel)
+    (peer,) = (one for one in peers.peers_of(kind) if one.name == peers.DEEPSPEED)
+    peers.cross_check(peer, kind, SHAPES, 1)
+    peers.cross_check(peer, kind, SHAPES, 2)
+    assert len(kernel.modes) == 2
 
 
 @pytest.mark.parametrize("kind", FAMILY)
