@@ -21,7 +21,7 @@ import pytest
 
 import instep
 from floating_point import MODES, floating_point_mode
-from instep.dialects import dialects
+from instep.dialects import dialects, preset_options
 from instep.interchange import from_keras, from_optax, from_torch, to_keras, to_optax, to_torch
 from instep.optimizers import Optimizer
 from peers import peer
@@ -371,10 +371,9 @@ NEEDS = dict(
 
 def another(framework, variant, name):
     """Options that differ from the framework's in this one, in a way that counts."""
-    base = instep.presets(variant)[framework]
-    value = not base[name] if isinstance(base[name], bool) else base[name] + 0.25
-    needed = {key: needed for key, needed in NEEDS.get(name, {}).items() if key in base}
-    return base | {"lr": LR} | needed | {name: value}
+    needed = {key: value for key, value in NEEDS.get(name, {}).items() if key in instep.presets(variant)[framework]}
+    base = preset_options(CLASSES[variant], framework, {"lr": LR} | needed)
+    return base | {name: not base[name] if isinstance(base[name], bool) else base[name] + 0.25}
 
 
 def to_anything(framework, variant, ours):
@@ -919,7 +918,7 @@ def test_other_transforms_of_optax_are_refused():
         (instep.SGD, optax.noisy_sgd(LR, key=0).init({})),
     ):
         with pytest.raises(ValueError, match=rf"not the state of an optax\.{cls.__name__.lower()}"):
-            from_optax(cls, state, {}, lr=LR, step_count=1)
+            from_optax(cls, state, start(), lr=LR, step_count=1)
 
 
 def test_a_count_that_optax_does_not_hold_is_refused():
