@@ -142,7 +142,7 @@ def put_seeds(corpus: Path) -> None:
     for rule, defaults in rules().items():
         changes: list[dict[str, Any]] = [
             {},
-            *({name: True if value is False else 0.75} for name, value in defaults.items()),
+            *({name: not value if isinstance(value, bool) else 0.75} for name, value in defaults.items()),
         ]
         for k, change in enumerate(changes):
             with suppress(ValueError):  # an option that needs another

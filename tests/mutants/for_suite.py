@@ -39,7 +39,7 @@ BUGS = [
     # ---- the loop
     Bug("last element left out", "csrc/kernels.c", START, "    size -= size != 0;\n" + START, COMBINATIONS),
     Bug("one element too many", "csrc/kernels.c", START, "    size += size != 0;\n" + START, OFFSETS),
-    Bug("32-bit index", "csrc/kernels.c", START, "    size = (unsigned)size;\n" + START, INDICES),
+    Bug("32-bit index", "csrc/kernels.c", START, "    size = (int)size < 0 ? 0 : size;\n" + START, INDICES),
     Bug(
         "third state not written",
         "csrc/kernels.c",
