@@ -1,5 +1,7 @@
 #include "walk.h"
 
+#include "float_mode.h"
+
 #include <string.h>
 
 enum { BLOCK = 1024 }; /* elements: the unit in which the arrays, laid end to end, are cut between threads */
@@ -36,11 +38,13 @@ static instep_kernel *kernel_of(const struct instep_walk *walk, enum instep_benc
 static void walk_all(const struct work *work)
 {
     const struct instep_walk *walk = work->walk;
+    float_mode callers = float_mode_enter(STEP);
     for (size_t k = 0; k < walk->count; k++) {
         const instep_array *array = &walk->arrays[k];
         work->kernel(array->size, array->param, array->grad, array->state, walk->bare.preparation,
                      walk->bare.coefficients);
     }
+    float_mode_leave(callers);
 }
 
 static void walk_blocks(void *context, size_t begin, size_t end)
@@ -48,6 +52,7 @@ static void walk_blocks(void *context, size_t begin, size_t end)
     const struct work *work = context;
     const struct instep_walk *walk = work->walk;
     size_t width = walk->arrays[0].dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
+    float_mode callers = float_mode_enter(STEP);
     begin *= BLOCK;
     end *= BLOCK;
     for (size_t k = 0, start = 0; k < walk->count && start < end; start += walk->arrays[k++].size) {
@@ -63,6 +68,7 @@ static void walk_blocks(void *context, size_t begin, size_t end)
         work->kernel(to - from, (char *)array->param + offset, (const char *)array->grad + offset, state,
                      walk->bare.preparation, walk->bare.coefficients);
     }
+    float_mode_leave(callers);
 }
 
 void instep_bench_walk(const struct instep_walk *walk, enum instep_bench_loop loop, int on_several, size_t repeats)
