@@ -29,6 +29,11 @@
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+#if defined INSTEP_LANES /* made of vectors already */
+#undef INDEPENDENT
+#define INDEPENDENT
+#endif
+
 #define LARGEST _Generic((S)0, float: FLT_MAX, double: DBL_MAX)
 typedef INSTEP_TYPE S;
 typedef ANY_ALIGNMENT INSTEP_TYPE stored;

@@ -178,8 +178,7 @@ def test_every_bit_pattern_survives(tmp_path, rule, options):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_floating_point_mode_changes_no_checkpoint(tmp_path, rule, mode):
     """Not by a bit: Python reads and prints a number as the mode says, and a comparison with NaN may be a trap."""
-    options = widest(rule) | dict(lr=1 / 3, weight_decay=1e-7)
-    options |= {"eps": 1e-310} if "eps" in options else {}
+    options = widest(rule) | dict(lr=1 / 3, weight_decay=1e-310)
 
     def make():
         return CLASSES[rule]({"w": np.ones(3)}, **options)
@@ -466,7 +465,7 @@ def test_more_params_than_were_saved_are_no_damage(tmp_path):
 def test_an_option_that_vanishes_in_a_type_names_the_type():
     state_dict = small().state_dict()
     state_dict["options"]["eps"] = 1e-50
-    with pytest.raises(ValueError, match=r"with arrays of float32, eps=1e-50 rounds to 0"):
+    with pytest.raises(ValueError, match="eps=1e-50 counts as 0 in float32"):
         small().load_state_dict(state_dict)
 
 

@@ -446,6 +446,8 @@ def test_every_contradiction_is_tried(rule):
 
 def contradiction_in_c(rule):
     text = (CSRC / "rules" / f"{rule}.h").read_text()
+    if f"NO_CONTRADICTION({rule})" in text:
+        return ""
     return re.search(rf"\b{rule}_contradiction\(.*?\n}}", text, re.DOTALL)[0]
 
 

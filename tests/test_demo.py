@@ -328,7 +328,7 @@ def assert_one_line(capsys, name, *messages):
         (["regression", "--lr=-1"], "lr=-1.0 must"),
         (["trace", "--lr=nan"], "lr=nan must be finite"),
         (["trace", "--nesterov"], "needs momentum"),
-        (["digits", "--eps=1e-60"], "eps=1e-60 rounds to 0"),
+        (["digits", "--eps=1e-60"], "eps=1e-60 counts as 0"),
         (["digits", "--output=a.pdf"], "'a.pdf' must end in .png"),
         (["surfaces", "--animate", "--output=a.png"], "'a.png' must end in .gif"),
         (["surfaces", "--output=a.gif"], "'a.gif' must end in .png"),

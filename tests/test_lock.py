@@ -88,9 +88,9 @@ def test_an_interrupt_is_answered_while_waiting():
             def _make_states(self, *arguments):
                 if threading.current_thread() is not threading.main_thread():
                     holds.set()
-                    time.sleep(3.0)
+                    lets_go.wait(60)
                 return super()._make_states(*arguments)
-        holds = threading.Event()
+        holds, lets_go = threading.Event(), threading.Event()
         optimizer = Slow(np.zeros(3))
         def hold():
             optimizer.momentum = 0.9
@@ -98,18 +98,18 @@ def test_an_interrupt_is_answered_while_waiting():
         holder.start()
         holds.wait()
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        begin = time.perf_counter()
         try:
             optimizer.step(np.ones(3))
         except KeyboardInterrupt:
-            took = time.perf_counter() - begin
+            answered = holder.is_alive()
+        assert answered
         assert optimizer.step_count == 0
+        lets_go.set()
         holder.join()
         optimizer.step(np.ones(3))
         assert optimizer.step_count == 1
-        print(took)
     """
-    assert float(python(code)) < 2.0
+    python(code)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks of POSIX")

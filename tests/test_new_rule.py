@@ -25,7 +25,7 @@ FORMULA = """\
 /* ---- once an element, in the type of the arrays ---- */
 
 struct signum_coefficients {
-    T step, persistence;
+    S step, persistence;
 };
 
 static inline void signum(T *p, T g, T *state, const struct signum_coefficients *c)
@@ -38,17 +38,8 @@ static inline void signum(T *p, T g, T *state, const struct signum_coefficients 
 
 /* ---- once a step, in double ---- */
 
-static inline int signum_contradiction(const struct signum *o, const char **option)
-{
-    (void)o, (void)option;
-    return INSTEP_OK;
-}
-
-static inline enum instep_loop signum_loop(const struct signum *o)
-{
-    (void)o;
-    return LOOP_signum;
-}
+NO_CONTRADICTION(signum)
+ONE_LOOP(signum)
 
 static inline void signum_coefficients(const struct signum *o, int64_t t, struct signum_coefficients *c)
 {
