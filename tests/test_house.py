@@ -1,6 +1,7 @@
 """The house is in order: what one list has, all others have.  A failure says what is missing, in a sentence."""
 
 import ast
+import builtins
 import doctest
 import importlib
 import inspect
@@ -141,6 +142,11 @@ def test_every_preset_has_options_that_there_are(name):
 # ---- docstrings, types, examples --------------------------------------------------------------------------------
 
 
+def is_property(member):
+    """In Python or in Cython."""
+    return isinstance(member, property) or inspect.isgetsetdescriptor(member)
+
+
 def public_objects():
     """What users call, by its full name."""
     found = {}
@@ -149,7 +155,7 @@ def public_objects():
         if inspect.isclass(value):
             found[name] = value
             for attribute, member in inspect.getmembers(value) if not issubclass(value, Exception) else []:
-                if not attribute.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
+                if not attribute.startswith("_") and (inspect.isroutine(member) or is_property(member)):
                     found[f"{name}.{attribute}"] = member
         elif callable(value):
             found[name] = value
@@ -168,7 +174,7 @@ def test_docstring(name):
     assert "\n" not in summary or len(summary) < 360, f"instep.{name}: the summary is a chapter"
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLIC if not isinstance(PUBLIC[name], property)])
+@pytest.mark.parametrize("name", [name for name in PUBLIC if not is_property(PUBLIC[name])])
 def test_every_argument_is_documented(name):
     value = PUBLIC[name]
     if value is Optimizer or (inspect.isclass(value) and issubclass(value, Exception)):  # which nobody calls
@@ -183,6 +189,39 @@ def test_every_argument_is_documented(name):
     else:
         missing = set(parameters) - documented(docstring)
     assert not missing, f"the docstring of instep.{name} does not describe {', '.join(sorted(missing))}"
+
+
+def section(docstring, heading):
+    """The lines of a numpydoc section that are not indented: the names of what it lists."""
+    _, _, rest = docstring.partition(f"{heading}\n{'-' * len(heading)}\n")
+    rest = re.split(r"^\w+\n-{3,}$", rest, flags=re.M)[0]
+    return [line for line in rest.splitlines() if line and not line.startswith(" ")]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_only_exceptions_are_raised(name):
+    """A sentence at the end of the section would be listed as one more."""
+    for line in section(inspect.getdoc(PUBLIC[name]), "Raises"):
+        for raised in line.split(", "):
+            known = getattr(builtins, raised, getattr(instep, raised, None))
+            is_exception = inspect.isclass(known) and issubclass(known, Exception)
+            assert is_exception, f"instep.{name}: {raised!r} stands among what is raised, where a name is expected"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if is_property(PUBLIC[name])])
+def test_a_property_does_not_begin_with_what_reads_as_its_type(name):
+    """In numpydoc, what stands before a colon in an attribute's docstring is its type."""
+    summary = inspect.getdoc(PUBLIC[name]).splitlines()[0]
+    assert ":" not in summary, f"instep.{name}: {summary!r} reads as a type and a description"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_no_signature_shows_an_object(name):
+    try:
+        shown = str(inspect.signature(PUBLIC[name]))
+    except (TypeError, ValueError):
+        return
+    assert not re.search(r" at 0x|<(object|class|function) ", shown), f"instep.{name}{shown}"
 
 
 def test_all_is_there():

@@ -77,7 +77,15 @@ DEEPEST_NESTING = 64
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
 MOST_STATES = INSTEP_MAX_STATES
 
-cdef object _ABSENT = object()
+
+cdef class _Absent:
+    """Stands for an argument that is not given."""
+
+    def __repr__(self):
+        return "<absent>"
+
+
+cdef object _ABSENT = _Absent()
 
 include "float_mode.pxi"
 include "options.pxi"

@@ -34,9 +34,8 @@ cdef class Stepper(Holder):
             A gradient is not an array or has another dtype; the nesting is another; nothing is given or bound.
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
-            them are None; a parameter is no longer what it was when the optimizer was made.
-
-        Whatever is raised, nothing has been written.
+            them are None; a parameter is no longer what it was when the optimizer was made.  In both cases nothing has
+            been written.
         """
         self.acquire_to_step()
         try:
@@ -110,7 +109,7 @@ cdef class Stepper(Holder):
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
             once, and kept alive.  While they are bound NumPy does not resize them in place; do not give them another
-            dtype in place either.  `bind(None)` forgets them.
+            dtype in place either.  ``bind(None)`` forgets them.
 
         Raises
         ------

@@ -226,7 +226,7 @@ class Optimizer(Declared):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the `state_dict` to a checkpoint, a file that is replaced whole or not at all.
 
-        The parameters are not in it, for they are the trainer's: write them beside it, with `numpy.savez` say.  The
+        The parameters are not in it, for they are the trainer's: write them beside it, with ``numpy.savez`` say.  The
         layout is that of safetensors, so that its tools can read the arrays.
 
         Parameters
@@ -263,9 +263,7 @@ class Optimizer(Declared):
             The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer
             instep.
         ValueError
-            The checkpoint is sound, but of another rule or other params.
-
-        Whatever is raised, nothing has changed.
+            The checkpoint is sound, but of another rule or other params.  In all three cases nothing has changed.
         """
         from .checkpoint import file
 
@@ -279,5 +277,6 @@ class Optimizer(Declared):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
+        count = len(self._leaves)
+        arrays = "1 array" if count == 1 else f"{count} arrays"
         return f"{type(self).__name__}({arrays}, {options})"
