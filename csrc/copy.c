@@ -111,8 +111,8 @@ INLINE void copy_row(const size_t width, char *to, const char *from, size_t coun
             memcpy(to + c * width, from + (ptrdiff_t)c * stride, width);
 }
 
-/* A patch of floats whose columns are contiguous.  Compilers make two stages of interleaved registers of it, but not
- * where it is inlined. */
+/* A patch of four bytes an element, whose columns are contiguous.  Compilers make two stages of interleaved registers
+ * of it, but not where it is inlined. */
 NO_INLINE void turn(char *to, ptrdiff_t to_row, const char *from, ptrdiff_t from_column)
 {
     uint32_t column[PATCH][PATCH], row[PATCH][PATCH];
@@ -190,10 +190,12 @@ static void copy_blocks(void *context, size_t begin, size_t end)
             from += (ptrdiff_t)(at[k] * dim[k].step) * dim[k].from;
         }
         size_t rows = extent(&dim[copy->other], at[copy->other]), columns = extent(&dim[copy->last], at[copy->last]);
-        if (copy->width == sizeof(float))
-            copy_block(sizeof(float), copy, to, from, rows, columns);
+        if (copy->width == sizeof(uint16_t))
+            copy_block(sizeof(uint16_t), copy, to, from, rows, columns);
+        else if (copy->width == sizeof(uint32_t))
+            copy_block(sizeof(uint32_t), copy, to, from, rows, columns);
         else
-            copy_block(sizeof(double), copy, to, from, rows, columns);
+            copy_block(sizeof(uint64_t), copy, to, from, rows, columns);
         for (int k = copy->last; k >= 0 && ++at[k] == dim[k].blocks; k--)
             at[k] = 0;
     }
