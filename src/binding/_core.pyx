@@ -57,10 +57,16 @@ cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
         pass
     bint PyArray_CheckExact(object)
-    bint is_writeable "PyArray_ISWRITEABLE"(PyArrayObject *)
+    void *data_of "PyArray_DATA"(PyArrayObject *)
+    int dimensions_of "PyArray_NDIM"(PyArrayObject *)
+    cnp.npy_intp *shape_of "PyArray_DIMS"(PyArrayObject *)
+    void *dtype_of "PyArray_DESCR"(PyArrayObject *)
+    int type_of "PyArray_TYPE"(PyArrayObject *)
+    bint is_native "PyArray_ISNOTSWAPPED"(PyArrayObject *)
+    int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    PyObject *item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t k)
 
     ctypedef void *PyThread_type_lock
     enum:
