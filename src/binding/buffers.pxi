@@ -74,18 +74,29 @@ cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
     return 0
 
 
-cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param, bint is_grad) except -1:
     """What goes with a parameter has its shape and dtype."""
     if not _same_shape(array, param):
         raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
     if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}")
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}: "
+            + (_how_to_convert(root, path, array, param) if is_grad else "make it with the dtype of its parameter")
+        )
     return 0
+
+
+cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, cnp.ndarray param):
+    expected = (<object>param).dtype
+    hint = f"pass {_spell(root, path)}.astype(np.{expected})"
+    if cnp.PyArray_ISNOTSWAPPED(grad) and cnp.PyArray_TYPE(grad) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        hint += f", or make the parameter {(<object>grad).dtype}"
+    return hint
 
 
 cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
     _check_written(root, path, array)
-    _check_partner(root, path, array, param)
+    _check_partner(root, path, array, param, False)
     if not _same_layout(array, param):
         raise ValueError(
             f"{_spell(root, path)} must have the memory layout of its parameter (strides {(<object>param).strides})"
@@ -96,7 +107,7 @@ cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param
 cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param):
     """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
     array = _array(root, path, grad)
-    _check_partner(root, path, array, param)
+    _check_partner(root, path, array, param, True)
     if _is_mapped(array):
         _check_mapped(root, path, array)
     if _same_layout(array, param):
