@@ -140,16 +140,59 @@ cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
     return copy
 
 
+cdef struct Known:
+    # What an array must be, beside its address: NumPy lets anyone change it in place.
+    size_t size
+    void *dtype
+    int flags
+
+
+# Of the dtypes as `instep_dtype` counts them; others may mean the same.
+cdef void *_DTYPES[2]
+_DTYPES[:] = [<void *>np.dtype(np.float32), <void *>np.dtype(np.float64)]  # which live as long as NumPy
+
+
+cdef inline uintptr_t _difference(PyObject *array, const void *data, const Known *known) noexcept:
+    """0 if the array is what it was; if not, it is to be looked at more closely.
+
+    Without branches, for this comes before every bound step, for each of its arrays.
+    """
+    cdef PyArrayObject *now = <PyArrayObject *>array
+    cdef size_t size = 1
+    cdef int k
+    for k in range(dimensions_of(now)):
+        size *= <size_t>shape_of(now)[k]
+    return (
+        (<uintptr_t>data_of(now) ^ <uintptr_t>data)
+        | (<uintptr_t>dtype_of(now) ^ <uintptr_t>known.dtype)
+        | (size ^ known.size)
+        | <uintptr_t>(~flags_of(now) & known.flags)
+    )
+
+
+cdef int _check_known(str root, tuple path, cnp.ndarray array, const void *data, const Known *known) except -1:
+    what = _spell(root, path)
+    if ~cnp.PyArray_FLAGS(array) & known.flags & cnp.NPY_ARRAY_WRITEABLE:
+        raise ValueError(f"{what} has become read-only and cannot be updated in place")
+    if (<object>array).dtype != <object>known.dtype:
+        how = f"its dtype is {(<object>array).dtype!r}"
+    elif (<object>array).size != known.size:
+        how = f"its shape is {(<object>array).shape}"
+    elif cnp.PyArray_DATA(array) != data:
+        how = "it is elsewhere in memory"
+    elif ~cnp.PyArray_FLAGS(array) & known.flags:
+        how = f"its strides are {(<object>array).strides}"
+    else:
+        return 0
+    raise ValueError(f"{what} is not what it was when it was checked: {how} now")
+
+
 cdef inline uintptr_t _start(cnp.ndarray array):
     return <uintptr_t>cnp.PyArray_DATA(array)
 
 
 cdef inline uintptr_t _end(cnp.ndarray array):
     return _start(array) + cnp.PyArray_NBYTES(array)
-
-
-cdef inline int _numpy_type(uint32_t dtype):
-    return cnp.NPY_FLOAT32 if dtype == INSTEP_FLOAT32 else cnp.NPY_FLOAT64
 
 
 cdef inline int _kernel_dtype(cnp.ndarray array):
