@@ -56,7 +56,10 @@ cdef class Holder(Locked):
     cdef int narrowest  # what is good for float32 is good for float64
     cdef dict places
     cdef dict states
+    cdef PyObject *state_lists[INSTEP_MAX_STATES]  # its values
+    cdef int state_count
     cdef instep_array *arrays
+    cdef int *layouts  # the flag of the order in memory, in which an array is walked with its states and gradient
     cdef Py_ssize_t count
 
     # What is written, sorted by address, for the overlap check of gradients.
@@ -91,9 +94,10 @@ cdef class Holder(Locked):
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
+        self.layouts = <int *>calloc(len(leaves), sizeof(int))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
-        if self.arrays is NULL or self.known_grad is NULL or self.held is NULL:
+        if self.arrays is NULL or self.layouts is NULL or self.known_grad is NULL or self.held is NULL:
             raise MemoryError
         self.nest = nest
         self.leaves = leaves
@@ -107,12 +111,18 @@ cdef class Holder(Locked):
             self.arrays[k].size = cnp.PyArray_SIZE(<cnp.ndarray>leaves[k])
             self.arrays[k].dtype = _kernel_dtype(<cnp.ndarray>leaves[k])
             self.arrays[k].param = cnp.PyArray_DATA(<cnp.ndarray>leaves[k])
+            self.layouts[k] = (
+                cnp.NPY_ARRAY_C_CONTIGUOUS
+                if cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>leaves[k])
+                else cnp.NPY_ARRAY_F_CONTIGUOUS
+            )
         self.rule_name = options.rule
         self.optimizer = options.optimizer
         self._adopt(options, self._make_states(options, options, {}))
 
     def __dealloc__(self):
         free(self.arrays)
+        free(self.layouts)
         free(self.known_grad)
         free(self.held)
         free(self.written_start)
@@ -190,6 +200,38 @@ cdef class Holder(Locked):
 
     # -- states
 
+    @cython.final
+    cdef inline Known known(self, Py_ssize_t k) noexcept:
+        """What the gradient of the k-th array must be."""
+        cdef Known known
+        known.size = self.arrays[k].size
+        known.dtype = _DTYPES[self.arrays[k].dtype]
+        known.flags = self.layouts[k]
+        return known
+
+    @cython.final
+    cdef inline int check_written(self, Py_ssize_t k) except -1:
+        """The k-th array and its states are what they were, and none of them frozen."""
+        cdef Known known = self.known(k)
+        cdef uintptr_t difference
+        cdef int s
+        known.flags |= cnp.NPY_ARRAY_WRITEABLE
+        difference = _difference(item(<PyObject *>self.leaves, k), self.arrays[k].param, &known)
+        for s in range(self.state_count):
+            difference |= _difference(item(self.state_lists[s], k), self.arrays[k].state[s], &known)
+        if difference:
+            _check_known("params", self.paths[k], self.leaves[k], self.arrays[k].param, &known)
+            self.check_states(k, &known)
+        return 0
+
+    @cython.final
+    cdef int check_states(self, Py_ssize_t k, const Known *known) except -1:
+        cdef int s = 0
+        for name, arrays in self.states.items():
+            _check_known(f"state[{name!r}]", self.paths[k], (<list>arrays)[k], self.arrays[k].state[s], known)
+            s += 1
+        return 0
+
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
@@ -220,8 +262,12 @@ cdef class Holder(Locked):
         cdef list copies
         cdef list counts = []
         cdef dict states = {}
+        cdef Known known
         self.acquire()
         try:
+            for k in range(self.count):
+                known = self.known(k)
+                self.check_states(k, &known)
             for name, arrays in self.states.items():
                 states[name] = copies = []
                 for array in arrays:
@@ -259,6 +305,7 @@ cdef class Holder(Locked):
             total = step_count
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        states = dict(zip(names, map(list, states.values()), strict=True))
         for name in names:
             if len(states[name]) != self.count:
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
@@ -314,6 +361,9 @@ cdef class Holder(Locked):
             self.optimizer.step_count = total
         self.states = states
         self.anchors = anchors
+        self.state_count = <int>len(names)
+        for s in range(self.state_count):
+            self.state_lists[s] = <PyObject *>states[names[s]]
         for k in range(self.count):
             self.known_grad[k] = 0
             if counts is not None:

@@ -1,7 +1,3 @@
-cdef enum:
-    LINES_WITH_GIL = 1024  # some 10 microseconds
-
-
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
@@ -34,8 +30,8 @@ cdef class Stepper(Holder):
             A gradient is not an array or has another dtype; the nesting is another; nothing is given or bound.
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
-            them are None; a parameter is no longer what it was when the optimizer was made.  In both cases nothing has
-            been written.
+            them are None; a parameter or state has been made read-only, or been given another dtype, layout or
+            memory in place.  In both cases nothing has been written.
         """
         self.acquire_to_step()
         try:
@@ -108,8 +104,8 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
-            once, and kept alive.  While they are bound NumPy does not resize them in place; do not give them another
-            dtype in place either.  ``bind(None)`` forgets them.
+            and kept alive.  While they are bound NumPy does not resize them in place; one that was given another
+            dtype, layout or memory in place is checked anew by the next step.  ``bind(None)`` forgets them.
 
         Raises
         ------
@@ -128,10 +124,7 @@ cdef class Stepper(Holder):
             self.collect(self.nest, grads, ())
             self.plan()
             if self.copied >= 0:
-                raise ValueError(
-                    f"{_spell('grads', self.paths[self.copied])} is not laid out in memory as its parameter: it would "
-                    "be copied once, here, and not at each step; bind a contiguous array"
-                )
+                self.refuse_copied(self.copied)
             for k in range(self.count):
                 bound.append(None if self.held[k] is NULL else <object>self.held[k])
             self.bound, self.bound_anchors = bound, _anchors(bound)
@@ -141,28 +134,32 @@ cdef class Stepper(Holder):
 
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
+        cdef PyObject *grad
+        cdef Known known
         if self.bound is None:
             raise TypeError("step() without gradients needs bind(grads) first")
-        if not self.bound_in_place:
-            for k in range(self.count):
-                grad = self.bound[k]
-                self.show(k, NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad))
-            self.bound_in_place = True
         for k in range(self.count):
-            if not self.is_writeable(k) and self.arrays[k].grad is not NULL:
-                self.check_param(k)
+            grad = item(<PyObject *>self.bound, k)
+            if grad is <PyObject *>None:
+                self.show(k, NULL)
+                continue
+            known = self.known(k)
+            if self.bound_in_place and _difference(grad, self.arrays[k].grad, &known) == 0:
+                self.check_written(k)
+            else:
+                array = self.checked("grads", k, self.bound[k])
+                if array is not self.bound[k]:
+                    self.refuse_copied(k)
+                self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
+        self.bound_in_place = True
         return 0
 
     @cython.final
-    cdef inline bint is_writeable(self, Py_ssize_t k) noexcept:
-        return is_writeable(<PyArrayObject *>PyList_GET_ITEM(self.leaves, k))
-
-    @cython.final
-    cdef inline int check_param(self, Py_ssize_t k) except -1:
-        """An array may have been frozen.  It cannot have been resized, for it has a weak reference."""
-        if self.is_writeable(k):
-            return 0
-        raise ValueError(f"{_spell('params', self.paths[k])} has become read-only and cannot be updated in place")
+    cdef int refuse_copied(self, Py_ssize_t k) except -1:
+        raise ValueError(
+            f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter: it would be copied once, "
+            "when it is bound, and not at each step; bind a contiguous array"
+        )
 
     @cython.final
     cdef inline void show(self, Py_ssize_t k, const void *grad) noexcept:
@@ -250,13 +247,7 @@ cdef class Stepper(Holder):
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
-        self.check_param(k)
-        if (
-            cnp.PyArray_DATA(param) != self.arrays[k].param
-            or cnp.PyArray_TYPE(param) != _numpy_type(self.arrays[k].dtype)
-            or not cnp.PyArray_ISNOTSWAPPED(param)
-        ):
-            raise ValueError(f"{_spell('params', self.paths[k])} is not what it was when the optimizer was made")
+        self.check_written(k)
         if (
             PyArray_CheckExact(grad)
             and cnp.PyArray_TYPE(<cnp.ndarray>grad) == cnp.PyArray_TYPE(param)
