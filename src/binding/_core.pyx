@@ -26,6 +26,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strcmp
 
 import numbers
+import operator
 import os
 import weakref
 
