@@ -36,6 +36,8 @@ cnp.import_array()
 include "extern_functions.pxi"
 
 cdef extern from "step.h":
+    enum:
+        INSTEP_LINE
     int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
     void instep_run(
         instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
@@ -49,6 +51,13 @@ cdef extern from "float_mode.h":
         STEP
     float_mode float_mode_enter(float_arithmetic arithmetic)
     void float_mode_leave(float_mode callers)
+
+cdef extern from "copy.h":
+    enum:
+        INSTEP_MAX_DIMS
+    void instep_copy(
+        void *to, const void *source, size_t width, int dims, const cnp.npy_intp *shape, const cnp.npy_intp *strides
+    ) nogil
 
 cdef extern from "pool.h":
     unsigned instep_pool_generation()

@@ -1,3 +1,7 @@
+cdef enum:
+    LINES_WITH_GIL = 1024  # of a step or a copy that keeps it: some 10 microseconds
+
+
 cdef object MEMMAP = np.memmap
 
 
@@ -112,7 +116,28 @@ cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param
         _check_mapped(root, path, array)
     if _same_layout(array, param):
         return array
-    return np.array(array, order="C" if cnp.PyArray_IS_C_CONTIGUOUS(param) else "F", copy=True, subok=False)
+    return _copied(array, not cnp.PyArray_IS_C_CONTIGUOUS(param))
+
+
+cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
+    cdef int k, last = cnp.PyArray_NDIM(array) - 1
+    cdef cnp.npy_intp shape[INSTEP_MAX_DIMS]
+    cdef cnp.npy_intp strides[INSTEP_MAX_DIMS]
+    cdef cnp.ndarray copy = cnp.PyArray_EMPTY(
+        last + 1, cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array), in_fortran_order
+    )
+    cdef void *to = cnp.PyArray_DATA(copy)
+    cdef const void *source = cnp.PyArray_DATA(array)
+    cdef size_t width = cnp.PyArray_ITEMSIZE(array)
+    for k in range(last + 1):
+        shape[k] = cnp.PyArray_DIMS(array)[last - k if in_fortran_order else k]
+        strides[k] = cnp.PyArray_STRIDES(array)[last - k if in_fortran_order else k]
+    if <size_t>cnp.PyArray_NBYTES(copy) < LINES_WITH_GIL * INSTEP_LINE:
+        instep_copy(to, source, width, last + 1, shape, strides)
+    else:
+        with nogil:
+            instep_copy(to, source, width, last + 1, shape, strides)
+    return copy
 
 
 cdef struct Watched:

@@ -1,7 +1,3 @@
-cdef enum:
-    LINES_WITH_GIL = 1024  # some 10 microseconds
-
-
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
