@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import itertools
+import pickle
 import pkgutil
 import re
 import subprocess
@@ -98,6 +99,17 @@ def test_the_function_and_its_twin_have_one_signature(name):
     step, twin = getattr(instep, name.lower()), getattr(instep.reference, name.lower())
     parameters = [[(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()] for f in (step, twin)]
     assert parameters[0] == parameters[1], f"instep.{name.lower()} and its twin have other signatures"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_function_is_found_by_its_name(name):
+    """By who reads a traceback, and by pickle, which multiprocessing goes by."""
+    for step in (getattr(instep, name.lower()), getattr(instep.reference, name.lower())):
+        assert step.__qualname__ == step.__name__ == name.lower()
+        assert pickle.loads(pickle.dumps(step)) is step
+    assert sorted(map(str.lower, VARIANTS)) == dir(instep.reference)
+    with pytest.raises(AttributeError, match=r"instep\.reference has no 'adan'; it has .*adamw, .*yogi"):
+        instep.reference.adan  # noqa: B018
 
 
 def test_every_option_is_an_attribute(rule):
