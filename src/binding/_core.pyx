@@ -62,6 +62,7 @@ cdef extern from "copy.h":
 
 cdef extern from "pool.h":
     unsigned instep_pool_generation()
+    bint instep_pool_survived()
 
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
@@ -80,11 +81,30 @@ cdef extern from "Python.h":
     enum:
         NOWAIT_LOCK
         PY_LOCK_ACQUIRED
-    PyThread_type_lock PyThread_allocate_lock()
-    void PyThread_free_lock(PyThread_type_lock lock)
     bint PyThread_acquire_lock(PyThread_type_lock lock, int wait)
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, bint interruptible) nogil
     void PyThread_release_lock(PyThread_type_lock lock)
+
+cdef extern from "shared.h":
+    ctypedef struct gate:
+        PyThread_type_lock lock
+        unsigned generation
+        int depth
+    ctypedef struct gate_pointer:
+        pass
+    gate *gate_new(unsigned generation, unsigned long owner, int depth)
+    void gate_free(gate *old)
+    unsigned long gate_owner(gate *of)
+    void gate_set_owner(gate *of, unsigned long owner)
+    gate *gate_load(gate_pointer *pointer)
+    bint gate_replace(gate_pointer *pointer, gate *old, gate *new)
+
+    ctypedef struct shared_count:
+        pass
+    int64_t count_load(shared_count *count)
+    void count_store(shared_count *count, int64_t value)
+
+    object item_or(object dict, object key, object otherwise)
 
 DEEPEST_NESTING = 64
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more

@@ -19,7 +19,10 @@ cdef class Option:
     def __get__(self, optimizer, owner):
         if optimizer is None:
             return self
-        cdef double value = (<Holder?>optimizer).made().optimizer.option[self.place]
+        cdef double value
+        cdef Holder made = (<Holder?>optimizer).made()
+        with cython.critical_section(made):
+            value = made.optimizer.option[self.place]
         return value != 0 if self.is_flag else value
 
     def __set__(self, optimizer, value):
@@ -31,12 +34,16 @@ cdef class Option:
 
 cdef enum:
     AMBIGUOUS = -1
+    NOT_MADE = -1
 
 
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
+    # Read while others step and assign: options and states in a critical section of the optimizer, which without the
+    # GIL is a lock that is held for a moment; the count of steps where it is shown.
     cdef instep_optimizer optimizer
+    cdef shared_count shown
     cdef str rule_name
     cdef unsigned long long changes  # of options or states, so far
     cdef Nest nest
@@ -69,19 +76,28 @@ cdef class Holder(Locked):
     cdef bint planned
 
     def __cinit__(self, *args, **kwargs):
-        self.count = 0
+        count_store(&self.shown, NOT_MADE)
 
     def __init__(self, Options options, params):
         cdef list leaves = []
         cdef list paths = []
         cdef Nest nest = Nest.of(params, leaves, paths)
         cdef Py_ssize_t k
-        if self.arrays is not NULL:
-            raise TypeError("an optimizer is made once; make another one")
         if not leaves:
             raise ValueError("params holds no array")
         for k, leaf in enumerate(leaves):
             _check_written("params", paths[k], _array("params", paths[k], leaf))
+        self.lock_now()
+        try:
+            if self.arrays is not NULL:
+                raise TypeError("an optimizer is made once; make another one")
+            self.make(options, nest, leaves, paths)
+        finally:
+            self.release()
+
+    @cython.final
+    cdef int make(self, Options options, Nest nest, list leaves, list paths) except -1:
+        cdef Py_ssize_t k
         self.dtypes = tuple({leaf.dtype for leaf in leaves})
         self.narrowest = INSTEP_FLOAT32 if np.dtype(np.float32) in self.dtypes else INSTEP_FLOAT64
         options = options.replace({}, self.dtypes)
@@ -112,6 +128,7 @@ cdef class Holder(Locked):
         self.rule_name = options.rule
         self.optimizer = options.optimizer
         self._adopt(options, self._make_states(options, options, {}))
+        return 0
 
     def __dealloc__(self):
         free(self.arrays)
@@ -125,7 +142,7 @@ cdef class Holder(Locked):
     # -- options
 
     cdef Holder made(self):
-        if self.states is None:
+        if count_load(&self.shown) == NOT_MADE:
             raise TypeError("the optimizer has not been made: __init__ did not run or raised an exception")
         return self
 
@@ -134,10 +151,18 @@ cdef class Holder(Locked):
         self.lock_now()
         return 0
 
+    cdef void release(self) noexcept:
+        if count_load(&self.shown) != NOT_MADE:
+            count_store(&self.shown, self.optimizer.step_count)
+        Locked.release(self)
+
     @property
     def _options(self):
         """The options as they are now."""
-        return Options.of(self.rule_name, &self.made().optimizer)
+        cdef Options options = Options(self.made().rule_name)
+        with cython.critical_section(self):
+            memcpy(options.optimizer.option, self.optimizer.option, sizeof(self.optimizer.option))
+        return options
 
     def __setattr__(self, name, value):
         """Assign an option; a name that there is not is answered with the one that is meant."""
@@ -161,7 +186,8 @@ cdef class Holder(Locked):
             changed = self.optimizer
             _put(&changed, option.place, option.name, value)
             _check_options(&changed, self.narrowest)
-            self.optimizer.option[option.place] = changed.option[option.place]
+            with cython.critical_section(self):
+                self.optimizer.option[option.place] = changed.option[option.place]
             self.changes += 1
         finally:
             self.release()
@@ -190,7 +216,8 @@ cdef class Holder(Locked):
     cdef void use(self, Options options) noexcept:
         self.planned = False
         self.changes += 1
-        memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
+        with cython.critical_section(self):
+            memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
 
     # -- states
 
@@ -231,7 +258,9 @@ cdef class Holder(Locked):
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
-        return self.made().states
+        self.made()
+        with cython.critical_section(self):
+            return self.states
 
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
@@ -362,7 +391,8 @@ cdef class Holder(Locked):
                 self.optimizer.step_count = total
                 for k in range(self.count):
                     self.arrays[k].step_count = counts[k]
-            states, self.states = self.states, states
+            with cython.critical_section(self):
+                states, self.states = self.states, states
             anchors, self.anchors = self.anchors, anchors
             for k in range(self.count):
                 self.known_grad[k] = 0
@@ -373,6 +403,7 @@ cdef class Holder(Locked):
             start, self.written_start = self.written_start, start
             end, self.written_end = self.written_end, end
             self.written_count = len(written)
+            count_store(&self.shown, self.optimizer.step_count)
             return True
         finally:
             self.release()
@@ -387,13 +418,16 @@ cdef class Holder(Locked):
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
         """
-        return self.optimizer.step_count
+        self.made()
+        if self.is_of_the_parent():  # where a step that another thread had in flight is whole, and not shown
+            self.acquire()
+            self.release()
+        return count_load(&self.shown)
 
     @property
     def params(self):
         """The parameter arrays, in their nesting."""
-        self._states  # an optimizer that was not made has none
-        return self.nest.build(self.leaves)
+        return self.made().nest.build(self.leaves)
 
     @property
     def _leaves(self):
@@ -403,7 +437,7 @@ cdef class Holder(Locked):
     @property
     def _paths(self):
         """Where each array is in the nesting of the params: tuples of indices and keys."""
-        return self.paths
+        return self.made().paths
 
     @property
     def state(self):

@@ -73,12 +73,6 @@ cdef class Options:
             raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
         self.rule = rule
 
-    @staticmethod
-    cdef Options of(str rule, const instep_optimizer *optimizer):
-        cdef Options options = Options(rule)
-        options.optimizer = optimizer[0]
-        return options
-
     cdef bint is_flag(self, Py_ssize_t place) noexcept:
         return instep_option_range(&self.optimizer, place) == INSTEP_FLAG
 

@@ -13,7 +13,7 @@ cdef class Stepper(Holder):
 
     cdef int acquire_to_step(self) except -1:
         self.acquire()
-        if self.depth > 1:
+        if self.is_nested():
             self.release()
             raise RuntimeError("a step cannot begin in the middle of a call of its optimizer, in a signal handler say")
         return 0
@@ -71,9 +71,9 @@ cdef class Stepper(Holder):
         """
         cdef int status
         cdef Py_ssize_t k
-        k = self.place(key)
         self.acquire_to_step()
         try:
+            k = self.place(key)
             self.bound_in_place = False
             grad = self.checked("grad", k, _array("grad", self.paths[k], grad))
             self.planned = False  # for a step of all of them
@@ -310,7 +310,7 @@ cdef class Stepper(Holder):
 cdef inline object _item(object grads, object key):
     """What the dict has at the key, or `_ABSENT`; that of a subclass as it gives it to everyone."""
     if type(grads) is dict:
-        return (<dict>grads).get(key, _ABSENT)
+        return item_or(grads, key, _ABSENT)
     return grads[key] if key in grads else _ABSENT
 
 
