@@ -24,10 +24,10 @@ enum {
     /* half precision */
     HALF_INFINITE = 0x7c00,
     HALF_NAN = 0x7e00,
-    HALF_OVERFLOWS = 0x47800000,     /* 2^16 */
-    LARGEST_HALF = 0x477fe000,       /* 65504 */
+    HALF_OVERFLOWS = 0x47800000,       /* 2^16 */
+    BELOW_OVERFLOW = 0x477fffff,       /* what is below it becomes 65504 at most */
     SMALLEST_NORMAL_HALF = 0x38800000, /* 2^-14 */
-    HALF_BIAS = 112 << 23            /* what the exponents of float and half differ by */
+    HALF_BIAS = 112 << 23              /* what the exponents of float and half differ by */
 };
 
 static inline int32_t bits_of(float x)
@@ -99,7 +99,7 @@ static inline float from_bfloat16(uint16_t stored)
 static inline uint16_t to_bfloat16(float x, int32_t random)
 {
     int32_t bits = bits_of(x), size = bits & MAGNITUDE;
-    int32_t rounded = lesser(size + random, LARGEST_FLOAT);
+    int32_t rounded = lesser(lesser(size, LARGEST_FLOAT) + random, LARGEST_FLOAT);
     rounded = size < INFINITE ? rounded : size;
     rounded |= size > INFINITE ? QUIET : 0;
     return (uint16_t)((rounded | (bits & ~MAGNITUDE)) >> 16);
@@ -137,7 +137,7 @@ static inline float from_half(uint16_t stored)
 static inline uint16_t to_half(float x, int32_t random)
 {
     int32_t bits = bits_of(x), size = bits & MAGNITUDE;
-    int32_t normal = (lesser(size + (random >> 3), LARGEST_HALF | 0x1fff) - HALF_BIAS) >> 13;
+    int32_t normal = (lesser(lesser(size, BELOW_OVERFLOW) + (random >> 3), BELOW_OVERFLOW) - HALF_BIAS) >> 13;
     int32_t small = (int32_t)(float_of(lesser(size, SMALLEST_NORMAL_HALF)) * 0x1p24f + (float)random * 0x1p-16f);
     int32_t rounded = size < SMALLEST_NORMAL_HALF ? small : normal;
     rounded = size < HALF_OVERFLOWS ? rounded : HALF_INFINITE;
@@ -188,7 +188,7 @@ static inline float from_byte(struct byte_format f, uint8_t stored, int32_t base
 static inline uint8_t to_byte(struct byte_format f, float x, int32_t base, int32_t random)
 {
     int32_t bits = bits_of(x), size = bits & MAGNITUDE;
-    int32_t code = ((lesser(size + random * 16, LARGEST_FLOAT) - base) >> 20) + 1;
+    int32_t code = ((lesser(lesser(size, LARGEST_FLOAT) + random * 16, LARGEST_FLOAT) - base) >> 20) + 1;
     /* below code 1: the size relative to it, in 2^-16 */
     float one = float_of((254 << 23) - base); /* its reciprocal */
     int32_t below = (int32_t)(float_of(lesser(size, base)) * one * 65536.0f);

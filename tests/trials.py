@@ -36,7 +36,9 @@ CLASSES = {rule: Optimizer._of_rule[rule] for rule in rules() if rule in Optimiz
 
 
 def defaults(rule):
-    return Options(rule).values()
+    """The options of the formula; those of what surrounds it are tests/test_around.py's."""
+    options = Options(rule)
+    return {name: options.values()[name] for name in options.of_formula}
 
 
 def tried_values(rule, name):

@@ -12,18 +12,23 @@ from cpython.unicode cimport PyUnicode_AsUTF8
 from instep cimport (
     INSTEP_ABI_VERSION,
     INSTEP_ANY_NUMBER,
+    INSTEP_COUNT,
     INSTEP_FLAG,
     INSTEP_FLOAT32,
     INSTEP_FLOAT64,
+    INSTEP_IS_AROUND,
+    INSTEP_IS_OF_STEP,
+    INSTEP_IS_STRUCTURAL,
     INSTEP_MAX_OPTIONS,
     INSTEP_MAX_STATES,
     INSTEP_OK,
     instep_array,
     instep_optimizer,
 )
+from libc.math cimport isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 import numbers
 import os
@@ -36,9 +41,16 @@ cnp.import_array()
 include "extern_functions.pxi"
 
 cdef extern from "step.h":
-    int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
+    int instep_plan(
+        const instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count, size_t *total
+    )
     void instep_run(
-        instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
+        instep_optimizer *optimizers,
+        size_t groups,
+        instep_array *arrays,
+        size_t count,
+        size_t total,
+        int64_t step_count,
     ) nogil
 
 cdef extern from "float_mode.h":

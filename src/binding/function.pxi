@@ -20,9 +20,9 @@ cdef class Function:
         self.places = {name: k for k, name in enumerate(self.names)}
         self.positional = code.co_argcount
         self.states = self.places["step_count"] - 2
-        if set(self.names[3 + self.states:]) != set(options.values()):
-            raise TypeError(f"{rule} has the options {', '.join(options.values())}, and its twin others")
-        options = options.replace({name: defaults[name] for name in options.values()}, ())
+        if set(self.names[3 + self.states:]) != set(options.of_formula):
+            raise TypeError(f"{rule} has the options {', '.join(options.of_formula)}, and its twin others")
+        options = options.replace({name: defaults[name] for name in options.of_formula}, ())
         self.defaults = options.optimizer
         self.values = [_ABSENT, _ABSENT] + [None] * self.states + [1] + [_ABSENT] * (len(self.names) - 3 - self.states)
         for k in range(len(self.names) - 3 - self.states):
@@ -57,6 +57,7 @@ cdef class Function:
         cdef const char *expected
         cdef int status
 
+        memset(&array, 0, sizeof(array))
         for k in range(3 + self.states, len(values)):
             if values[k] is not _ABSENT:
                 _put(&optimizer, self.option[k - 3 - self.states], self.names[k], values[k])

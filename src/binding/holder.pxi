@@ -5,7 +5,6 @@ cdef class Option:
     cdef readonly str name
     cdef readonly object default
     cdef readonly bint is_structural
-    cdef bint is_flag
     cdef Py_ssize_t place
 
     def __cinit__(self, str rule, str name, default):
@@ -13,14 +12,12 @@ cdef class Option:
         self.name = name
         self.default = default
         self.place = options.place(name)
-        self.is_flag = options.is_flag(self.place)
-        self.is_structural = instep_option_is_structural(&options.optimizer, self.place)
+        self.is_structural = instep_option_traits(&options.optimizer, self.place) & INSTEP_IS_STRUCTURAL != 0
 
     def __get__(self, optimizer, owner):
         if optimizer is None:
             return self
-        cdef double value = (<Holder?>optimizer).made().optimizer.option[self.place]
-        return value != 0 if self.is_flag else value
+        return _shown(&(<Holder?>optimizer).made().optimizer, self.place)
 
     def __set__(self, optimizer, value):
         (<Holder?>optimizer).assign(self, value)

@@ -1,5 +1,5 @@
 cdef enum:
-    LINES_WITH_GIL = 1024  # some 10 microseconds
+    BLOCKS_WITH_GIL = 64  # some 10 microseconds
 
 
 cdef class Stepper(Holder):
@@ -8,7 +8,7 @@ cdef class Stepper(Holder):
     cdef list bound_anchors
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
-    cdef size_t lines  # of the step as it was planned
+    cdef size_t blocks  # of the step as it was planned
 
     cdef int acquire_to_step(self) except -1:
         self.acquire()
@@ -155,11 +155,11 @@ cdef class Stepper(Holder):
     @cython.final
     cdef void run(self) noexcept:
         """A short step keeps the GIL: to give it away and get it back may take longer, above all among many threads."""
-        if self.lines < LINES_WITH_GIL:
-            instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
+        if self.blocks < BLOCKS_WITH_GIL:
+            instep_run(&self.optimizer, 1, self.arrays, self.count, self.blocks, self.optimizer.step_count + 1)
         else:
             with nogil:
-                instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
+                instep_run(&self.optimizer, 1, self.arrays, self.count, self.blocks, self.optimizer.step_count + 1)
 
     @cython.final
     cdef int plan(self) except -1:
@@ -172,7 +172,7 @@ cdef class Stepper(Holder):
             k += 1
         if k == self.count:
             raise ValueError("every gradient is None: there is nothing to step")
-        status = instep_plan(&self.optimizer, self.arrays, self.count, &self.lines)
+        status = instep_plan(&self.optimizer, 1, self.arrays, self.count, &self.blocks)
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
         self.planned = True

@@ -42,7 +42,7 @@ class Declared(Stepper):
     __slots__ = ("__weakref__",)  # and no __dict__: a misspelt option is an AttributeError
 
     rule: ClassVar[str]
-    _defaults: ClassVar[dict[str, float | bool]] = {}
+    _defaults: ClassVar[dict[str, float | int | bool]] = {}
     _of_rule: ClassVar[dict[str, Any]] = {}
 
     __signature__: ClassVar[Any] = _Signature()
@@ -66,7 +66,7 @@ class Declared(Stepper):
         cls.__doc__ = filled(cls.__doc__)
 
 
-def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry: dict[str, float | bool]) -> None:
+def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry: dict[str, float | int | bool]) -> None:
     for name, default in defaults.items():
         if name not in registry:
             raise TypeError(f"{cls.__name__} declares {name}, but {cls.rule} has the options {', '.join(registry)}")
@@ -138,6 +138,16 @@ class Optimizer(Declared):
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
     maximize: bool = False
+    grad_scale: float = 1.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    clip_global_norm: float = 0.0
+    skip_nonfinite: bool = False
+    grow_every: int = 0
+    statistics: bool = False
+    zero_grads: bool = False
+    average_decay: float = 0.0
+    seed: int = 0
 
     def __init__(self, params: Any, **options: Any) -> None:
         _require_rule(type(self))
@@ -183,7 +193,7 @@ class Optimizer(Declared):
         return cls(params, **preset_options(cls, name, options))
 
     @property
-    def options(self) -> dict[str, float | bool]:
+    def options(self) -> dict[str, float | int | bool]:
         """Every option with its value, by name."""
         return self._options.values()
 
@@ -276,6 +286,11 @@ class Optimizer(Declared):
         )
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        of_formula = set(self._options.of_formula)
+        options = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.options.items()
+            if name in of_formula or value != self._defaults[name]
+        )
         arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
         return f"{type(self).__name__}({arrays}, {options})"

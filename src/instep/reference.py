@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Callable[..., None]:
     if twin is None:
         raise AttributeError(f"instep.reference has no {name!r}; it has {', '.join(rules())}")
     rule = twin.__code__.co_name
-    names = Options(rule).values()
+    names = Options(rule).of_formula
 
     @wraps(twin)
     def checked(param: Any, *args: Any, **kwargs: Any) -> None:
