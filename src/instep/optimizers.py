@@ -42,7 +42,7 @@ class Declared(Stepper):
     __slots__ = ("__weakref__",)  # and no __dict__: a misspelt option is an AttributeError
 
     rule: ClassVar[str]
-    _defaults: ClassVar[dict[str, float | int | bool]] = {}
+    _defaults: ClassVar[dict[str, float | bool]] = {}
     _of_rule: ClassVar[dict[str, Any]] = {}
 
     __signature__: ClassVar[Any] = _Signature()
@@ -66,7 +66,7 @@ class Declared(Stepper):
         cls.__doc__ = filled(cls.__doc__)
 
 
-def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry: dict[str, float | int | bool]) -> None:
+def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry: dict[str, float | bool]) -> None:
     for name, default in defaults.items():
         if name not in registry:
             raise TypeError(f"{cls.__name__} declares {name}, but {cls.rule} has the options {', '.join(registry)}")
@@ -193,7 +193,7 @@ class Optimizer(Declared):
         return cls(params, **preset_options(cls, name, options))
 
     @property
-    def options(self) -> dict[str, float | int | bool]:
+    def options(self) -> dict[str, float | bool]:
         """Every option with its value, by name."""
         return self._options.values()
 
