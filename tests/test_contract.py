@@ -692,6 +692,17 @@ class ListOfMine(list):
     pass
 
 
+class Box(dict):
+    """Gives other items than it holds, as classes of configurations do."""
+
+    def __getitem__(self, key):
+        return self.unboxed(super().__getitem__(key))
+
+    @staticmethod
+    def unboxed(array):
+        return array[1]
+
+
 def ones():
     return np.ones(3, np.float32)
 
@@ -756,6 +767,22 @@ def test_order_of_keys_does_not_matter(rule):
     assert optimizer.step_count == 2
 
 
+def test_a_subclass_of_dict_is_asked_for_its_items(rule):
+    """For parameters and gradients alike; and one that makes what is missing is not made to."""
+    optimizer = CLASSES[rule](Box(w=(None, ones()), b=(None, ones())))
+    optimizer.step(Box(b=(None, ones()), w=(None, ones())))
+    optimizer.step(collections.OrderedDict(b=ones(), w=ones()))
+    other = CLASSES[rule]([ones(), ones()])
+    for _ in range(2):
+        other.step([ones(), ones()])
+    for mine, its in zip(optimizer.params.values(), other.params, strict=True):
+        assert mine.tobytes() == its.tobytes()
+    making = collections.defaultdict(ones, w=ones(), c=ones())
+    with pytest.raises(ValueError, match="missing 'b'; unknown 'c'"):
+        optimizer.step(making)
+    assert list(making) == ["w", "c"]
+
+
 def test_lists_and_tuples_stand_for_each_other(rule):
     optimizer = CLASSES[rule]([(ones(), ones()), Layer(ones(), ones())])
     optimizer.step(([ones(), ones()], [ones(), ones()]))
@@ -798,6 +825,21 @@ def test_keys_are_named(rule):
     optimizer = CLASSES[rule]({"w": np.ones(3), "b": np.ones(3)})
     with pytest.raises(ValueError, match=r"missing 'b'.*unknown 'bias'"):
         optimizer.step({"w": np.ones(3), "bias": np.ones(3)})
+
+
+def test_a_message_names_some_keys_of_many():
+    params = {f"weight {k}": np.ones(1) for k in range(1000)}
+    optimizer = instep.RMSprop(params)
+    grads = params | {"x" * 1000: np.ones(1)}
+    with pytest.raises(ValueError, match=r"than the params: unknown 'x{79}$"):
+        optimizer.step(grads)
+    del grads["x" * 1000], grads["weight 5"]
+    with pytest.raises(ValueError, match=r"than the params: missing 'weight 5'$"):
+        optimizer.step(grads)
+    with pytest.raises(ValueError, match=r"missing 'weight 0', .*, 'weight 4' and 995 more; unknown 0, .*, 4 and 995"):
+        optimizer.step(dict(enumerate(params.values())))
+    with pytest.raises(KeyError, match=r"there are 'weight 0', .*, 'weight 4' and 995 more\"$"):
+        optimizer.step_one("weight 1000", np.ones(1))
 
 
 @every_situation
@@ -865,6 +907,19 @@ def test_step_one_needs_a_gradient(rule):
         optimizer.step_one(0, np.ones(4))
     with pytest.raises(ValueError, match=r"^grad\[0\] overlaps"):
         optimizer.step_one(0, optimizer.params[0])
+
+
+def test_a_key_that_means_two_arrays_is_refused(rule):
+    params = {"a": {"b": ones()}, ("a", "b"): ones(), "c": ones()}
+    optimizer = CLASSES[rule](params)
+    with pytest.raises(KeyError, match=r"both params\['a'\]\['b'\] and params\[\('a', 'b'\)\].* is the latter alone"):
+        optimizer.step_one(("a", "b"), ones())
+    with pytest.raises(KeyError, match=r"there are \('a', 'b'\), \(\('a', 'b'\),\), 'c'"):
+        optimizer.step_one("a", ones())
+    assert optimizer._snapshot()[2:] == (0, [0, 0, 0])
+    optimizer.step_one((("a", "b"),), ones())
+    optimizer.step_one("c", ones())
+    assert optimizer._snapshot()[2:] == (1, [0, 1, 1])
 
 
 @every_situation

@@ -61,14 +61,14 @@ cdef class Function:
         for k in range(3 + self.states, len(values)):
             if values[k] is not _ABSENT:
                 _put(&optimizer, self.option[k - 3 - self.states], self.names[k], values[k])
-        p = _array("param", values[0])
-        _check_written("param", p)
+        p = _array("param", (), values[0])
+        _check_written("param", (), p)
         array.dtype = _kernel_dtype(p)
         _check_options(&optimizer, array.dtype)
         step_count = values[2 + self.states]
         if type(step_count) is not int or not 1 <= step_count <= LARGEST_COUNT + 1:
             raise ValueError(f"step_count must be an integer of at least 1, not {step_count!r}")
-        g = _grad_in_layout("grad", values[1], p)
+        g = _grad_in_layout("grad", (), values[1], p)
 
         start[0] = _start(p)
         end[0] = _end(p)
@@ -80,8 +80,8 @@ cdef class Function:
                 continue
             if values[k] is None:
                 raise TypeError(f"{self.names[k]} is needed with these options")
-            s = _array(self.names[k], values[k])
-            _check_state(self.names[k], s, p)
+            s = _array(self.names[k], (), values[k])
+            _check_state(self.names[k], (), s, p)
             array.state[used] = cnp.PyArray_DATA(s)
             used += 1
             start[used] = _start(s)

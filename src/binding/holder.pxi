@@ -28,7 +28,15 @@ cdef class Option:
 
 cdef list _anchors(list arrays):
     """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
-    return [weakref.ref(array) for array in arrays if array is not None]
+    cdef list anchors = []
+    for array in arrays:
+        if array is not None:
+            anchors.append(weakref.ref(array))
+    return anchors
+
+
+cdef enum:
+    AMBIGUOUS = -1
 
 
 cdef class Holder(Locked):
@@ -74,8 +82,7 @@ cdef class Holder(Locked):
         if not leaves:
             raise ValueError("params holds no array")
         for k, leaf in enumerate(leaves):
-            what = _spell("params", paths[k])
-            _check_written(what, _array(what, leaf))
+            _check_written("params", paths[k], _array("params", paths[k], leaf))
         self.dtypes = tuple({leaf.dtype for leaf in leaves})
         self.narrowest = INSTEP_FLOAT32 if np.dtype(np.float32) in self.dtypes else INSTEP_FLOAT64
         options = options.replace({}, self.dtypes)
@@ -91,7 +98,7 @@ cdef class Holder(Locked):
         self.places = {path: k for k, path in enumerate(paths)}
         for k, path in enumerate(paths):
             if len(path) == 1:
-                self.places.setdefault(path[0], k)
+                self.places[path[0]] = AMBIGUOUS if path[0] in self.places else k
         self.count = len(leaves)
         for k in range(self.count):
             self.arrays[k].size = cnp.PyArray_SIZE(<cnp.ndarray>leaves[k])
@@ -181,24 +188,33 @@ cdef class Holder(Locked):
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
+        cdef list arrays
+        cdef dict states = {}
         old_starts = before.states
-        return {
-            name: old[name]
-            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name])
-            else [np.full_like(param, start, subok=False) for param in self.leaves]
-            for name, start in options.states.items()
-        }
+        for name, start in options.states.items():
+            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name]):
+                states[name] = old[name]
+                continue
+            states[name] = arrays = []
+            for param in self.leaves:
+                arrays.append(np.full_like(param, start, subok=False))
+        return states
 
     def _snapshot(self):
         """Options, copies of the state arrays by name, step count and the count of each array: between two steps."""
+        cdef Py_ssize_t k
+        cdef list copies
+        cdef list counts = []
+        cdef dict states = {}
         self.acquire()
         try:
-            return (
-                self._options,
-                {name: [array.copy("K") for array in arrays] for name, arrays in self.states.items()},
-                self.optimizer.step_count,
-                [self.arrays[k].step_count for k in range(self.count)],
-            )
+            for name, arrays in self.states.items():
+                states[name] = copies = []
+                for array in arrays:
+                    copies.append(array.copy("K"))
+            for k in range(self.count):
+                counts.append(self.arrays[k].step_count)
+            return self._options, states, self.optimizer.step_count, counts
         finally:
             self.release()
 
@@ -212,7 +228,10 @@ cdef class Holder(Locked):
         cdef int64_t total = 0
         cdef list names
         cdef list every = []
+        cdef list roots = []
+        cdef list written = []
         cdef list anchors
+        cdef Py_ssize_t one, other
         options = options.replace({}, self.dtypes)
         names = list(options.states)
         if counts is not None:
@@ -229,19 +248,28 @@ cdef class Holder(Locked):
         for name in names:
             if len(states[name]) != self.count:
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
-        for k in range(self.count):
-            every.append((self.leaves[k], _spell("params", self.paths[k])))
-            for name in names:
-                what = _spell(f"state[{name!r}]", self.paths[k])
-                array = _array(what, states[name][k])
-                _check_state(what, array, self.leaves[k])
-                every.append((array, what))
-        written = sorted([(_start(array), _end(array), what) for array, what in every if array.size])
+        every.extend(self.leaves)
+        roots.append("params")
+        for name in names:
+            root = f"state[{name!r}]"
+            roots.append(root)
+            for k in range(self.count):
+                array = _array(root, self.paths[k], states[name][k])
+                _check_state(root, self.paths[k], array, self.leaves[k])
+                every.append(array)
+        for k in range(len(every)):
+            if every[k].size:
+                written.append((_start(every[k]), _end(every[k]), k))
+        written.sort()
         for k in range(1, len(written)):
             if written[k][0] < written[k - 1][1]:
-                raise ValueError(f"{written[k][2]} overlaps {written[k - 1][2]} in memory")
+                one, other = written[k][2], written[k - 1][2]
+                raise ValueError(
+                    f"{_spell(roots[one // self.count], self.paths[one % self.count])} overlaps "
+                    f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
+                )
 
-        anchors = _anchors([array for array, _ in every])
+        anchors = _anchors(every)
         cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         if start is NULL or end is NULL:

@@ -24,8 +24,9 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray or None
             In the nesting of the params, each gradient of the shape and dtype of its parameter; lists and tuples may
-            stand for each other.  Read only.  A gradient that is not laid out in memory as its parameter is copied
-            first.  None leaves an array, its state and its count alone.  May be left out after `bind`.
+            stand for each other, and a subclass of dict is asked for its items, as it is in the params.  Read only.
+            A gradient that is not laid out in memory as its parameter is copied first.  None leaves an array, its
+            state and its count alone.  May be left out after `bind`.
 
         Raises
         ------
@@ -63,19 +64,18 @@ cdef class Stepper(Holder):
         Raises
         ------
         KeyError
-            There is no array at `key`.
+            There is no array at `key`, or two: where ``("a", "b")`` is a key, and the keys ``"a"`` and ``"b"`` lead to
+            another array.
         TypeError, ValueError
             As for `step`.  Nothing has been written.
         """
         cdef int status
         cdef Py_ssize_t k
-        if key not in self.places:
-            raise KeyError(f"params has no array at {key!r}; there are {', '.join(map(repr, self.places))}")
-        k = self.places[key]
+        k = self.place(key)
         self.acquire_to_step()
         try:
             self.bound_in_place = False
-            grad = self.checked("grad", k, _array(_spell("grad", self.paths[k]), grad))
+            grad = self.checked("grad", k, _array("grad", self.paths[k], grad))
             self.planned = False  # for a step of all of them
             self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>grad)
             with nogil:
@@ -84,6 +84,23 @@ cdef class Stepper(Holder):
             self.release()
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
+
+    @cython.final
+    cdef Py_ssize_t place(self, object key) except -1:
+        """The number of the array at this key."""
+        cdef Py_ssize_t k
+        cdef list keys = []
+        if key in self.places:
+            k = self.places[key]
+            if k != AMBIGUOUS:
+                return k
+            raise KeyError(
+                f"{key!r} is both {_spell('params', tuple(key))} and {_spell('params', (key,))}: "
+                f"rename one of the keys; {(key,)!r} is the latter alone"
+            )
+        for path in self.paths:
+            keys.append(path[0] if len(path) == 1 and self.places[path[0]] != AMBIGUOUS else path)
+        raise KeyError(f"params has no array at {key!r}; there are {some(keys)}")
 
     def bind(self, grads):
         """Remember gradient arrays that the trainer fills anew before every step, so that `step()` needs none.
@@ -101,6 +118,7 @@ cdef class Stepper(Holder):
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
         cdef Py_ssize_t k
+        cdef list bound = []
         self.acquire_to_step()
         try:
             self.bound_in_place = False
@@ -115,8 +133,9 @@ cdef class Stepper(Holder):
                     f"{_spell('grads', self.paths[self.copied])} is not laid out in memory as its parameter: it would "
                     "be copied once, here, and not at each step; bind a contiguous array"
                 )
-            self.bound = [None if self.held[k] is NULL else <object>self.held[k] for k in range(self.count)]
-            self.bound_anchors = _anchors(self.bound)
+            for k in range(self.count):
+                bound.append(None if self.held[k] is NULL else <object>self.held[k])
+            self.bound, self.bound_anchors = bound, _anchors(bound)
         finally:
             self.let_go()
             self.release()
@@ -187,10 +206,10 @@ cdef class Stepper(Holder):
         if nest.kind == MAPPING:
             if not isinstance(grads, dict):
                 raise TypeError(f"{_spell('grads', path)} must be a dict like the params, not {_type_name(grads)}")
-            if len(<dict>grads) != len(nest.keys):
+            if len(grads) != len(nest.keys):
                 raise _other_keys(path, grads, nest.keys)
             for k in range(len(nest.keys)):
-                child = (<dict>grads).get(nest.keys[k], _ABSENT)
+                child = _item(grads, nest.keys[k])
                 if child is _ABSENT:
                     raise _other_keys(path, grads, nest.keys)
                 self.collect_child(nest, k, child, path)
@@ -248,7 +267,7 @@ cdef class Stepper(Holder):
         ):
             array = <cnp.ndarray>grad
         else:
-            array = _grad_in_layout(_spell(root, self.paths[k]), grad, param)
+            array = _grad_in_layout(root, self.paths[k], grad, param)
             if array is not grad:
                 self.copied = k
         if _start(array) != self.known_grad[k]:
@@ -269,10 +288,31 @@ cdef class Stepper(Holder):
             Py_XDECREF(array)
 
 
+cdef inline object _item(object grads, object key):
+    """What the dict has at the key, or `_ABSENT`; that of a subclass as it gives it to everyone."""
+    if type(grads) is dict:
+        return (<dict>grads).get(key, _ABSENT)
+    return grads[key] if key in grads else _ABSENT
+
+
 cdef object _other_keys(tuple path, object grads, tuple keys):
-    missing = ", ".join([repr(key) for key in keys if key not in grads]) or "none"
-    unknown = ", ".join([repr(key) for key in grads if key not in keys]) or "none"
-    return ValueError(f"{_spell('grads', path)} has other keys than the params: missing {missing}; unknown {unknown}")
+    cdef list found = []
+    cdef list missing = []
+    cdef list unknown = []
+    cdef set expected = set(keys)
+    for key in keys:
+        if key not in grads:
+            missing.append(key)
+    for key in grads:
+        if key not in expected:
+            unknown.append(key)
+    if missing:
+        found.append(f"missing {some(missing)}")
+    if unknown:
+        found.append(f"unknown {some(unknown)}")
+    if not found:
+        return ValueError(f"{_spell('grads', path)} changed while it was looked at")
+    return ValueError(f"{_spell('grads', path)} has other keys than the params: {'; '.join(found)}")
 
 
 cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const uintptr_t *end, Py_ssize_t count):
