@@ -36,9 +36,7 @@ cdef cnp.ndarray _array(str root, tuple path, object value):
 
 
 cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
-    """A parameter or a state: what is right by itself."""
-    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
-        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    """What is written, and is right by itself but for its dtype."""
     if not cnp.PyArray_ISNOTSWAPPED(array):
         raise TypeError(
             f"{_spell(root, path)} must be in the machine's byte order: {(<object>array).dtype} is swapped"
@@ -54,6 +52,22 @@ cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
     if _is_mapped(array):
         _check_mapped(root, path, array)
     return 0
+
+
+cdef int _check_numbers(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter or a state of a function: float32 or float64."""
+    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    return _check_written(root, path, array)
+
+
+cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter of an optimizer."""
+    if cnp.PyArray_ISNOTSWAPPED(array) and _param_format(array) == NO_FORMAT:
+        raise TypeError(
+            f"{_spell(root, path)} must be float32, float64, float16 or bfloat16, not {(<object>array).dtype}"
+        )
+    return _check_written(root, path, array)
 
 
 cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
@@ -83,20 +97,37 @@ cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray par
     return 0
 
 
-cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param, tuple form) except -1:
+    """A state array is as its form says: of its dtype, and flat or laid out as its parameter."""
+    if (<object>array).shape != form[1]:
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {form[1]}")
+    if (<object>array).dtype != form[0]:
+        raise TypeError(f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {form[0]}")
     _check_written(root, path, array)
-    _check_partner(root, path, array, param)
-    if not _same_layout(array, param):
+    if form[1] == (<object>param).shape and not _same_layout(array, param):
         raise ValueError(
             f"{_spell(root, path)} must have the memory layout of its parameter (strides {(<object>param).strides})"
         )
     return 0
 
 
+cdef int _check_grad(str root, tuple path, cnp.ndarray array, cnp.ndarray param, int dtype) except -1:
+    """The format of a gradient, which has the shape of its parameter and no more bits than its arithmetic."""
+    cdef int format
+    if not _same_shape(array, param):
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+    format = _format_beside(array, dtype)
+    if format == NO_FORMAT:
+        expected = "float64" if dtype == INSTEP_FLOAT64 else "float32"
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {expected} or a float of fewer bits"
+        )
+    return format
+
+
 cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param):
     """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
     array = _array(root, path, grad)
-    _check_partner(root, path, array, param)
     if _is_mapped(array):
         _check_mapped(root, path, array)
     if _same_layout(array, param):

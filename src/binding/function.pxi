@@ -62,13 +62,15 @@ cdef class Function:
             if values[k] is not _ABSENT:
                 _put(&optimizer, self.option[k - 3 - self.states], self.names[k], values[k])
         p = _array("param", (), values[0])
-        _check_written("param", (), p)
+        _check_numbers("param", (), p)
         array.dtype = _kernel_dtype(p)
         _check_options(&optimizer, array.dtype)
         step_count = values[2 + self.states]
         if type(step_count) is not int or not 1 <= step_count <= LARGEST_COUNT + 1:
             raise ValueError(f"step_count must be an integer of at least 1, not {step_count!r}")
-        g = _grad_in_layout("grad", (), values[1], p)
+        g = _array("grad", (), values[1])
+        _check_partner("grad", (), g, p)
+        g = _grad_in_layout("grad", (), g, p)
 
         start[0] = _start(p)
         end[0] = _end(p)
@@ -81,7 +83,7 @@ cdef class Function:
             if values[k] is None:
                 raise TypeError(f"{self.names[k]} is needed with these options")
             s = _array(self.names[k], (), values[k])
-            _check_state(self.names[k], (), s, p)
+            _check_state(self.names[k], (), s, p, ((<object>p).dtype, (<object>p).shape))
             array.state[used] = cnp.PyArray_DATA(s)
             used += 1
             start[used] = _start(s)
