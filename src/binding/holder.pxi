@@ -136,7 +136,7 @@ cdef class Holder(Locked):
         self.optimizers[0].grad_norm = NAN
         self.groups = 1
         self.patterns = {}
-        self._adopt(options, self._make_states(options, options, {}), groups=groups)
+        self._adopt(options, self._first_states(options, groups), groups=groups)
 
     def __dealloc__(self):
         free(self.optimizers)
@@ -187,7 +187,7 @@ cdef class Holder(Locked):
         """Change options between steps, those of all or of one group, and with them the state that they need."""
         cdef Options before, options
         cdef dict states, groups
-        cdef list every
+        cdef list every, every_before
         cdef unsigned long long since
         self.acquire()
         try:
@@ -200,8 +200,10 @@ cdef class Holder(Locked):
                     options = before
                     groups[pattern] = groups[pattern] | changes
                 every = self.options_of_groups(options, groups)
-                if not self._keeps_states(options, before):
-                    if self._adopt(options, self._make_states(options, before, states), since=since, groups=groups):
+                every_before = self.options_of_groups(before, dict(self.patterns))
+                if not self.keeps_every_state(every, every_before):
+                    states = self.states_of_groups(every, every_before, states, groups)
+                    if self._adopt(options, states, since=since, groups=groups):
                         return
                 elif self.changes == since:
                     self.use(every, groups)
@@ -289,6 +291,36 @@ cdef class Holder(Locked):
             states[name] = arrays = []
             for param in self.leaves:
                 arrays.append(self._storage.start(options, name, param))
+        return states
+
+    def _first_states(self, Options options, dict groups):
+        """State arrays as they start with these options and groups."""
+        cdef list every = self.options_of_groups(options, groups)
+        return self.states_of_groups(every, every, {}, groups)
+
+    @cython.final
+    cdef bint keeps_every_state(self, list every, list before) except -1:
+        cdef Py_ssize_t g
+        for g in range(len(every)):
+            if not self._keeps_states(every[g], before[g]):
+                return False
+        return True
+
+    @cython.final
+    cdef dict states_of_groups(self, list every, list before, dict old, dict groups):
+        """What `_make_states` makes for the options that each array has."""
+        cdef dict own, states = self._make_states(every[0], before[0], old)
+        cdef list member = self._member(groups)
+        cdef Py_ssize_t g, k
+        for g in range(1, len(every)):
+            if not old and every[g].states == every[0].states:
+                continue
+            own = self._make_states(every[g], before[g], old)
+            for name in states:
+                states[name] = list(states[name])
+                for k in range(self.count):
+                    if member[k] == g:
+                        states[name][k] = own[name][k]
         return states
 
     def _snapshot(self):

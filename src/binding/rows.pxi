@@ -12,7 +12,7 @@ cdef class Rows:
 
     Notes
     -----
-    A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
+    Sums are formed in the type of the arithmetic.  A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
     shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  The step count is that of the array, so
     that a correction of the bias takes a row that was seen seldom for one that was seen always.
 
@@ -80,7 +80,7 @@ cdef class Rows:
         if not ascends:
             from . import storage
 
-            indices, values = storage.summed(indices, values)
+            indices, values = storage.summed(indices, values, np.float64 if dtype == INSTEP_FLOAT64 else np.float32)
         found = Rows.__new__(Rows)
         found.indices, found.values = indices, values
         return found

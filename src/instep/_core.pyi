@@ -74,6 +74,9 @@ class Stepper:
     def _make_states(
         self, options: Options, before: Options, old: dict[str, list[np.ndarray[Any, Any]]]
     ) -> dict[str, list[np.ndarray[Any, Any]]]: ...
+    def _first_states(
+        self, options: Options, groups: dict[str, dict[str, Any]]
+    ) -> dict[str, list[np.ndarray[Any, Any]]]: ...
     def _snapshot(
         self,
     ) -> tuple[

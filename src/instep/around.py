@@ -138,7 +138,7 @@ def _step(
         _close_state(states[name], opened[name], random(2 + k))
     if low is not None:
         high, lower = storage.to_split(p)
-        _flat16(param)[...], low.reshape(-1)[...] = high, lower
+        _flat16(param)[...], low.reshape(-1, order="A")[...] = high, lower
     else:
         _close(param, p, random(0))
     if copy is not None:

@@ -337,5 +337,8 @@ class Optimizer(Declared):
             for name, value in self.options.items()
             if name in of_formula or value != self._defaults[name]
         )
+        if self._patterns:
+            options += f", groups={self._patterns!r}"
+        options += "".join(f", {name}={value!r}" for name, value in self._storage.values().items() if value is not None)
         arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
         return f"{type(self).__name__}({arrays}, {options})"

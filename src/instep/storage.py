@@ -203,14 +203,14 @@ def bytes_of(value: float, size: int, dtype: Any) -> Array:
     return to_bytes(form, numbers, np.zeros(size, np.int32)).view(dtype)
 
 
-def summed(indices: Array, values: Array) -> tuple[Array, Array]:
+def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
     """Rows in ascending order, each once: those that stand several times are added up, first come, first added."""
     order = np.argsort(indices, kind="stable")
     ordered = indices[order]
     is_first = np.empty(len(ordered), bool)
     is_first[:1], is_first[1:] = True, ordered[1:] != ordered[:-1]
     firsts = np.flatnonzero(is_first)
-    rows = as_numbers(values)[order] if len(firsts) < len(order) else values[order]
+    rows = as_numbers(values)[order].astype(dtype) if len(firsts) < len(order) else values[order]
     found = rows[firsts]
     turn = np.arange(len(order)) - np.repeat(firsts, np.diff(firsts, append=len(order)))
     row = np.cumsum(is_first) - 1

@@ -177,7 +177,7 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     unknown = [path for path in state_dict["step_counts"] if path not in expected]
     if unknown:
         raise ValueError(f"the state is of other params: it has {some(unknown)}")
-    states = optimizer._make_states(options, options, {})
+    states = optimizer._first_states(options, dict(state_dict["groups"]))
     for name, arrays in states.items():
         for path, array in zip(paths, arrays, strict=True):
             saved = state_dict["state"][name][path]
