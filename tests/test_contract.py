@@ -899,6 +899,37 @@ def test_step_one_counts_a_sweep_as_one_step(rule, options):
         assert array.tobytes() == whole.params[0].tobytes()
 
 
+@pytest.mark.parametrize(
+    ("of_param", "of_grad", "hint"),
+    [
+        ("float32", "float64", "expected float32: pass NAME.astype(np.float32), or make the parameter float64"),
+        ("float64", "float32", "expected float64: pass NAME.astype(np.float64), or make the parameter float32"),
+        ("float32", "int64", "expected float32: pass NAME.astype(np.float32)"),
+        ("float64", ">f8", "expected float64: pass NAME.astype(np.float64)"),
+    ],
+)
+def test_a_gradient_of_another_type_is_told_how_to_fit(rule, of_param, of_grad, hint):
+    """The hint is right, too: a gradient converted so is taken."""
+    optimizer = CLASSES[rule]({"w": np.ones(3, of_param)})
+    grad = np.ones(3, of_grad)
+    for name, give in (
+        ("grads['w']", lambda grad: optimizer.step({"w": grad})),
+        ("grads['w']", lambda grad: optimizer.bind({"w": grad})),
+        ("grad['w']", lambda grad: optimizer.step_one("w", grad)),
+    ):
+        with pytest.raises(TypeError) as error:
+            give(grad)
+        assert str(error.value).startswith(f"{name} has dtype {grad.dtype}, ")
+        assert str(error.value).endswith(hint.replace("NAME", name))
+        give(grad.astype(of_param))
+
+
+def test_a_state_of_another_type_is_not_to_be_converted_on_the_way():
+    message = "^square_avg has dtype float64, expected float32: make it with the dtype of its parameter$"
+    with pytest.raises(TypeError, match=message):
+        instep.rmsprop(np.ones(3, "float32"), np.ones(3, "float32"), np.ones(3))
+
+
 def test_step_one_needs_a_gradient(rule):
     optimizer = CLASSES[rule]([np.ones(3)])
     with pytest.raises(TypeError, match=r"^grad\[0\] must be"):

@@ -83,6 +83,7 @@ cdef extern from "numpy/arrayobject.h":
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock
     enum:

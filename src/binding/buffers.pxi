@@ -89,12 +89,22 @@ cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
 
 
 cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
-    """What goes with a parameter has its shape and dtype."""
+    """A gradient of a function has the shape and dtype of its parameter."""
     if not _same_shape(array, param):
         raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
     if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}")
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}: "
+            + _how_to_convert(root, path, array, str((<object>param).dtype))
+        )
     return 0
+
+
+cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, str expected):
+    hint = f"pass {_spell(root, path)}.astype(np.{expected})"
+    if cnp.PyArray_ISNOTSWAPPED(grad) and cnp.PyArray_TYPE(grad) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        hint += f", or make the parameter {(<object>grad).dtype}"
+    return hint
 
 
 cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param, tuple form) except -1:
@@ -102,7 +112,9 @@ cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param
     if (<object>array).shape != form[1]:
         raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {form[1]}")
     if (<object>array).dtype != form[0]:
-        raise TypeError(f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {form[0]}")
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {form[0]}: make it with that dtype"
+        )
     _check_written(root, path, array)
     if form[1] == (<object>param).shape and not _same_layout(array, param):
         raise ValueError(
@@ -120,7 +132,8 @@ cdef int _check_grad(str root, tuple path, cnp.ndarray array, cnp.ndarray param,
     if format == NO_FORMAT:
         expected = "float64" if dtype == INSTEP_FLOAT64 else "float32"
         raise TypeError(
-            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {expected} or a float of fewer bits"
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {expected} or a float of fewer bits: "
+            f"{_how_to_convert(root, path, array, expected)}"
         )
     return format
 

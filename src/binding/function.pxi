@@ -42,10 +42,23 @@ cdef class Function:
                     break
                 values[place] = value
         if not fits or values[0] is _ABSENT or values[1] is _ABSENT:
-            import inspect
-
-            inspect.signature(self.twin).bind(*args, **kwargs)  # which raises what Python itself does
+            self.refuse(args, kwargs)
         self.step(values)
+
+    cdef int refuse(self, tuple args, dict kwargs) except -1:
+        """Say which of the arguments does not fit the signature."""
+        import inspect
+
+        from instep.dialects import unknown_argument
+
+        for name in kwargs:
+            if name not in self.places:
+                raise TypeError(unknown_argument(self.twin.__name__, name, self.names))
+        try:
+            inspect.signature(self.twin).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.twin.__name__}(): {error}") from None
+        return 0
 
     cdef int step(self, list values) except -1:
         cdef instep_optimizer optimizer = self.defaults

@@ -165,6 +165,17 @@ cdef class Holder(Locked):
         """The options as they are now."""
         return Options.of(self.rule_name, self.made().optimizers)
 
+    def __setattr__(self, name, value):
+        """Assign an option; a name that there is not is answered with the one that is meant."""
+        try:
+            PyObject_GenericSetAttr(self, name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
+            from instep.dialects import unknown_option
+
+            raise AttributeError(unknown_option(type(self), name)) from None
+
     @cython.final
     cdef int assign(self, Option option, object value) except -1:
         cdef instep_optimizer changed

@@ -161,9 +161,17 @@ class Optimizer(Declared):
     seed: int = 0
 
     def __init__(
-        self, params: Any, *, groups: Any = None, state_dtype: Any = None, master: Any = None, **options: Any
+        self,
+        params: Any,
+        *unnamed: Any,
+        groups: Any = None,
+        state_dtype: Any = None,
+        master: Any = None,
+        **options: Any,
     ) -> None:
         _require_rule(type(self))
+        if unnamed:
+            raise TypeError(f"options go by name, as in {type(self).__name__}(params, lr={unnamed[0]!r:.60})")
         for name in options:
             if name not in self._defaults:
                 from .dialects import unknown_option
