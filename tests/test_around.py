@@ -202,7 +202,10 @@ def test_a_dynamic_loss_scale_halves_and_doubles():
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
 def test_accumulated_gradients(grad_dtype):
     random = np.random.default_rng(5)
-    grads = [[random.standard_normal((4, 5)).astype(grad_dtype), random.standard_normal(3).astype(grad_dtype)] for _ in range(3)]
+    grads = [
+        [random.standard_normal((4, 5)).astype(grad_dtype), random.standard_normal(3).astype(grad_dtype)]
+        for _ in range(3)
+    ]
     params = [np.ones((4, 5), np.float32), np.ones(3, np.float32)]
     optimizer = instep.Adam(params, grad_scale=1 / 3)
     for grad in grads:
@@ -210,7 +213,10 @@ def test_accumulated_gradients(grad_dtype):
     optimizer.step()
     other = [np.ones((4, 5), np.float32), np.ones(3, np.float32)]
     once = instep.Adam(other, grad_scale=1 / 3)
-    total = [sum((np.asarray(g[k], np.float32) for g in grads[1:]), start=np.asarray(grads[0][k], np.float32)) for k in range(2)]
+    total = [
+        sum((np.asarray(g[k], np.float32) for g in grads[1:]), start=np.asarray(grads[0][k], np.float32))
+        for k in range(2)
+    ]
     once.step(total)
     for a, b in zip(params, other, strict=True):
         assert a.tobytes() == b.tobytes()
@@ -271,7 +277,11 @@ def test_bad_rows():
         (lambda: instep.Rows(np.array([0]), values), ValueError, "a row for each of the 1"),
         (lambda: instep.Rows(np.array([0, 5]), values), IndexError, "from 0 to 5, expected them from 0 to 4"),
         (lambda: instep.Rows(np.array([-1, 2]), values), IndexError, "from -1 to 2"),
-        (lambda: instep.Rows(np.array([0, 1]), values[:, :1]), ValueError, r"rows of the shape \(1,\), expected \(2,\)"),
+        (
+            lambda: instep.Rows(np.array([0, 1]), values[:, :1]),
+            ValueError,
+            r"rows of the shape \(1,\), expected \(2,\)",
+        ),
         (lambda: instep.Rows(np.array([0, 1]), values.astype(np.float64)), TypeError, "values of dtype float64"),
         (lambda: instep.Rows(np.array([0, 1]), table[:2]), ValueError, "overlaps"),
     ]:
@@ -464,7 +474,9 @@ def test_checkpoints(form, tmp_path):
     def run(optimizer, steps):
         for t in steps:
             draw = np.random.default_rng(t)
-            optimizer.step({place: draw.standard_normal(p.shape).astype(grad_dtype) for place, p in optimizer.params.items()})
+            optimizer.step(
+                {place: draw.standard_normal(p.shape).astype(grad_dtype) for place, p in optimizer.params.items()}
+            )
 
     params = {place: random.standard_normal(size).astype(param_dtype) for place, size in (("w", 700), ("b", 3))}
     around_it = dict(average_decay=0.9, clip_norm=1.0, grow_every=2, grad_scale=0.5, seed=3, groups={"b": {"lr": 0.5}})

@@ -335,8 +335,8 @@ cdef class Holder(Locked):
         return states
 
     def _snapshot(self):
-        """Options, groups, copies of the state arrays by name, the counts of the optimizer and that of each array:
-        between two steps.
+        """Options, copies of the state arrays by name, step count and the count of each array, groups, and what
+        `_history` has: between two steps.
         """
         cdef Py_ssize_t k
         cdef list copies
@@ -350,27 +350,27 @@ cdef class Holder(Locked):
                     copies.append(array.copy("K"))
             for k in range(self.count):
                 counts.append(self.arrays[k].step_count)
-            return self._options, self._patterns, states, self._counts, counts
+            return self._options, states, self.optimizers.step_count, counts, self._patterns, self._history
         finally:
             self.release()
 
     @property
-    def _counts(self):
-        """How many steps were taken, were skipped, and were taken since one was skipped."""
-        cdef instep_optimizer *o = self.made().optimizers
-        return o.step_count, o.skipped_count, o.finite_count
+    def _history(self):
+        """How many steps were skipped, and how many were taken since one was."""
+        return self.made().optimizers.skipped_count, self.optimizers.finite_count
 
     def _member(self, dict groups):
         """The group of each array: 0 of none, k of the k-th pattern.  The optimizers know how to match them."""
         return [0] * self.count
 
-    def _adopt(self, Options options, dict states, totals=None, counts=None, since=None, groups=None):
+    def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None, groups=None, history=(0, 0)):
         """Step with these options, groups, state arrays and counts from now on, if all of them are right.
 
         Without groups or counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no
         longer the number of changes.
         """
-        cdef Py_ssize_t k, s
+        cdef Py_ssize_t k
+        cdef int64_t total = 0, skipped = 0, finite = 0
         cdef list names, every_options, member
         cdef list every = []
         cdef list roots = []
@@ -385,11 +385,12 @@ cdef class Holder(Locked):
         if counts is not None:
             if len(counts) != self.count:
                 raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
-            for count in [*totals, *counts]:
+            for count in [step_count, *history, *counts]:
                 if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
                     raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT}, not {count!r}")
-            if max(counts) > totals[0]:
-                raise ValueError(f"an array cannot have taken {max(counts)} of {totals[0]} steps")
+            if max(counts) > step_count:
+                raise ValueError(f"an array cannot have taken {max(counts)} of {step_count} steps")
+            total, skipped, finite = step_count, history[0], history[1]
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
         for name in names:
@@ -450,9 +451,9 @@ cdef class Holder(Locked):
             free(end)
             raise
         if counts is not None:
-            self.optimizers[0].step_count = totals[0]
-            self.optimizers[0].skipped_count = totals[1]
-            self.optimizers[0].finite_count = totals[2]
+            self.optimizers[0].step_count = total
+            self.optimizers[0].skipped_count = skipped
+            self.optimizers[0].finite_count = finite
         self.use(every_options, groups)
         self.states = states
         self.anchors = anchors

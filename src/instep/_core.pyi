@@ -45,7 +45,9 @@ class Storage:
     master: str | None
     def __init__(self, state_dtype: Any = None, master: Any = None) -> None: ...
     def values(self) -> dict[str, str | None]: ...
+    def check(self, leaves: list[Any], paths: list[tuple[Any, ...]]) -> None: ...
     def names(self, options: Options) -> list[str]: ...
+    def start(self, options: Options, name: str, param: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 
 @final
 class Rows:
@@ -81,20 +83,22 @@ class Stepper:
         self,
     ) -> tuple[
         Options,
-        dict[str, dict[str, Any]],
         dict[str, list[np.ndarray[Any, Any]]],
-        tuple[int, int, int],
+        int,
         list[int],
+        dict[str, dict[str, Any]],
+        tuple[int, int],
     ]: ...
     def _member(self, groups: dict[str, dict[str, Any]]) -> list[int]: ...
     def _adopt(
         self,
         options: Options,
         states: dict[str, list[np.ndarray[Any, Any]]],
-        totals: tuple[int, int, int] | None = None,
+        step_count: int | None = None,
         counts: list[int] | None = None,
         since: int | None = None,
         groups: dict[str, dict[str, Any]] | None = None,
+        history: tuple[int, int] = (0, 0),
     ) -> bool: ...
     def _begin_average(self) -> None: ...
     def _end_average(self) -> None: ...

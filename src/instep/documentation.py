@@ -42,6 +42,16 @@ PARTS = {
         that average; the first step makes it the parameters.
     seed : int
         Of the random numbers that arrays of fewer than 32 bits are rounded with.
+    groups : dict of dict
+        Options by place: ``{"*/bias": {"weight_decay": 0.0}}`` gives the arrays whose place matches the pattern options
+        of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches
+        nothing is refused, and so are two that match the same array.
+    state_dtype : {None, "bfloat16", "8bit"}
+        What the state arrays of float32 arithmetic are kept in, stochastically rounded; None for float32.
+    master : {None, "split", "float32"}
+        What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
+        bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
+        ``param_master``, of which the 16 bits are a rounded copy.
 """,
     "preparation": """\
     ``p = (1 - lr weight_decay) p``                                  if `decoupled_weight_decay`

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ._core import some
@@ -81,8 +80,12 @@ def checked(optimizer: Optimizer, groups: Any) -> dict[str, dict[str, Any]]:
 
 def members(paths: list[tuple[Any, ...]], groups: Mapping[str, Any]) -> list[int]:
     """The group of each array: 0 if none, k if the k-th pattern matches its place."""
-    places = [spell_path(path) for path in paths] if groups else []
     member = [0] * len(paths)
+    if not groups:
+        return member
+    from fnmatch import fnmatchcase
+
+    places = [spell_path(path) for path in paths]
     patterns = list(groups)
     for number, pattern in enumerate(patterns, 1):
         matched = [k for k, place in enumerate(places) if fnmatchcase(place, pattern)]

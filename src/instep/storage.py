@@ -20,8 +20,7 @@ byte, signed byte       three digits and an exponent relative to the largest of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,8 +111,7 @@ def to_half(x: Array, random: Array) -> Array:
     return (rounded | (bits.view(np.uint32) >> np.uint32(16) & np.uint32(0x8000)).astype(np.int32)).astype(np.uint16)
 
 
-@dataclass(frozen=True)
-class ByteFormat:
+class ByteFormat(NamedTuple):
     """How far below the largest of a block its codes reach, and the code of the largest finite number."""
 
     reach: int

@@ -76,7 +76,9 @@ def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) ->
 
     That is seen before room is made for it: a sparse file of any size takes none on the disk.
     """
-    most = math.inf if params is None else (MOST_STATES + 1) * sum(param.size * max(param.itemsize, 4) for param in params)
+    most = (
+        math.inf if params is None else (MOST_STATES + 1) * sum(param.size * max(param.itemsize, 4) for param in params)
+    )
     with open(os.fsdecode(path), "rb") as file:
         try:
             return _read(file, os.fstat(file.fileno()).st_size, most)

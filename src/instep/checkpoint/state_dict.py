@@ -99,7 +99,7 @@ def _leaves(nesting: dict[str | int, Any], path: tuple[str | int, ...]) -> Itera
 def state_dict_of(optimizer: Optimizer) -> StateDict:
     """Between two steps; the arrays are copies."""
     paths = [spell_path(path) for path in optimizer._paths]
-    options, groups, states, (step_count, skipped, finite), counts = optimizer._snapshot()
+    options, states, step_count, counts, groups, (skipped, finite) = optimizer._snapshot()
     return {
         "rule": options.rule,
         "options": options.values(),
@@ -182,13 +182,14 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
         for path, array in zip(paths, arrays, strict=True):
             saved = state_dict["state"][name][path]
             if saved.shape != array.shape:
-                raise ValueError(f"state[{name!r}][{path!r}] has shape {saved.shape}, expected {array.shape}")
+                raise ValueError(f"state[{name!r}][{path!r}] has shape {saved.shape}, the parameter {array.shape}")
             if saved.dtype != array.dtype:
-                raise ValueError(f"state[{name!r}][{path!r}] has dtype {saved.dtype}, expected {array.dtype}")
+                raise ValueError(f"state[{name!r}][{path!r}] has dtype {saved.dtype}, the parameter {array.dtype}")
             array[...] = saved
-    totals = (state_dict["step_count"], state_dict["skipped_steps"], state_dict["finite_steps"])
+    history = (state_dict["skipped_steps"], state_dict["finite_steps"])
     counts = [state_dict["step_counts"][path] for path in paths]
-    optimizer._adopt(options, states, totals, counts, groups=state_dict["groups"])
+    step_count, groups = state_dict["step_count"], state_dict["groups"]
+    optimizer._adopt(options, states, step_count, counts, groups=groups, history=history)
 
 
 def _check_dict(what: str, found: Any) -> None:
