@@ -70,6 +70,13 @@ cdef extern from "float_mode.h":
     float_mode float_mode_enter(float_arithmetic arithmetic)
     void float_mode_leave(float_mode callers)
 
+cdef extern from "copy.h":
+    enum:
+        INSTEP_MAX_DIMS
+    void instep_copy(
+        void *to, const void *source, size_t width, int dims, const cnp.npy_intp *shape, const cnp.npy_intp *strides
+    ) nogil
+
 cdef extern from "pool.h":
     unsigned instep_pool_generation()
 
@@ -79,10 +86,14 @@ cdef extern from "numpy/arrayobject.h":
     enum:
         NPY_USERDEF
     bint PyArray_CheckExact(object)
-    bint is_writeable "PyArray_ISWRITEABLE"(PyArrayObject *)
+    void *data_of "PyArray_DATA"(PyArrayObject *)
+    int dimensions_of "PyArray_NDIM"(PyArrayObject *)
+    cnp.npy_intp *shape_of "PyArray_DIMS"(PyArrayObject *)
+    void *dtype_of "PyArray_DESCR"(PyArrayObject *)
+    int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    PyObject *item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t k)
     int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock

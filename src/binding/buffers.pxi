@@ -1,3 +1,8 @@
+cdef enum:
+    BLOCKS_WITH_GIL = 64  # of a step that keeps it: some 10 microseconds
+    BYTES_WITH_GIL = 65536  # of a copy
+
+
 cdef object MEMMAP = np.memmap
 
 
@@ -145,7 +150,76 @@ cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param
         _check_mapped(root, path, array)
     if _same_layout(array, param):
         return array
-    return np.array(array, order="C" if cnp.PyArray_IS_C_CONTIGUOUS(param) else "F", copy=True, subok=False)
+    return _copied(array, not cnp.PyArray_IS_C_CONTIGUOUS(param))
+
+
+cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
+    cdef int k, last = cnp.PyArray_NDIM(array) - 1
+    cdef cnp.npy_intp shape[INSTEP_MAX_DIMS]
+    cdef cnp.npy_intp strides[INSTEP_MAX_DIMS]
+    cdef cnp.ndarray copy = cnp.PyArray_EMPTY(
+        last + 1, cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array), in_fortran_order
+    )
+    cdef void *to = cnp.PyArray_DATA(copy)
+    cdef const void *source = cnp.PyArray_DATA(array)
+    cdef size_t width = cnp.PyArray_ITEMSIZE(array)
+    for k in range(last + 1):
+        shape[k] = cnp.PyArray_DIMS(array)[last - k if in_fortran_order else k]
+        strides[k] = cnp.PyArray_STRIDES(array)[last - k if in_fortran_order else k]
+    if <size_t>cnp.PyArray_NBYTES(copy) < BYTES_WITH_GIL:
+        instep_copy(to, source, width, last + 1, shape, strides)
+    else:
+        with nogil:
+            instep_copy(to, source, width, last + 1, shape, strides)
+    return copy
+
+
+cdef struct Known:
+    # What an array must be: NumPy lets anyone change it in place.
+    void *data
+    size_t size
+    void *dtype
+    int flags
+
+
+# Of the dtypes as `instep_dtype` counts them; others may mean the same.
+cdef void *_DTYPES[2]
+_DTYPES[:] = [<void *>np.dtype(np.float32), <void *>np.dtype(np.float64)]  # which live as long as NumPy
+
+
+cdef inline uintptr_t _difference(PyObject *array, const Known *known) noexcept:
+    """0 if the array is what it was; if not, it is to be looked at more closely.
+
+    Without branches, for this comes before every bound step, for each of its arrays.
+    """
+    cdef PyArrayObject *now = <PyArrayObject *>array
+    cdef size_t size = 1
+    cdef int k
+    for k in range(dimensions_of(now)):
+        size *= <size_t>shape_of(now)[k]
+    return (
+        (<uintptr_t>data_of(now) ^ <uintptr_t>known.data)
+        | (<uintptr_t>dtype_of(now) ^ <uintptr_t>known.dtype)
+        | (size ^ known.size)
+        | <uintptr_t>(~flags_of(now) & known.flags)
+    )
+
+
+cdef int _check_known(str root, tuple path, cnp.ndarray array, const Known *known) except -1:
+    what = _spell(root, path)
+    if ~cnp.PyArray_FLAGS(array) & known.flags & cnp.NPY_ARRAY_WRITEABLE:
+        raise ValueError(f"{what} has become read-only and cannot be updated in place")
+    if (<object>array).dtype != <object>known.dtype:
+        how = f"its dtype is {(<object>array).dtype!r}"
+    elif (<object>array).size != known.size:
+        how = f"its shape is {(<object>array).shape}"
+    elif cnp.PyArray_DATA(array) != known.data:
+        how = "it is elsewhere in memory"
+    elif ~cnp.PyArray_FLAGS(array) & known.flags:
+        how = f"its strides are {(<object>array).strides}"
+    else:
+        return 0
+    raise ValueError(f"{what} is not what it was when it was checked: {how} now")
 
 
 cdef inline uintptr_t _start(cnp.ndarray array):

@@ -39,11 +39,7 @@ cdef list _anchors(list arrays):
 
 cdef enum:
     AMBIGUOUS = -1
-
-cdef struct Given:  # what a parameter was when the optimizer was made
-    void *data
-    int type
-
+    WRITTEN = INSTEP_MAX_STATES + 2  # arrays that may be in a step: the parameter, its states and a master
 
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
@@ -62,9 +58,12 @@ cdef class Holder(Locked):
     cdef int narrowest  # what is good for float32 is good for float64
     cdef dict places
     cdef dict states
+    cdef PyObject *state_lists[WRITTEN - 1]  # its values
+    cdef int state_count
     cdef instep_array *arrays
-    cdef Given *given
+    cdef Known *written  # of each parameter, and of its states, as they were
     cdef instep_norms *measured
+    cdef int *layouts  # the flag of the order in memory, in which an array is walked with its states and gradient
     cdef readonly Py_ssize_t count
 
     # What is written, sorted by address, for the overlap check of gradients.
@@ -103,13 +102,15 @@ cdef class Holder(Locked):
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
-        self.given = <Given *>calloc(len(leaves), sizeof(Given))
+        self.written = <Known *>calloc(len(leaves), WRITTEN * sizeof(Known))
+        self.layouts = <int *>calloc(len(leaves), sizeof(int))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
         self.optimizers = <instep_optimizer *>calloc(1, sizeof(instep_optimizer))
         if (
             self.arrays is NULL
-            or self.given is NULL
+            or self.written is NULL
+            or self.layouts is NULL
             or self.known_grad is NULL
             or self.held is NULL
             or self.optimizers is NULL
@@ -126,11 +127,12 @@ cdef class Holder(Locked):
         self._storage = storage
         for k in range(self.count):
             leaf = leaves[k]
-            self.given[k].data = cnp.PyArray_DATA(leaf)
-            self.given[k].type = cnp.PyArray_TYPE(leaf)
             self.arrays[k].size = cnp.PyArray_SIZE(leaf)
-            self.arrays[k].dtype = INSTEP_FLOAT64 if self.given[k].type == cnp.NPY_FLOAT64 else INSTEP_FLOAT32
+            self.arrays[k].dtype = _dtype_number(dtypes[k])
             self.arrays[k].stream = k
+            self.layouts[k] = (
+                cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(leaf) else cnp.NPY_ARRAY_F_CONTIGUOUS
+            )
         self.rule_name = options.rule
         self.optimizers[0] = options.optimizer
         self.optimizers[0].grad_norm = NAN
@@ -141,7 +143,8 @@ cdef class Holder(Locked):
     def __dealloc__(self):
         free(self.optimizers)
         free(self.arrays)
-        free(self.given)
+        free(self.written)
+        free(self.layouts)
         free(self.measured)
         free(self.known_grad)
         free(self.held)
@@ -280,6 +283,48 @@ cdef class Holder(Locked):
 
     # -- states
 
+    @cython.final
+    cdef inline Known known_gradient(self, Py_ssize_t k) noexcept:
+        """What the gradient of the k-th array was when it was checked, if it is in the type of the arithmetic."""
+        cdef Known known
+        known.data = <void *>self.arrays[k].grad
+        known.size = self.arrays[k].size
+        known.dtype = _DTYPES[self.arrays[k].dtype]
+        known.flags = self.layouts[k]
+        return known
+
+    @cython.final
+    cdef inline int check_written(self, Py_ssize_t k) except -1:
+        """The k-th array and its states are what they were, and none of them frozen."""
+        cdef Known *known = &self.written[k * WRITTEN]
+        cdef uintptr_t difference = _difference(item(<PyObject *>self.leaves, k), known)
+        cdef int s
+        for s in range(self.state_count):
+            difference |= _difference(item(self.state_lists[s], k), &known[1 + s])
+        if difference:
+            _check_known("params", self.paths[k], self.leaves[k], known)
+            self.check_states(k)
+        return 0
+
+    @cython.final
+    cdef int check_states(self, Py_ssize_t k) except -1:
+        cdef int s = 1
+        for name, arrays in self.states.items():
+            _check_known(f"state[{name!r}]", self.paths[k], (<list>arrays)[k], &self.written[k * WRITTEN + s])
+            s += 1
+        return 0
+
+    @cython.final
+    cdef void remember(self, Py_ssize_t k, int place, cnp.ndarray array) noexcept:
+        """What is written in this array's step, as it is now."""
+        cdef Known *known = &self.written[k * WRITTEN + place]
+        known.data = cnp.PyArray_DATA(array)
+        known.size = cnp.PyArray_SIZE(array)
+        known.dtype = dtype_of(<PyArrayObject *>array)
+        known.flags = cnp.NPY_ARRAY_WRITEABLE | (
+            cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(array) else cnp.NPY_ARRAY_F_CONTIGUOUS
+        )
+
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
@@ -344,6 +389,8 @@ cdef class Holder(Locked):
         cdef dict states = {}
         self.acquire()
         try:
+            for k in range(self.count):
+                self.check_states(k)
             for name, arrays in self.states.items():
                 states[name] = copies = []
                 for array in arrays:
@@ -393,6 +440,7 @@ cdef class Holder(Locked):
             total, skipped, finite = step_count, history[0], history[1]
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        states = dict(zip(names, map(list, states.values()), strict=True))
         for name in names:
             if len(states[name]) != self.count:
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
@@ -457,6 +505,9 @@ cdef class Holder(Locked):
         self.use(every_options, groups)
         self.states = states
         self.anchors = anchors
+        self.state_count = <int>len(names)
+        for s in range(self.state_count):
+            self.state_lists[s] = <PyObject *>states[names[s]]
         for k in range(self.count):
             self.known_grad[k] = 0
             self.arrays[k].group = member[k]
@@ -475,16 +526,19 @@ cdef class Holder(Locked):
     cdef int place_arrays(self, Py_ssize_t k, Options options, list names) except -1:
         """Where the k-th parameter and its states are, and in which formats."""
         cdef instep_array *array = &self.arrays[k]
-        cdef Py_ssize_t s = 0
+        cdef int s = 0, place = 1
         cdef void *data
         memset(array.state, 0, sizeof(array.state))
         memset(array.formats.state, 0, sizeof(array.formats.state))
-        array.param = self.given[k].data
+        self.remember(k, 0, <cnp.ndarray>self.leaves[k])
+        array.param = self.written[k * WRITTEN].data
         array.low = array.copy = NULL
         array.formats.copy = 0
         array.formats.param = _param_format(<cnp.ndarray>self.leaves[k])
         for name in names:
-            data = cnp.PyArray_DATA(<cnp.ndarray>(self.states[name][k]))
+            self.remember(k, place, <cnp.ndarray>(self.states[name][k]))
+            data = self.written[k * WRITTEN + place].data
+            place += 1
             if name == "param_low":
                 if array.formats.param != INSTEP_AS_COMPUTED:
                     array.low = data
