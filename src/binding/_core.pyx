@@ -93,7 +93,6 @@ cdef extern from "numpy/arrayobject.h":
     int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t k)
     int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock

@@ -28,18 +28,9 @@ cdef class Option:
         return f"<option {self.name}, by default {self.default!r}>"
 
 
-cdef list _anchors(list arrays):
-    """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
-    cdef list anchors = []
-    for array in arrays:
-        if array is not None:
-            anchors.append(weakref.ref(array))
-    return anchors
-
-
 cdef enum:
     AMBIGUOUS = -1
-    WRITTEN = INSTEP_MAX_STATES + 2  # arrays that may be in a step: the parameter, its states and a master
+
 
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
@@ -58,15 +49,15 @@ cdef class Holder(Locked):
     cdef int narrowest  # what is good for float32 is good for float64
     cdef dict places
     cdef dict states
-    cdef PyObject *state_lists[WRITTEN - 1]  # its values
-    cdef int state_count
     cdef instep_array *arrays
-    cdef Known *written  # of each parameter, and of its states, as they were
     cdef instep_norms *measured
-    cdef int *layouts  # the flag of the order in memory, in which an array is walked with its states and gradient
     cdef readonly Py_ssize_t count
 
-    # What is written, sorted by address, for the overlap check of gradients.
+    # What is written: each parameter, followed by its states.
+    cdef Watched *watched
+    cdef Py_ssize_t each
+
+    # The same, sorted by address, for the overlap check of gradients.
     cdef uintptr_t *written_start
     cdef uintptr_t *written_end
     cdef Py_ssize_t written_count
@@ -102,15 +93,11 @@ cdef class Holder(Locked):
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
-        self.written = <Known *>calloc(len(leaves), WRITTEN * sizeof(Known))
-        self.layouts = <int *>calloc(len(leaves), sizeof(int))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
         self.optimizers = <instep_optimizer *>calloc(1, sizeof(instep_optimizer))
         if (
             self.arrays is NULL
-            or self.written is NULL
-            or self.layouts is NULL
             or self.known_grad is NULL
             or self.held is NULL
             or self.optimizers is NULL
@@ -130,9 +117,6 @@ cdef class Holder(Locked):
             self.arrays[k].size = cnp.PyArray_SIZE(leaf)
             self.arrays[k].dtype = _dtype_number(dtypes[k])
             self.arrays[k].stream = k
-            self.layouts[k] = (
-                cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(leaf) else cnp.NPY_ARRAY_F_CONTIGUOUS
-            )
         self.rule_name = options.rule
         self.optimizers[0] = options.optimizer
         self.optimizers[0].grad_norm = NAN
@@ -143,11 +127,10 @@ cdef class Holder(Locked):
     def __dealloc__(self):
         free(self.optimizers)
         free(self.arrays)
-        free(self.written)
-        free(self.layouts)
         free(self.measured)
         free(self.known_grad)
         free(self.held)
+        free(self.watched)
         free(self.written_start)
         free(self.written_end)
 
@@ -284,46 +267,37 @@ cdef class Holder(Locked):
     # -- states
 
     @cython.final
-    cdef inline Known known_gradient(self, Py_ssize_t k) noexcept:
-        """What the gradient of the k-th array was when it was checked, if it is in the type of the arithmetic."""
-        cdef Known known
-        known.data = <void *>self.arrays[k].grad
-        known.size = self.arrays[k].size
-        known.dtype = _DTYPES[self.arrays[k].dtype]
-        known.flags = self.layouts[k]
-        return known
+    cdef Watched watch(self, cnp.ndarray array, int flags, list anchors):
+        """What is stepped, and must stay as it is while the anchors live."""
+        cdef Watched watched
+        dtype = (<object>array).dtype
+        anchors.append(dtype)
+        anchors.append(weakref.ref(array))  # with one, NumPy does not resize it, which may move it away
+        watched.array = <PyArrayObject *>array
+        watched.data = cnp.PyArray_DATA(array)
+        watched.size = cnp.PyArray_SIZE(array)
+        watched.dtype = <void *>dtype
+        watched.flags = flags | (
+            cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(array) else cnp.NPY_ARRAY_F_CONTIGUOUS
+        )
+        return watched
 
     @cython.final
     cdef inline int check_written(self, Py_ssize_t k) except -1:
-        """The k-th array and its states are what they were, and none of them frozen."""
-        cdef Known *known = &self.written[k * WRITTEN]
-        cdef uintptr_t difference = _difference(item(<PyObject *>self.leaves, k), known)
-        cdef int s
-        for s in range(self.state_count):
-            difference |= _difference(item(self.state_lists[s], k), &known[1 + s])
-        if difference:
-            _check_known("params", self.paths[k], self.leaves[k], known)
-            self.check_states(k)
+        """The k-th parameter and its states are what they were, and none of them frozen."""
+        cdef const Watched *watched = self.watched + k * self.each
+        if _differences(watched, self.each):
+            _check_watched("params", self.paths[k], watched, watched.flags)
+            self.check_states(k, -1)
         return 0
 
     @cython.final
-    cdef int check_states(self, Py_ssize_t k) except -1:
-        cdef int s = 1
-        for name, arrays in self.states.items():
-            _check_known(f"state[{name!r}]", self.paths[k], (<list>arrays)[k], &self.written[k * WRITTEN + s])
-            s += 1
+    cdef int check_states(self, Py_ssize_t k, int flags) except -1:
+        cdef const Watched *watched = self.watched + k * self.each
+        for name in self.states:
+            watched += 1
+            _check_watched(f"state[{name!r}]", self.paths[k], watched, watched.flags & flags)
         return 0
-
-    @cython.final
-    cdef void remember(self, Py_ssize_t k, int place, cnp.ndarray array) noexcept:
-        """What is written in this array's step, as it is now."""
-        cdef Known *known = &self.written[k * WRITTEN + place]
-        known.data = cnp.PyArray_DATA(array)
-        known.size = cnp.PyArray_SIZE(array)
-        known.dtype = dtype_of(<PyArrayObject *>array)
-        known.flags = cnp.NPY_ARRAY_WRITEABLE | (
-            cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(array) else cnp.NPY_ARRAY_F_CONTIGUOUS
-        )
 
     @property
     def _states(self):
@@ -389,8 +363,9 @@ cdef class Holder(Locked):
         cdef dict states = {}
         self.acquire()
         try:
-            for k in range(self.count):
-                self.check_states(k)
+            if _differences(self.watched, self.count * self.each):
+                for k in range(self.count):
+                    self.check_states(k, ~cnp.NPY_ARRAY_WRITEABLE)
             for name, arrays in self.states.items():
                 states[name] = copies = []
                 for array in arrays:
@@ -416,20 +391,24 @@ cdef class Holder(Locked):
         Without groups or counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no
         longer the number of changes.
         """
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, s, each
         cdef int64_t total = 0, skipped = 0, finite = 0
         cdef list names, every_options, member
         cdef list every = []
         cdef list roots = []
         cdef list written = []
-        cdef list anchors
+        cdef list anchors = []
         cdef Py_ssize_t one, other
+        cdef Watched *watched
+        cdef uintptr_t *start
+        cdef uintptr_t *end
         options = options.replace({}, self.dtypes)
         groups = dict(self.patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
         member = self._member(groups)
         names = self._storage.names(options)
         if counts is not None:
+            counts = list(counts)
             if len(counts) != self.count:
                 raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
             for count in [step_count, *history, *counts]:
@@ -446,6 +425,7 @@ cdef class Holder(Locked):
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
         every.extend(self.leaves)
         roots.append("params")
+        each = 1 + len(names)
         for name in names:
             root = f"state[{name!r}]"
             roots.append(root)
@@ -465,80 +445,73 @@ cdef class Holder(Locked):
                     f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
                 )
 
-        anchors = _anchors(every)
-        cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        if start is NULL or end is NULL:
-            free(start)
-            free(end)
-            raise MemoryError
-        for k in range(len(written)):
-            start[k] = written[k][0]
-            end[k] = written[k][1]
-
-        if self.bound is not None:
-            for k in range(self.count):
-                if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
-                    free(start)
-                    free(end)
-                    raise ValueError(
-                        f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
-                    )
-
-        self.lock_now()
-        if since is not None and self.changes != since:
-            self.release()
-            free(start)
-            free(end)
-            return False
+        self.lock_now()  # for what is bound, and for what follows, whole or not at all
+        watched = <Watched *>calloc(len(every), sizeof(Watched))
+        start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         try:
+            if watched is NULL or start is NULL or end is NULL:
+                raise MemoryError
+            for k in range(len(written)):
+                start[k] = written[k][0]
+                end[k] = written[k][1]
+            if self.bound is not None:
+                for k in range(self.count):
+                    if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
+                        raise ValueError(
+                            f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                        )
+            for k in range(self.count):
+                watched[each * k] = self.watch(self.leaves[k], cnp.NPY_ARRAY_WRITEABLE, anchors)
+                if self.watched is not NULL:  # a parameter is still to be what it was at first
+                    watched[each * k] = self.watched[self.each * k]
+                    anchors.append(<object>watched[each * k].dtype)
+                for s in range(1, each):
+                    watched[each * k + s] = self.watch(every[s * self.count + k], cnp.NPY_ARRAY_WRITEABLE, anchors)
+            if since is not None and self.changes != since:
+                return False
             self.make_room(len(every_options))
-        except MemoryError:
+            if counts is not None:
+                self.optimizers[0].step_count = total
+                self.optimizers[0].skipped_count = skipped
+                self.optimizers[0].finite_count = finite
+                for k in range(self.count):
+                    self.arrays[k].step_count = counts[k]
+            self.use(every_options, groups)
+            states, self.states = self.states, states
+            anchors, self.anchors = self.anchors, anchors
+            watched, self.watched = self.watched, watched
+            self.each = each
+            for k in range(self.count):
+                self.known_grad[k] = 0
+                self.arrays[k].group = member[k]
+                self.place_arrays(k, options, names)
+            start, self.written_start = self.written_start, start
+            end, self.written_end = self.written_end, end
+            self.written_count = len(written)
+            return True
+        finally:
             self.release()
+            free(watched)
             free(start)
             free(end)
-            raise
-        if counts is not None:
-            self.optimizers[0].step_count = total
-            self.optimizers[0].skipped_count = skipped
-            self.optimizers[0].finite_count = finite
-        self.use(every_options, groups)
-        self.states = states
-        self.anchors = anchors
-        self.state_count = <int>len(names)
-        for s in range(self.state_count):
-            self.state_lists[s] = <PyObject *>states[names[s]]
-        for k in range(self.count):
-            self.known_grad[k] = 0
-            self.arrays[k].group = member[k]
-            if counts is not None:
-                self.arrays[k].step_count = counts[k]
-            self.place_arrays(k, options, names)
-        start, self.written_start = self.written_start, start
-        end, self.written_end = self.written_end, end
-        self.written_count = len(written)
-        self.release()
-        free(start)
-        free(end)
-        return True
 
     @cython.final
     cdef int place_arrays(self, Py_ssize_t k, Options options, list names) except -1:
         """Where the k-th parameter and its states are, and in which formats."""
         cdef instep_array *array = &self.arrays[k]
-        cdef int s = 0, place = 1
+        cdef const Watched *watched = self.watched + k * self.each
+        cdef int s = 0
         cdef void *data
         memset(array.state, 0, sizeof(array.state))
         memset(array.formats.state, 0, sizeof(array.formats.state))
-        self.remember(k, 0, <cnp.ndarray>self.leaves[k])
-        array.param = self.written[k * WRITTEN].data
+        array.param = <void *>watched.data
         array.low = array.copy = NULL
         array.formats.copy = 0
         array.formats.param = _param_format(<cnp.ndarray>self.leaves[k])
         for name in names:
-            self.remember(k, place, <cnp.ndarray>(self.states[name][k]))
-            data = self.written[k * WRITTEN + place].data
-            place += 1
+            watched += 1
+            data = <void *>watched.data
             if name == "param_low":
                 if array.formats.param != INSTEP_AS_COMPUTED:
                     array.low = data

@@ -1,6 +1,8 @@
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
+    cdef Watched *bound_watched
+    cdef Py_ssize_t bound_count
     cdef list bound_anchors
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
@@ -14,6 +16,9 @@ cdef class Stepper(Holder):
         self.place_of_statistics = options.place("statistics")
         self.place_of_clip_norm = options.place("clip_norm")
         super().__init__(options, params, storage, groups)
+
+    def __dealloc__(self):
+        free(self.bound_watched)
 
     cdef int acquire_to_step(self) except -1:
         self.acquire()
@@ -154,35 +159,55 @@ cdef class Stepper(Holder):
                 self.refuse_copied(self.copied)
             for k in range(self.count):
                 bound.append(None if self.held[k] is NULL else <object>self.held[k])
-            self.bound, self.bound_anchors = bound, _anchors(bound)
+            self.watch_bound(bound)
+            self.let_go()
+            self.bound_in_place = True
         finally:
             self.let_go()
             self.release()
 
+    @cython.final
+    cdef int watch_bound(self, list bound) except -1:
+        """Keep these gradients, which have been shown."""
+        cdef list anchors = []
+        cdef Py_ssize_t k, count = 0
+        cdef Watched *watched = <Watched *>calloc(self.count, sizeof(Watched))
+        if watched is NULL:
+            raise MemoryError
+        try:
+            for k in range(self.count):
+                if bound[k] is not None:
+                    watched[count] = self.watch(bound[k], 0, anchors)
+                    count += 1
+            watched, self.bound_watched = self.bound_watched, watched
+            self.bound_count = count
+            self.bound, self.bound_anchors = bound, anchors
+        finally:
+            free(watched)
+        return 0
+
+    @cython.final
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
-        cdef PyObject *grad
-        cdef Known known
         cdef int format = INSTEP_AS_COMPUTED
         if self.bound is None:
             raise TypeError("step() without gradients needs bind(grads) first")
+        if self.bound_in_place and not (
+            _differences(self.bound_watched, self.bound_count)
+            or _differences(self.watched, self.count * self.each)
+        ):
+            return 0
+        self.bound_in_place = False
         for k in range(self.count):
-            grad = item(<PyObject *>self.bound, k)
-            if grad is <PyObject *>None:
-                self.show(k, NULL, INSTEP_AS_COMPUTED)
+            grad = self.bound[k]
+            if grad is None:
+                self.show(k, NULL, format)
                 continue
-            known = self.known_gradient(k)
-            if (
-                self.bound_in_place
-                and self.arrays[k].formats.grad == INSTEP_AS_COMPUTED
-                and _difference(grad, &known) == 0
-            ):
-                self.check_written(k)
-            else:
-                array = self.checked("grads", k, self.bound[k], &format)
-                if array is not self.bound[k]:
-                    self.refuse_copied(k)
-                self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array), format)
+            array = self.checked("grads", k, grad, &format)
+            if array is not grad:
+                self.refuse_copied(k)
+            self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array), format)
+        self.watch_bound(self.bound)
         self.bound_in_place = True
         return 0
 
