@@ -39,6 +39,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strcmp
 
 import numbers
+import operator
 import os
 import weakref
 
@@ -106,6 +107,7 @@ cdef extern from "Python.h":
     void PyThread_release_lock(PyThread_type_lock lock)
 
 DEEPEST_NESTING = 64
+MOST_COUNTED = 2**53  # by an option, which is a double
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
 MOST_STATES = INSTEP_MAX_STATES
 
@@ -113,7 +115,15 @@ cdef enum:
     NO_FORMAT = 255
     BYTES_WITH_ONE_EXPONENT = 256
 
-cdef object _ABSENT = object()
+
+cdef class _Absent:
+    """Stands for an argument that is not given."""
+
+    def __repr__(self):
+        return "<absent>"
+
+
+cdef object _ABSENT = _Absent()
 
 include "float_mode.pxi"
 include "options.pxi"

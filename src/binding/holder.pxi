@@ -51,7 +51,7 @@ cdef class Holder(Locked):
     cdef dict states
     cdef instep_array *arrays
     cdef instep_norms *measured
-    cdef readonly Py_ssize_t count
+    cdef Py_ssize_t count
 
     # What is written: each parameter, followed by its states.
     cdef Watched *watched
@@ -530,7 +530,7 @@ cdef class Holder(Locked):
 
     @property
     def step_count(self):
-        """How many steps have been taken: a 64-bit integer.
+        """How many steps have been taken, as a 64-bit integer.
 
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
@@ -555,5 +555,5 @@ cdef class Holder(Locked):
 
     @property
     def state(self):
-        """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
+        """The state arrays by name, each in the nesting of the params.  They are no copies."""
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}

@@ -46,9 +46,7 @@ cdef class Stepper(Holder):
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
             them are None; a parameter or state has been made read-only, or been given another dtype, layout or
-            memory in place.
-
-        Whatever is raised, nothing has been written.
+            memory in place.  In both cases nothing has been written.
         """
         self.acquire_to_step()
         try:
@@ -134,7 +132,7 @@ cdef class Stepper(Holder):
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
             and kept alive.  While they are bound NumPy does not resize them in place; one that was given another
-            dtype, layout or memory in place is checked anew by the next step.  `bind(None)` forgets them.
+            dtype, layout or memory in place is checked anew by the next step.  ``bind(None)`` forgets them.
 
         Raises
         ------
