@@ -53,7 +53,7 @@ DIALECTS: Dialects = {
                 step_max=("step_sizes", 1),
                 maximize="maximize",
             ),
-            states=dict(step_size="step_size", prev_grad="prev"),
+            states=dict(prev_grad="prev", step_size="step_size"),
         ),
     }
 }
