@@ -149,13 +149,14 @@ cdef class Gatherer:
         PyMem_Free(self.known)
 
     def is_watched(self, optimizer):
-        """Somebody wants to know of its steps: hooks or a profiler."""
+        """Somebody wants to know of its steps: hooks, a profiler or a mode."""
         return (
             PyDict_GET_SIZE(<PyObject *>HOOKS_BEFORE) != 0
             or PyDict_GET_SIZE(<PyObject *>HOOKS_AFTER) != 0
             or PyDict_GET_SIZE(<PyObject *>optimizer._optimizer_step_pre_hooks) != 0
             or PyDict_GET_SIZE(<PyObject *>optimizer._optimizer_step_post_hooks) != 0
             or PROFILER["_is_profiler_enabled"] is not False
+            or MODES() != 0
         )
 
     def step(self, optimizer):

@@ -20,7 +20,7 @@ DIALECTS: Dialects = {
         "rmsprop": Dialect(
             preset=dict(lr=1e-2, rho=0.99, eps=1e-8),
             names=_COMMON | dict(rho="alpha", eps="eps", momentum="momentum", centered="centered"),
-            states=dict(square_avg="square_avg", grad_avg="grad_avg", momentum_buffer="momentum_buffer"),
+            states=dict(square_avg="square_avg", momentum_buffer="momentum_buffer", grad_avg="grad_avg"),
         ),
         "sgd": Dialect(
             preset=dict(lr=1e-3),

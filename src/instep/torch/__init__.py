@@ -1,7 +1,7 @@
 """The optimizers of ``torch.optim``, whose steps instep takes where the parameters lie."""
 
 try:
-    import torch as _torch
+    import torch as _torch  # noqa: F401  # whether it is there
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise

@@ -15,6 +15,7 @@ from ..optimizers import Optimizer
 
 # Options that choose one of torch's own ways to compute the same.
 _WAYS = ("foreach", "fused")
+_ANY_NAMES = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Fallback(NamedTuple):
@@ -56,20 +57,21 @@ class Dropin(torch.optim.Optimizer):
         super().__init_subclass__(**kwargs)
         if here is not None:
             cls._here, cls._framework = here, framework
-            step = getattr(cls._theirs(), "step")
+            step = cls._theirs().step
             cls._torch_step = step.__wrapped__ if getattr(step, "hooked", False) else step
             cls._watched_torch_step = torch.optim.Optimizer.profile_hook_step(cls._torch_step)
 
     @classmethod
     def _theirs(cls) -> type[torch.optim.Optimizer]:
         """The class of torch's that this one stands for."""
-        return next(base for base in cls.__mro__ if not issubclass(base, Dropin))
+        bases = [base for base in cls.__mro__ if issubclass(base, torch.optim.Optimizer)]
+        return next(base for base in bases if not issubclass(base, Dropin))
 
     @overload
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, *args: Any, **kwargs: Any) -> float | None:
         """Perform a single optimization step.
 
         Parameters
@@ -78,14 +80,14 @@ class Dropin(torch.optim.Optimizer):
             Reevaluates the model and returns the loss.
         """
         if is_compiling():
-            return type(self)._watched_torch_step(self, closure)  # type: ignore[no-any-return]
+            return type(self)._watched_torch_step(self, *args, **kwargs)  # type: ignore[no-any-return]
         gatherer = self._gatherer
         if gatherer is None:
             gatherer = self._gatherer = self._make_gatherer()
-        if gatherer.is_watched(self) and type(self).step is Dropin.step:
-            return _watched_step(self, closure)  # type: ignore[no-any-return]
-        if closure is not None:
-            return _step(self, closure)
+        if gatherer.is_watched(self) and type(self).step is Dropin.step:  # else what is around it has been watched
+            return _watched_step(self, *args, **kwargs)  # type: ignore[no-any-return]
+        if args or kwargs:
+            return _step(self, *args, **kwargs)
         gatherer.step(self)
         return None
 
@@ -113,7 +115,7 @@ class Dropin(torch.optim.Optimizer):
         fixed = {
             name: parameter.default
             for name, parameter in parameters.items()
-            if name not in keys and name not in _WAYS and name != "params"
+            if name not in keys and name not in _WAYS and name != "params" and parameter.kind not in _ANY_NAMES
         }
         fixed |= {name: value for name, value in theirs.preset.items() if name in self.defaults and name not in keys}
         language = _torch.Language(
@@ -150,3 +152,4 @@ def _step(self: Dropin, closure: Callable[[], float] | None = None) -> float | N
 
 
 _watched_step = torch.optim.Optimizer.profile_hook_step(_step)
+Dropin.step.__signature__ = inspect.signature(_step)  # type: ignore[attr-defined]
