@@ -57,7 +57,7 @@ class Dropin(torch.optim.Optimizer):
         super().__init_subclass__(**kwargs)
         if here is not None:
             cls._here, cls._framework = here, framework
-            step = cls._theirs().step
+            step: Any = cls._theirs().step
             cls._torch_step = step.__wrapped__ if getattr(step, "hooked", False) else step
             cls._watched_torch_step = torch.optim.Optimizer.profile_hook_step(cls._torch_step)
 
@@ -85,7 +85,7 @@ class Dropin(torch.optim.Optimizer):
         if gatherer is None:
             gatherer = self._gatherer = self._make_gatherer()
         if gatherer.is_watched(self) and type(self).step is Dropin.step:  # else what is around it has been watched
-            return _watched_step(self, *args, **kwargs)  # type: ignore[no-any-return]
+            return _watched_step(self, *args, **kwargs)  # type: ignore[no-any-return, unused-ignore]
         if args or kwargs:
             return _step(self, *args, **kwargs)
         gatherer.step(self)

@@ -9,7 +9,7 @@ import instep
 from .dropin import Dropin
 
 
-class RMSpropTFLike(Dropin, rmsprop_tf_like.RMSpropTFLike, here=instep.RMSprop, framework="sb3"):  # type: ignore[misc]
+class RMSpropTFLike(Dropin, rmsprop_tf_like.RMSpropTFLike, here=instep.RMSprop, framework="sb3"):  # type: ignore[misc, unused-ignore]
     """RMSprop with eps inside the root and averages that start at 1, as stable-baselines3's ``RMSpropTFLike``.
 
     The arguments are those of that class, whose own step is taken for ``centered=True``.  Pass it to a policy as
