@@ -15,6 +15,7 @@ def combinations(rule: str) -> str:
 
 COMBINATIONS = combinations("rmsprop")
 OFFSETS = rules_test("test_every_length_at_every_offset", "rmsprop")
+LINES = rules_test("test_arrays_that_begin_within_a_line", "rmsprop")
 CUTS = rules_test("test_a_cut_before_the_last_line", "rmsprop")
 MODE = rules_test("test_floating_point_mode", "rmsprop")
 SUBNORMAL = rules_test("test_subnormal_numbers_count_as_zero", "rmsprop")
@@ -25,6 +26,7 @@ BIND = "tests/test_contract.py::test_bind"
 NARROW = "tests/test_contract.py::test_options_that_float32_cannot_hold"
 OPTION = "tests/test_contract.py::test_bad_value_of_an_option"
 OVERLAP = "tests/test_contract.py::test_overlap_in_the_class"
+LAYOUTS = "tests/test_layouts.py"
 BUFFER = "tests/test_contract.py::test_buffer"
 DISPATCH = "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
@@ -186,6 +188,10 @@ BUGS = [
         "if (1)",
         CUTS,
     ),
+    Bug("a state left behind", "csrc/aligned.h", "s < states", "s + 1 < states", LINES),
+    Bug(
+        "elements before a line stepped twice", "csrc/aligned.h", "kernel(size - before / width,", "kernel(size,", LINES
+    ),
     Bug(
         "the caller's rounding used",
         "csrc/float_mode.h",
@@ -201,6 +207,20 @@ BUGS = [
         "arrays[k].step_count += arrays[k].grad != NULL;",
         "arrays[k].step_count++;",
         NONE,
+    ),
+    Bug(
+        "the last rows of a tile not copied",
+        "csrc/copy.c",
+        "    for (; r < rows; r++)\n",
+        "    for (; rows < PATCH && r < rows; r++)\n",
+        LAYOUTS,
+    ),
+    Bug(
+        "dimensions walked as one that are not",
+        "csrc/copy.c",
+        "last->from != strides[k] * shape[k]",
+        "last->from < strides[k] * shape[k]",
+        LAYOUTS,
     ),
     # ---- options
     Bug(
@@ -221,8 +241,8 @@ BUGS = [
     Bug(
         "a redeclared default ignored",
         "src/instep/optimizers.py",
-        "defaults[name] = cls.__dict__[name]",
-        "defaults.setdefault(name, cls.__dict__[name])",
+        "cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}",
+        "{name: cls.__dict__[name] for name in declared if name in cls.__dict__} | cls._defaults",
         VARIANT,
     ),
     # ---- dispatch

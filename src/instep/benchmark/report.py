@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .claims import claims, find, median, roof, rows_of, spelled
+from ..tables import Table
+from .claims import claims, find, median, roof, rows_of, slower, spelled
 from .peers import BOUND, INSTEP
+from .picture import peers
+from .values import NORMAL
 from .variants import PLAIN
 from .walls import BARE, ROOF, WALLS
 
@@ -36,22 +39,10 @@ def show(result: dict[str, Any], console: Any) -> None:
         show_row(row, result, console)
     show_sizes(result, console)
     show_rest(result, console)
+    show_values(result, console)
     if len(result["rules"]) > 1:
         show_family(result, console)
     show_claims(result, console)
-
-
-def new_table(title: str, *columns: str, gap: int = 1) -> Any:
-    """With numbers on the right, and narrow enough for 80 columns."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, gap, 0, 0), show_edge=False
-    )
-    for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k == 0 else "right", no_wrap=True)
-    return table
 
 
 def show_machine(result: dict[str, Any], console: Any) -> None:
@@ -73,10 +64,10 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
     most = result["machine"]["threads"]
     ours = {threads: median(row, INSTEP, threads) for threads in (1, most)}
     title = f"{row['title']}: {spelled(row['elements'])} elements"
-    table = new_table(title, "", "threads", "a step", "GB/s", "of the\nroof", "against\ninstep")
+    table = Table(title, "", "threads", "a step", "GB/s", "of the\nroof", "against\ninstep")
     for time in row["times"]:
         name, threads, seconds = time["name"], time["threads"], time["median"]
-        table.add_row(
+        table.add(
             name,
             str(threads),
             duration(seconds),
@@ -85,7 +76,7 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
             "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
             style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
         )
-    console.print(table)
+    table.show(console)
     for name, why in row["left_out"].items():
         console.print(f"  [yellow]left out:[/] {name} ({why})", highlight=False)
     console.print()
@@ -96,7 +87,7 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
     swept = rows_of(result, "sizes", result["rules"][0])
     rows = [row for row in swept if str(row["elements"]).strip("0") == "1"]
     rows += [row for row in swept[-1:] if row not in rows]
-    table = new_table(
+    table = Table(
         "one array, nanoseconds an element, 1 thread or all", "", *[short(row["elements"]) for row in rows], gap=0
     )
     for name in dict.fromkeys(time["name"] for row in rows for time in row["times"]):
@@ -104,8 +95,8 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
         for row in rows:
             seconds = find(row, name)
             cells.append("" if seconds is None else number(seconds / row["elements"] * 1e9))
-        table.add_row(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
-    console.print(table)
+        table.add(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
+    table.show(console)
     console.print()
 
 
@@ -123,40 +114,67 @@ def number(value: float) -> str:
 
 
 def show_rest(result: dict[str, Any], console: Any) -> None:
-    """Overhead, options, subnormal states."""
+    """Overhead and options."""
     first = result["rules"][0]
-    table = new_table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
+    table = Table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
     for row in rows_of(result, "overhead", first):
-        table.add_row(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
-    console.print(table)
+        table.add(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
+    table.show(console)
     console.print()
     for row in rows_of(result, "options", first):
         plain = median(row, PLAIN)
-        table = new_table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
+        table = Table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
         for time in row["times"]:
             moved = row["bytes"][time["name"]] / row["bytes"][PLAIN]
-            table.add_row(
+            table.add(
                 time["name"],
                 duration(time["median"] / row["elements"]),
                 f"{time['median'] / plain:.2f}x",
                 f"{moved:.2f}x",
             )
-        console.print(table)
+        table.show(console)
         console.print()
-    for row in rows_of(result, "subnormal", first):
-        slower = median(row, "subnormal") / median(row, "normal")
-        console.print(f"{row['title']}: a step over subnormal states takes {slower:.2f}x", highlight=False)
-    console.print()
+
+
+def show_values(result: dict[str, Any], console: Any) -> None:
+    """How many times as long a step takes by what the arrays hold."""
+    headings, rows = values_table(result)
+    if rows:
+        table = Table("by what the arrays hold, one thread", "", *[one.replace(", ", "\n") for one in headings])
+        for what, cells in rows.items():
+            table.add(what, *cells)
+        table.show(console)
+        console.print()
+
+
+def values_table(result: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Who is in which column, and the cells of each row, instep first in both types; empty cells for what cannot be."""
+    first = result["rules"][0]
+    by_place = {(row["dtype"], row["title"]): row for row in rows_of(result, "values", first)}
+    labels = {name: label for name, (label, _) in peers(first).items()}
+    names = {name: None for row in by_place.values() for time in row["times"] if (name := time["name"]) != BOUND}
+    columns = [(f"instep, {dtype}", dtype, BOUND) for dtype in dict.fromkeys(dtype for dtype, _ in by_place)]
+    columns += [(labels.get(name, name), "float32", name) for name in names]
+    cells = {
+        what: [
+            f"{slower(result, row, name):.1f}x" if (row := by_place.get((dtype, what))) and find(row, name) else ""
+            for _, dtype, name in columns
+        ]
+        for what in dict.fromkeys(what for _, what in by_place)
+        if what != NORMAL
+    }
+    return [heading for heading, *_ in columns], cells
 
 
 def show_family(result: dict[str, Any], console: Any) -> None:
     """Every rule on every workload, and who comes closest."""
-    table = new_table("a step, all threads", "", "", "a step", "of the\nroof", "best peer", "against\ninstep")
+    headings = "", "", "a step", "of the\nroof", "best peer", "against\ninstep"
+    table = Table("a step, all threads", *headings, words=(0, 1, 4))
     for rule in result["rules"]:
         for row in rows_of(result, "workloads", rule):
             ours, share, peer, ratio = summary(row, result["machine"]["threads"])
-            table.add_row(rule, row["title"], duration(ours), f"{share:.0%}", peer, factor(ratio))
-    console.print(table)
+            table.add(rule, row["title"], duration(ours), f"{share:.0%}", peer, factor(ratio))
+    table.show(console)
     console.print()
 
 
@@ -170,12 +188,10 @@ def summary(row: Row, threads: int) -> tuple[float, float, str, float]:
 
 def show_claims(result: dict[str, Any], console: Any) -> None:
     """What was to be shown."""
-    table = new_table("what a run has to show", "", "limit", "measured", "")
-    for column in (table.columns[0], table.columns[2]):
-        column.no_wrap = False
+    table = Table("what a run has to show", "", "limit", "measured", "", words=(0, 2, 3))
     for claim in claims(result):
-        table.add_row(claim.what, claim.limit, claim.measured, "[green]yes" if claim.holds else "[red]no")
-    console.print(table)
+        table.add(claim.what, claim.limit, claim.measured, "[green]yes" if claim.holds else "[red]no")
+    table.show(console)
 
 
 # ---- in a README ------------------------------------------------------------------------------------------------
@@ -260,8 +276,18 @@ def markdown_claims(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_values(result: dict[str, Any]) -> str:
+    """How many times as long a step takes by what the arrays hold."""
+    headings, rows = values_table(result)
+    if not rows:
+        return "The last run did not measure it.\n"
+    lines = ["| one thread, in cache | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(headings)]
+    lines += [f"| {what} | {' | '.join(cells)} |" for what, cells in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
 def markdown_options(result: dict[str, Any]) -> str:
-    """What options cost, beside the bytes they move; then subnormal states."""
+    """What options cost, beside the bytes they move."""
     first = result["rules"][0]
     cache, memory = rows_of(result, "options", first)
     lines = [
@@ -271,10 +297,6 @@ def markdown_options(result: dict[str, Any]) -> str:
     for name, moved in memory["bytes"].items():
         cells = [f"{median(row, name) / median(row, PLAIN):.2f}x" for row in (cache, memory)]
         lines.append(f"| {name} | {' | '.join(cells)} | {moved / memory['bytes'][PLAIN]:.2f}x |")
-    lines.append("")
-    for row in rows_of(result, "subnormal", first):
-        slower = median(row, "subnormal") / median(row, "normal")
-        lines.append(f"A step over averages that are subnormal takes {slower:.2f}x in {row['title']}.")
     return "\n".join(lines) + "\n"
 
 
@@ -283,6 +305,7 @@ TABLES = {
     "family": markdown_family,
     "claims": markdown_claims,
     "options": markdown_options,
+    "values": markdown_values,
 }
 
 
