@@ -249,7 +249,12 @@ MODULES = [module.name for module in pkgutil.walk_packages(instep.__path__, "ins
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] == "instep":
+            raise
+        pytest.skip(f"{error.name} is absent")
     failed, _ = doctest.testmod(module)
     assert failed == 0, f"{failed} examples in the docstrings of {name} fail: python -m doctest shows them"
 
