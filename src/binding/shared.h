@@ -67,19 +67,32 @@ static inline int gate_replace(gate_pointer *pointer, gate *old, gate *new)
     return atomic_compare_exchange_strong(&pointer->now, &old, new);
 }
 
-/* A count that is read without a lock, and with it what was written before it. */
+/* What the last step counted and measured: read without a lock, and with the first of them what was written before. */
 typedef struct {
-    _Atomic(int64_t) now;
-} shared_count;
+    _Atomic(int64_t) step_count, skipped_count;
+    _Atomic(double) grad_norm;
+} last_step;
 
-static inline int64_t count_load(shared_count *count)
+static inline void last_step_store(last_step *last, int64_t step_count, int64_t skipped_count, double grad_norm)
 {
-    return atomic_load_explicit(&count->now, memory_order_acquire);
+    atomic_store_explicit(&last->skipped_count, skipped_count, memory_order_relaxed);
+    atomic_store_explicit(&last->grad_norm, grad_norm, memory_order_relaxed);
+    atomic_store_explicit(&last->step_count, step_count, memory_order_release);
 }
 
-static inline void count_store(shared_count *count, int64_t value)
+static inline int64_t last_step_count(last_step *last)
 {
-    atomic_store_explicit(&count->now, value, memory_order_release);
+    return atomic_load_explicit(&last->step_count, memory_order_acquire);
+}
+
+static inline int64_t last_skipped_count(last_step *last)
+{
+    return atomic_load_explicit(&last->skipped_count, memory_order_relaxed);
+}
+
+static inline double last_grad_norm(last_step *last)
+{
+    return atomic_load_explicit(&last->grad_norm, memory_order_relaxed);
 }
 
 /* A new reference to what the dict has at the key, or to `otherwise`.  Without the GIL another thread may take the
