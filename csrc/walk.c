@@ -1,4 +1,5 @@
 /* The walk: every block of every array once, on as many threads as it is worth. */
+#include "aligned.h"
 #include "dispatch.h"
 #include "float_mode.h"
 #include "formed.h"
@@ -164,7 +165,8 @@ static void step_elements(const struct loop *loop, const struct around *around, 
     void *state[INSTEP_MAX_STATES];
     for (size_t s = 0; s < loop->states; s++)
         state[s] = (char *)array->state[s] + begin * width;
-    loop->kernel(end - begin, (char *)array->param + begin * width, grad, state, loop->preparation, loop->coefficients);
+    run_aligned(loop->kernel, end - begin, width, (char *)array->param + begin * width, grad, state, loop->states,
+                loop->preparation, loop->coefficients);
 }
 
 static void step_blocks(void *context, size_t begin, size_t end)

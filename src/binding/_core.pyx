@@ -12,8 +12,13 @@ from cpython.unicode cimport PyUnicode_AsUTF8
 from instep cimport (
     INSTEP_ABI_VERSION,
     INSTEP_ANY_NUMBER,
+    INSTEP_AS_COMPUTED,
+    INSTEP_BFLOAT16,
+    INSTEP_BYTE,
     INSTEP_COUNT,
     INSTEP_FLAG,
+    INSTEP_FLOAT,
+    INSTEP_FLOAT16,
     INSTEP_FLOAT32,
     INSTEP_FLOAT64,
     INSTEP_IS_AROUND,
@@ -22,10 +27,13 @@ from instep cimport (
     INSTEP_MAX_OPTIONS,
     INSTEP_MAX_STATES,
     INSTEP_OK,
+    INSTEP_SIGNED_BYTE,
+    INSTEP_SPLIT,
     instep_array,
+    instep_norms,
     instep_optimizer,
 )
-from libc.math cimport isfinite
+from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strcmp
@@ -68,11 +76,14 @@ cdef extern from "pool.h":
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
         pass
+    enum:
+        NPY_USERDEF
     bint PyArray_CheckExact(object)
     bint is_writeable "PyArray_ISWRITEABLE"(PyArrayObject *)
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock
     enum:
@@ -88,13 +99,19 @@ DEEPEST_NESTING = 64
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
 MOST_STATES = INSTEP_MAX_STATES
 
+cdef enum:
+    NO_FORMAT = 255
+    BYTES_WITH_ONE_EXPONENT = 256
+
 cdef object _ABSENT = object()
 
 include "float_mode.pxi"
 include "options.pxi"
 include "buffers.pxi"
+include "forms.pxi"
 include "function.pxi"
 include "nest.pxi"
+include "rows.pxi"
 include "lock.pxi"
 include "holder.pxi"
 include "stepper.pxi"

@@ -26,72 +26,123 @@ cdef inline bint _same_layout(cnp.ndarray a, cnp.ndarray b):
     )
 
 
-cdef cnp.ndarray _array(str what, object value):
+cdef cnp.ndarray _array(str root, tuple path, object value):
     if not _is_plain(value):
         hint = ""
         if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__") or PyObject_CheckBuffer(value):
             hint = "; pass a plain array over the same memory, such as np.asarray, np.from_dlpack or .numpy() gives"
-        raise TypeError(f"{what} must be a numpy.ndarray, not {_type_name(value)}{hint}")
+        raise TypeError(f"{_spell(root, path)} must be a numpy.ndarray, not {_type_name(value)}{hint}")
     return value
 
 
-cdef int _check_written(str what, cnp.ndarray array) except -1:
-    """A parameter or a state: what is right by itself."""
-    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
-        raise TypeError(f"{what} must be float32 or float64, not {(<object>array).dtype}")
+cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
+    """What is written, and is right by itself but for its dtype."""
     if not cnp.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{what} must be in the machine's byte order: {(<object>array).dtype} is swapped")
+        raise TypeError(
+            f"{_spell(root, path)} must be in the machine's byte order: {(<object>array).dtype} is swapped"
+        )
     if not cnp.PyArray_ISWRITEABLE(array):
-        raise ValueError(f"{what} is read-only and cannot be updated in place")
+        raise ValueError(f"{_spell(root, path)} is read-only and cannot be updated in place")
     if not (cnp.PyArray_IS_C_CONTIGUOUS(array) or cnp.PyArray_IS_F_CONTIGUOUS(array)):
         raise ValueError(
-            f"{what} is not contiguous (shape {(<object>array).shape}, strides {(<object>array).strides}): "
-            "step on its base array, or on a contiguous copy that you write back"
+            f"{_spell(root, path)} is not contiguous "
+            f"(shape {(<object>array).shape}, strides {(<object>array).strides}): step on its base array, "
+            "or on a contiguous copy that you write back"
         )
     if _is_mapped(array):
-        _check_mapped(what, array)
+        _check_mapped(root, path, array)
     return 0
 
 
-cdef int _check_mapped(str what, cnp.ndarray array) except -1:
+cdef int _check_numbers(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter or a state of a function: float32 or float64."""
+    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    return _check_written(root, path, array)
+
+
+cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter of an optimizer."""
+    if cnp.PyArray_ISNOTSWAPPED(array) and _param_format(array) == NO_FORMAT:
+        raise TypeError(
+            f"{_spell(root, path)} must be float32, float64, float16 or bfloat16, not {(<object>array).dtype}"
+        )
+    return _check_written(root, path, array)
+
+
+cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
     """A page of a map past the end of its file is a SIGBUS, not an exception: look before the first touch."""
     if array.filename is None:
         return 0
-    root = array
-    while isinstance(root.base, MEMMAP):
-        root = root.base
+    owner = array
+    while isinstance(owner.base, MEMMAP):
+        owner = owner.base
     try:
-        size = os.path.getsize(root.filename)
+        size = os.path.getsize(owner.filename)
     except OSError:  # renamed or removed: the map has what it had
         return 0
-    if size < root.offset + root.nbytes:
-        raise ValueError(f"{what} maps past the end of {os.fspath(root.filename)!r}, which has been truncated")
+    if size < owner.offset + owner.nbytes:
+        raise ValueError(
+            f"{_spell(root, path)} maps past the end of {os.fspath(owner.filename)!r}, which has been truncated"
+        )
     return 0
 
 
-cdef int _check_partner(str what, cnp.ndarray array, cnp.ndarray param) except -1:
-    """What goes with a parameter has its shape and dtype."""
+cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+    """A gradient of a function has the shape and dtype of its parameter."""
     if not _same_shape(array, param):
-        raise ValueError(f"{what} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
     if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{what} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}")
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}: "
+            + _how_to_convert(root, path, array, str((<object>param).dtype))
+        )
     return 0
 
 
-cdef int _check_state(str what, cnp.ndarray array, cnp.ndarray param) except -1:
-    _check_written(what, array)
-    _check_partner(what, array, param)
-    if not _same_layout(array, param):
-        raise ValueError(f"{what} must have the memory layout of its parameter (strides {(<object>param).strides})")
+cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, str expected):
+    hint = f"pass {_spell(root, path)}.astype(np.{expected})"
+    if cnp.PyArray_ISNOTSWAPPED(grad) and cnp.PyArray_TYPE(grad) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        hint += f", or make the parameter {(<object>grad).dtype}"
+    return hint
+
+
+cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param, tuple form) except -1:
+    """A state array is as its form says: of its dtype, and flat or laid out as its parameter."""
+    if (<object>array).shape != form[1]:
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {form[1]}")
+    if (<object>array).dtype != form[0]:
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {form[0]}: make it with that dtype"
+        )
+    _check_written(root, path, array)
+    if form[1] == (<object>param).shape and not _same_layout(array, param):
+        raise ValueError(
+            f"{_spell(root, path)} must have the memory layout of its parameter (strides {(<object>param).strides})"
+        )
     return 0
 
 
-cdef object _grad_in_layout(str what, object grad, cnp.ndarray param):
+cdef int _check_grad(str root, tuple path, cnp.ndarray array, cnp.ndarray param, int dtype) except -1:
+    """The format of a gradient, which has the shape of its parameter and no more bits than its arithmetic."""
+    cdef int format
+    if not _same_shape(array, param):
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+    format = _format_beside(array, dtype)
+    if format == NO_FORMAT:
+        expected = "float64" if dtype == INSTEP_FLOAT64 else "float32"
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {expected} or a float of fewer bits: "
+            f"{_how_to_convert(root, path, array, expected)}"
+        )
+    return format
+
+
+cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param):
     """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
-    array = _array(what, grad)
-    _check_partner(what, array, param)
+    array = _array(root, path, grad)
     if _is_mapped(array):
-        _check_mapped(what, array)
+        _check_mapped(root, path, array)
     if _same_layout(array, param):
         return array
     return np.array(array, order="C" if cnp.PyArray_IS_C_CONTIGUOUS(param) else "F", copy=True, subok=False)

@@ -34,7 +34,7 @@ def square_sum(grads: Iterable[Array]) -> float:
     """
     sums: list[float] = []
     for grad in grads:
-        sums += run_in_step_arithmetic(_sums_of_blocks, (as_numbers(grad).ravel(order="K"),), {})
+        sums += run_in_step_arithmetic(_sums_of_blocks, (storage.as_numbers(grad).ravel(order="K"),), {})
     return math.nan if any(map(math.isnan, sums)) else math.fsum(sums)
 
 
@@ -61,15 +61,6 @@ def clip_factor(norm: float, bound: float) -> float:
     The same as optax and Keras have it; torch divides by ``norm + 1e-6`` instead.
     """
     return bound / norm if bound and norm > bound else 1.0
-
-
-def as_numbers(stored: Array) -> Array:
-    """An array of 16-bit floats as float32, any other as it is."""
-    if stored.dtype == np.float16:
-        return storage.from_half(stored.view(np.uint16))
-    if stored.dtype.name == "bfloat16":
-        return storage.from_bfloat16(stored.view(np.uint16))
-    return stored
 
 
 def step(
@@ -129,7 +120,7 @@ def _step(
 
     low = states.get("param_low")
     p = storage.from_split(_flat16(param), low.ravel(order="K")) if low is not None else _opened(param)
-    g = as_numbers(grad).ravel(order="K").astype(p.dtype)
+    g = storage.as_numbers(grad).ravel(order="K").astype(p.dtype)
     scale = options["grad_scale"] * clip
     if options["clip_value"]:
         bound = p.dtype.type(options["clip_value"])
@@ -147,7 +138,7 @@ def _step(
         _close_state(states[name], opened[name], random(2 + k))
     if low is not None:
         high, lower = storage.to_split(p)
-        _flat16(param)[...], low.reshape(-1)[...] = high, lower
+        _flat16(param)[...], low.reshape(-1, order="A")[...] = high, lower
     else:
         _close(param, p, random(0))
     if copy is not None:
@@ -163,7 +154,7 @@ def _flat16(array: Array) -> Array:
 
 
 def _opened(stored: Array) -> Array:
-    return as_numbers(stored).reshape(-1, order="A")
+    return storage.as_numbers(stored).reshape(-1, order="A")
 
 
 def _close(stored: Array, x: Array, random: Array) -> None:

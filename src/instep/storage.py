@@ -20,11 +20,11 @@ byte, signed byte       three digits and an exponent relative to the largest of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._core import Rows
 from .arithmetic import Array
 
 BLOCK = 256  # elements with a hash, and in bytes an exponent, of their own
@@ -111,8 +111,7 @@ def to_half(x: Array, random: Array) -> Array:
     return (rounded | (bits.view(np.uint32) >> np.uint32(16) & np.uint32(0x8000)).astype(np.int32)).astype(np.uint16)
 
 
-@dataclass(frozen=True)
-class ByteFormat:
+class ByteFormat(NamedTuple):
     """How far below the largest of a block its codes reach, and the code of the largest finite number."""
 
     reach: int
@@ -170,3 +169,63 @@ def _codes(form: ByteFormat, x: Array, base: int, random: Array) -> Array:
     code = np.where(size > _INFINITE, form.last + 2, code)
     sign = (bits.view(np.uint32) >> np.uint32(24) & np.uint32(0x80)).astype(np.int32) if form.is_signed else 0
     return (code | sign).astype(np.uint8)
+
+
+def as_numbers(stored: Array) -> Array:
+    """An array of 16-bit floats as float32, any other as it is."""
+    if stored.dtype == np.float16:
+        return from_half(stored.view(np.uint16))
+    if stored.dtype.name == "bfloat16":
+        return from_bfloat16(stored.view(np.uint16))
+    return stored
+
+
+def zeros_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros in the memory order of `param`."""
+    return np.zeros(shape, dtype) if shape != param.shape else np.zeros_like(param, dtype, subok=False)
+
+
+def numbers_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """The numbers of `param` in another dtype, in its memory order; nothing where `shape` is."""
+    if shape != param.shape:
+        return np.empty(shape, dtype)
+    found = np.empty_like(param, dtype, subok=False)
+    found.reshape(-1, order="A")[...] = as_numbers(param.reshape(-1, order="A"))
+    return found
+
+
+def bytes_of(value: float, size: int, dtype: Any) -> Array:
+    """As many numbers of one value as bytes, whose three digits it is cut to."""
+    form = BYTE if dtype == np.uint8 else SIGNED_BYTE
+    numbers = np.full(size, value, np.float32)
+    return to_bytes(form, numbers, np.zeros(size, np.int32)).view(dtype)
+
+
+def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
+    """Rows in ascending order, each once: those that stand several times are added up, first come, first added."""
+    order = np.argsort(indices, kind="stable")
+    ordered = indices[order]
+    is_first = np.empty(len(ordered), bool)
+    is_first[:1], is_first[1:] = True, ordered[1:] != ordered[:-1]
+    firsts = np.flatnonzero(is_first)
+    rows = as_numbers(values)[order].astype(dtype) if len(firsts) < len(order) else values[order]
+    found = rows[firsts]
+    turn = np.arange(len(order)) - np.repeat(firsts, np.diff(firsts, append=len(order)))
+    row = np.cumsum(is_first) - 1
+    for k in range(1, int(turn.max(initial=0)) + 1):  # all seconds, then all thirds
+        later = np.flatnonzero(turn == k)
+        found[row[later]] += rows[later]
+    return ordered[firsts], found
+
+
+def added(total: Any, grad: Any, dtype: Any) -> Any:
+    """The sum of gradients so far and one more, of whole arrays or of rows; the first is copied."""
+    if isinstance(grad, Rows):
+        values = as_numbers(grad.values).astype(dtype)
+        if total is None:
+            return Rows(grad.indices.copy(), values)
+        return Rows(np.concatenate([total.indices, grad.indices]), np.concatenate([total.values, values]))
+    if total is None:
+        return as_numbers(grad).astype(dtype, order="K", copy=True)
+    total += as_numbers(grad)
+    return total
