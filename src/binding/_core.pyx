@@ -39,6 +39,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strcmp
 
 import numbers
+import operator
 import os
 import weakref
 
@@ -70,6 +71,13 @@ cdef extern from "float_mode.h":
     float_mode float_mode_enter(float_arithmetic arithmetic)
     void float_mode_leave(float_mode callers)
 
+cdef extern from "copy.h":
+    enum:
+        INSTEP_MAX_DIMS
+    void instep_copy(
+        void *to, const void *source, size_t width, int dims, const cnp.npy_intp *shape, const cnp.npy_intp *strides
+    ) nogil
+
 cdef extern from "pool.h":
     unsigned instep_pool_generation()
 
@@ -79,10 +87,13 @@ cdef extern from "numpy/arrayobject.h":
     enum:
         NPY_USERDEF
     bint PyArray_CheckExact(object)
-    bint is_writeable "PyArray_ISWRITEABLE"(PyArrayObject *)
+    void *data_of "PyArray_DATA"(PyArrayObject *)
+    int dimensions_of "PyArray_NDIM"(PyArrayObject *)
+    cnp.npy_intp *shape_of "PyArray_DIMS"(PyArrayObject *)
+    void *dtype_of "PyArray_DESCR"(PyArrayObject *)
+    int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
     int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock
@@ -96,6 +107,7 @@ cdef extern from "Python.h":
     void PyThread_release_lock(PyThread_type_lock lock)
 
 DEEPEST_NESTING = 64
+MOST_COUNTED = 2**53  # by an option, which is a double
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
 MOST_STATES = INSTEP_MAX_STATES
 
@@ -103,7 +115,15 @@ cdef enum:
     NO_FORMAT = 255
     BYTES_WITH_ONE_EXPONENT = 256
 
-cdef object _ABSENT = object()
+
+cdef class _Absent:
+    """Stands for an argument that is not given."""
+
+    def __repr__(self):
+        return "<absent>"
+
+
+cdef object _ABSENT = _Absent()
 
 include "float_mode.pxi"
 include "options.pxi"

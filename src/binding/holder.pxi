@@ -28,21 +28,8 @@ cdef class Option:
         return f"<option {self.name}, by default {self.default!r}>"
 
 
-cdef list _anchors(list arrays):
-    """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
-    cdef list anchors = []
-    for array in arrays:
-        if array is not None:
-            anchors.append(weakref.ref(array))
-    return anchors
-
-
 cdef enum:
     AMBIGUOUS = -1
-
-cdef struct Given:  # what a parameter was when the optimizer was made
-    void *data
-    int type
 
 
 cdef class Holder(Locked):
@@ -63,11 +50,14 @@ cdef class Holder(Locked):
     cdef dict places
     cdef dict states
     cdef instep_array *arrays
-    cdef Given *given
     cdef instep_norms *measured
-    cdef readonly Py_ssize_t count
+    cdef Py_ssize_t count
 
-    # What is written, sorted by address, for the overlap check of gradients.
+    # What is written: each parameter, followed by its states.
+    cdef Watched *watched
+    cdef Py_ssize_t each
+
+    # The same, sorted by address, for the overlap check of gradients.
     cdef uintptr_t *written_start
     cdef uintptr_t *written_end
     cdef Py_ssize_t written_count
@@ -103,13 +93,11 @@ cdef class Holder(Locked):
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
-        self.given = <Given *>calloc(len(leaves), sizeof(Given))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
         self.optimizers = <instep_optimizer *>calloc(1, sizeof(instep_optimizer))
         if (
             self.arrays is NULL
-            or self.given is NULL
             or self.known_grad is NULL
             or self.held is NULL
             or self.optimizers is NULL
@@ -126,10 +114,8 @@ cdef class Holder(Locked):
         self._storage = storage
         for k in range(self.count):
             leaf = leaves[k]
-            self.given[k].data = cnp.PyArray_DATA(leaf)
-            self.given[k].type = cnp.PyArray_TYPE(leaf)
             self.arrays[k].size = cnp.PyArray_SIZE(leaf)
-            self.arrays[k].dtype = INSTEP_FLOAT64 if self.given[k].type == cnp.NPY_FLOAT64 else INSTEP_FLOAT32
+            self.arrays[k].dtype = _dtype_number(dtypes[k])
             self.arrays[k].stream = k
         self.rule_name = options.rule
         self.optimizers[0] = options.optimizer
@@ -141,10 +127,10 @@ cdef class Holder(Locked):
     def __dealloc__(self):
         free(self.optimizers)
         free(self.arrays)
-        free(self.given)
         free(self.measured)
         free(self.known_grad)
         free(self.held)
+        free(self.watched)
         free(self.written_start)
         free(self.written_end)
 
@@ -280,6 +266,39 @@ cdef class Holder(Locked):
 
     # -- states
 
+    @cython.final
+    cdef Watched watch(self, cnp.ndarray array, int flags, list anchors):
+        """What is stepped, and must stay as it is while the anchors live."""
+        cdef Watched watched
+        dtype = (<object>array).dtype
+        anchors.append(dtype)
+        anchors.append(weakref.ref(array))  # with one, NumPy does not resize it, which may move it away
+        watched.array = <PyArrayObject *>array
+        watched.data = cnp.PyArray_DATA(array)
+        watched.size = cnp.PyArray_SIZE(array)
+        watched.dtype = <void *>dtype
+        watched.flags = flags | (
+            cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(array) else cnp.NPY_ARRAY_F_CONTIGUOUS
+        )
+        return watched
+
+    @cython.final
+    cdef inline int check_written(self, Py_ssize_t k) except -1:
+        """The k-th parameter and its states are what they were, and none of them frozen."""
+        cdef const Watched *watched = self.watched + k * self.each
+        if _differences(watched, self.each):
+            _check_watched("params", self.paths[k], watched, watched.flags)
+            self.check_states(k, -1)
+        return 0
+
+    @cython.final
+    cdef int check_states(self, Py_ssize_t k, int flags) except -1:
+        cdef const Watched *watched = self.watched + k * self.each
+        for name in self.states:
+            watched += 1
+            _check_watched(f"state[{name!r}]", self.paths[k], watched, watched.flags & flags)
+        return 0
+
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
@@ -344,6 +363,9 @@ cdef class Holder(Locked):
         cdef dict states = {}
         self.acquire()
         try:
+            if _differences(self.watched, self.count * self.each):
+                for k in range(self.count):
+                    self.check_states(k, ~cnp.NPY_ARRAY_WRITEABLE)
             for name, arrays in self.states.items():
                 states[name] = copies = []
                 for array in arrays:
@@ -369,20 +391,24 @@ cdef class Holder(Locked):
         Without groups or counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no
         longer the number of changes.
         """
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, s, each
         cdef int64_t total = 0, skipped = 0, finite = 0
         cdef list names, every_options, member
         cdef list every = []
         cdef list roots = []
         cdef list written = []
-        cdef list anchors
+        cdef list anchors = []
         cdef Py_ssize_t one, other
+        cdef Watched *watched
+        cdef uintptr_t *start
+        cdef uintptr_t *end
         options = options.replace({}, self.dtypes)
         groups = dict(self.patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
         member = self._member(groups)
         names = self._storage.names(options)
         if counts is not None:
+            counts = list(counts)
             if len(counts) != self.count:
                 raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
             for count in [step_count, *history, *counts]:
@@ -393,11 +419,13 @@ cdef class Holder(Locked):
             total, skipped, finite = step_count, history[0], history[1]
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        states = dict(zip(names, map(list, states.values()), strict=True))
         for name in names:
             if len(states[name]) != self.count:
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
         every.extend(self.leaves)
         roots.append("params")
+        each = 1 + len(names)
         for name in names:
             root = f"state[{name!r}]"
             roots.append(root)
@@ -417,74 +445,73 @@ cdef class Holder(Locked):
                     f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
                 )
 
-        anchors = _anchors(every)
-        cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        if start is NULL or end is NULL:
-            free(start)
-            free(end)
-            raise MemoryError
-        for k in range(len(written)):
-            start[k] = written[k][0]
-            end[k] = written[k][1]
-
-        if self.bound is not None:
-            for k in range(self.count):
-                if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
-                    free(start)
-                    free(end)
-                    raise ValueError(
-                        f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
-                    )
-
-        self.lock_now()
-        if since is not None and self.changes != since:
-            self.release()
-            free(start)
-            free(end)
-            return False
+        self.lock_now()  # for what is bound, and for what follows, whole or not at all
+        watched = <Watched *>calloc(len(every), sizeof(Watched))
+        start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         try:
+            if watched is NULL or start is NULL or end is NULL:
+                raise MemoryError
+            for k in range(len(written)):
+                start[k] = written[k][0]
+                end[k] = written[k][1]
+            if self.bound is not None:
+                for k in range(self.count):
+                    if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
+                        raise ValueError(
+                            f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                        )
+            for k in range(self.count):
+                watched[each * k] = self.watch(self.leaves[k], cnp.NPY_ARRAY_WRITEABLE, anchors)
+                if self.watched is not NULL:  # a parameter is still to be what it was at first
+                    watched[each * k] = self.watched[self.each * k]
+                    anchors.append(<object>watched[each * k].dtype)
+                for s in range(1, each):
+                    watched[each * k + s] = self.watch(every[s * self.count + k], cnp.NPY_ARRAY_WRITEABLE, anchors)
+            if since is not None and self.changes != since:
+                return False
             self.make_room(len(every_options))
-        except MemoryError:
+            if counts is not None:
+                self.optimizers[0].step_count = total
+                self.optimizers[0].skipped_count = skipped
+                self.optimizers[0].finite_count = finite
+                for k in range(self.count):
+                    self.arrays[k].step_count = counts[k]
+            self.use(every_options, groups)
+            states, self.states = self.states, states
+            anchors, self.anchors = self.anchors, anchors
+            watched, self.watched = self.watched, watched
+            self.each = each
+            for k in range(self.count):
+                self.known_grad[k] = 0
+                self.arrays[k].group = member[k]
+                self.place_arrays(k, options, names)
+            start, self.written_start = self.written_start, start
+            end, self.written_end = self.written_end, end
+            self.written_count = len(written)
+            return True
+        finally:
             self.release()
+            free(watched)
             free(start)
             free(end)
-            raise
-        if counts is not None:
-            self.optimizers[0].step_count = total
-            self.optimizers[0].skipped_count = skipped
-            self.optimizers[0].finite_count = finite
-        self.use(every_options, groups)
-        self.states = states
-        self.anchors = anchors
-        for k in range(self.count):
-            self.known_grad[k] = 0
-            self.arrays[k].group = member[k]
-            if counts is not None:
-                self.arrays[k].step_count = counts[k]
-            self.place_arrays(k, options, names)
-        start, self.written_start = self.written_start, start
-        end, self.written_end = self.written_end, end
-        self.written_count = len(written)
-        self.release()
-        free(start)
-        free(end)
-        return True
 
     @cython.final
     cdef int place_arrays(self, Py_ssize_t k, Options options, list names) except -1:
         """Where the k-th parameter and its states are, and in which formats."""
         cdef instep_array *array = &self.arrays[k]
-        cdef Py_ssize_t s = 0
+        cdef const Watched *watched = self.watched + k * self.each
+        cdef int s = 0
         cdef void *data
         memset(array.state, 0, sizeof(array.state))
         memset(array.formats.state, 0, sizeof(array.formats.state))
-        array.param = self.given[k].data
+        array.param = <void *>watched.data
         array.low = array.copy = NULL
         array.formats.copy = 0
         array.formats.param = _param_format(<cnp.ndarray>self.leaves[k])
         for name in names:
-            data = cnp.PyArray_DATA(<cnp.ndarray>(self.states[name][k]))
+            watched += 1
+            data = <void *>watched.data
             if name == "param_low":
                 if array.formats.param != INSTEP_AS_COMPUTED:
                     array.low = data
@@ -503,7 +530,7 @@ cdef class Holder(Locked):
 
     @property
     def step_count(self):
-        """How many steps have been taken: a 64-bit integer.
+        """How many steps have been taken, as a 64-bit integer.
 
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
@@ -528,5 +555,5 @@ cdef class Holder(Locked):
 
     @property
     def state(self):
-        """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
+        """The state arrays by name, each in the nesting of the params.  They are no copies."""
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}

@@ -1,10 +1,8 @@
-cdef enum:
-    BLOCKS_WITH_GIL = 64  # some 10 microseconds
-
-
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
+    cdef Watched *bound_watched
+    cdef Py_ssize_t bound_count
     cdef list bound_anchors
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
@@ -18,6 +16,9 @@ cdef class Stepper(Holder):
         self.place_of_statistics = options.place("statistics")
         self.place_of_clip_norm = options.place("clip_norm")
         super().__init__(options, params, storage, groups)
+
+    def __dealloc__(self):
+        free(self.bound_watched)
 
     cdef int acquire_to_step(self) except -1:
         self.acquire()
@@ -44,9 +45,8 @@ cdef class Stepper(Holder):
             A gradient is not an array or has another dtype; the nesting is another; nothing is given or bound.
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
-            them are None; a parameter is no longer what it was when the optimizer was made.
-
-        Whatever is raised, nothing has been written.
+            them are None; a parameter or state has been made read-only, or been given another dtype, layout or
+            memory in place.  In both cases nothing has been written.
         """
         self.acquire_to_step()
         try:
@@ -131,8 +131,8 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
-            once, and kept alive.  While they are bound NumPy does not resize them in place; do not give them another
-            dtype in place either.  `bind(None)` forgets them.
+            and kept alive.  While they are bound NumPy does not resize them in place; one that was given another
+            dtype, layout or memory in place is checked anew by the next step.  ``bind(None)`` forgets them.
 
         Raises
         ------
@@ -154,44 +154,67 @@ cdef class Stepper(Holder):
                     raise TypeError(f"{_spell('grads', self.paths[k])} is of rows, which cannot be bound")
             self.plan()
             if self.copied >= 0:
-                raise ValueError(
-                    f"{_spell('grads', self.paths[self.copied])} is not laid out in memory as its parameter: it would "
-                    "be copied once, here, and not at each step; bind a contiguous array"
-                )
+                self.refuse_copied(self.copied)
             for k in range(self.count):
                 bound.append(None if self.held[k] is NULL else <object>self.held[k])
-            self.bound, self.bound_anchors = bound, _anchors(bound)
+            self.watch_bound(bound)
+            self.let_go()
+            self.bound_in_place = True
         finally:
             self.let_go()
             self.release()
 
-    cdef int show_bound(self) except -1:
-        cdef Py_ssize_t k
-        if self.bound is None:
-            raise TypeError("step() without gradients needs bind(grads) first")
-        if not self.bound_in_place:
+    @cython.final
+    cdef int watch_bound(self, list bound) except -1:
+        """Keep these gradients, which have been shown."""
+        cdef list anchors = []
+        cdef Py_ssize_t k, count = 0
+        cdef Watched *watched = <Watched *>calloc(self.count, sizeof(Watched))
+        if watched is NULL:
+            raise MemoryError
+        try:
             for k in range(self.count):
-                grad = self.bound[k]
-                if grad is None:
-                    self.show(k, NULL, INSTEP_AS_COMPUTED)
-                else:
-                    self.show(k, cnp.PyArray_DATA(<cnp.ndarray>grad), _format_beside(grad, self.arrays[k].dtype))
-            self.bound_in_place = True
-        for k in range(self.count):
-            if not self.is_writeable(k) and self.arrays[k].grad is not NULL:
-                self.check_param(k)
+                if bound[k] is not None:
+                    watched[count] = self.watch(bound[k], 0, anchors)
+                    count += 1
+            watched, self.bound_watched = self.bound_watched, watched
+            self.bound_count = count
+            self.bound, self.bound_anchors = bound, anchors
+        finally:
+            free(watched)
         return 0
 
     @cython.final
-    cdef inline bint is_writeable(self, Py_ssize_t k) noexcept:
-        return is_writeable(<PyArrayObject *>PyList_GET_ITEM(self.leaves, k))
+    cdef int show_bound(self) except -1:
+        cdef Py_ssize_t k
+        cdef int format = INSTEP_AS_COMPUTED
+        if self.bound is None:
+            raise TypeError("step() without gradients needs bind(grads) first")
+        if self.bound_in_place and not (
+            _differences(self.bound_watched, self.bound_count)
+            or _differences(self.watched, self.count * self.each)
+        ):
+            return 0
+        self.bound_in_place = False
+        for k in range(self.count):
+            grad = self.bound[k]
+            if grad is None:
+                self.show(k, NULL, format)
+                continue
+            array = self.checked("grads", k, grad, &format)
+            if array is not grad:
+                self.refuse_copied(k)
+            self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array), format)
+        self.watch_bound(self.bound)
+        self.bound_in_place = True
+        return 0
 
     @cython.final
-    cdef inline int check_param(self, Py_ssize_t k) except -1:
-        """An array may have been frozen.  It cannot have been resized, for it has a weak reference."""
-        if self.is_writeable(k):
-            return 0
-        raise ValueError(f"{_spell('params', self.paths[k])} has become read-only and cannot be updated in place")
+    cdef int refuse_copied(self, Py_ssize_t k) except -1:
+        raise ValueError(
+            f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter: it would be copied once, "
+            "when it is bound, and not at each step; bind a contiguous array"
+        )
 
     @cython.final
     cdef inline void show(self, Py_ssize_t k, const void *grad, int format) noexcept:
@@ -367,7 +390,7 @@ cdef class Stepper(Holder):
             try:
                 for k in range(self.count):
                     if self.held[k] is not NULL:
-                        pending[k] = storage.added(pending[k], <object>self.held[k], self.dtype_of(k))
+                        pending[k] = storage.added(pending[k], <object>self.held[k], self.arithmetic_of(k))
                 self.pending = pending
             finally:
                 float_mode_leave(callers)
@@ -388,7 +411,7 @@ cdef class Stepper(Holder):
             if "param_avg" not in self.states:
                 raise ValueError("there is no average of the parameters: it is made with average_decay > 0")
             for k in range(self.count):
-                self.check_given(k)
+                self.check_written(k)
                 kept.append(self.leaves[k].copy("K"))
             self.kept = kept
             for k in range(self.count):
@@ -414,7 +437,7 @@ cdef class Stepper(Holder):
         return 0
 
     @cython.final
-    cdef object dtype_of(self, Py_ssize_t k):
+    cdef object arithmetic_of(self, Py_ssize_t k):
         return np.float64 if self.arrays[k].dtype == INSTEP_FLOAT64 else np.float32
 
     @cython.final
@@ -481,19 +504,6 @@ cdef class Stepper(Holder):
         return 0
 
     @cython.final
-    cdef inline int check_given(self, Py_ssize_t k) except -1:
-        """The parameter is what it was when the optimizer was made."""
-        cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
-        self.check_param(k)
-        if (
-            cnp.PyArray_DATA(param) != self.given[k].data
-            or cnp.PyArray_TYPE(param) != self.given[k].type
-            or not cnp.PyArray_ISNOTSWAPPED(param)
-        ):
-            raise ValueError(f"{_spell('params', self.paths[k])} is not what it was when the optimizer was made")
-        return 0
-
-    @cython.final
     cdef int check_apart(self, str root, Py_ssize_t k, cnp.ndarray array) except -1:
         if _overlapped(array, self.written_start, self.written_end, self.written_count):
             raise ValueError(f"{_spell(root, self.paths[k])} overlaps a parameter or state in memory")
@@ -504,7 +514,7 @@ cdef class Stepper(Holder):
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
-        self.check_given(k)
+        self.check_written(k)
         if (
             PyArray_CheckExact(grad)
             and cnp.PyArray_TYPE(<cnp.ndarray>grad) == _numpy_type(self.arrays[k].dtype)
@@ -536,7 +546,7 @@ cdef class Stepper(Holder):
         cdef instep_array *array = &self.arrays[k]
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef Rows rows
-        self.check_given(k)
+        self.check_written(k)
         if array.formats.state[0] == INSTEP_BYTE or array.formats.state[0] == INSTEP_SIGNED_BYTE:
             raise ValueError(
                 f"{_spell(root, self.paths[k])} is of rows, and state_dtype='8bit' has one scale for 256 elements"

@@ -8,9 +8,12 @@ __pyx_capi__: dict[str, object]
 
 DEEPEST_NESTING: int
 LARGEST_COUNT: int
+MOST_COUNTED: int
 MOST_STATES: int
 
 def rules() -> dict[str, dict[str, float | bool]]: ...
+def real_number(name: str, value: Any) -> float: ...
+def whole_number(name: str, value: Any, least: int, most: int) -> int: ...
 
 @final
 class Options:
@@ -59,6 +62,7 @@ class Rows:
 class Function:
     def __init__(self, rule: str, twin: Callable[..., None]) -> None: ...
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]: ...
 
 @final
 class Nest:
@@ -67,7 +71,6 @@ class Nest:
     def build(self, leaves: list[Any]) -> Any: ...
 
 class Stepper:
-    count: int
     _options: Options
     _storage: Storage
     def __init__(self, options: Options, params: Any, storage: Storage, groups: dict[str, dict[str, Any]]) -> None: ...
