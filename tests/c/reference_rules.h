@@ -1,61 +1,8 @@
 /* Every rule as the table in the docstring of its Python class has it: one element, one branch an option.
  *
- * Include it once for each type, with
+ * reference.h includes it once for each type, with
  *     T           float or double
- *     NAME(name)  what makes the names of its functions, NAME(reference) among them
- * and build with -ffp-contract=off.  It shares nothing with csrc/ but the association of each sum and product and the
- * mode of the arithmetic, in which subnormal numbers count as 0. */
-#ifndef REFERENCE_H
-#define REFERENCE_H
-
-#include "float_mode.h"
-#include "instep.h"
-
-#include <float.h>
-#include <math.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <tgmath.h>
-
-/* Of all rules. */
-/* clang-format off */
-#define EVERY_OPTION(DO) \
-    DO(lr) DO(rho) DO(beta1) DO(beta2) DO(eps) DO(eps_root) DO(eps_inside) DO(eps_hat) DO(momentum) DO(nesterov) \
-    DO(lr_in_momentum) DO(dampening) DO(dampen_first) DO(centered) DO(bias_correction) DO(amsgrad) \
-    DO(amsgrad_corrected) DO(lr_decay) DO(eta_minus) DO(eta_plus) DO(step_min) DO(step_max) DO(weight_decay) \
-    DO(decoupled_weight_decay) DO(maximize)
-/* clang-format on */
-
-struct options {
-    const char *rule;
-#define FIELD(name) double name;
-    EVERY_OPTION(FIELD)
-#undef FIELD
-};
-
-/* Those of one rule; the others are 0. */
-static struct options options_of(const instep_optimizer *optimizer)
-{
-    struct options options = {.rule = instep_rule_name(optimizer->rule)};
-#define READ(name) instep_get(optimizer, #name, &options.name);
-    EVERY_OPTION(READ)
-#undef READ
-    return options;
-}
-
-/* x^t in multiplications alone, by squaring. */
-static double power_of(double x, int64_t t)
-{
-    double power = 1;
-    for (; t > 0; t /= 2, x *= x)
-        if (t % 2 == 1)
-            power *= x;
-    return power;
-}
-
-#endif
+ *     NAME(name)  what makes the names of its functions */
 
 /* What no arithmetic has met yet. */
 static T NAME(flushed)(T x)
@@ -198,36 +145,21 @@ static void NAME(lion)(const struct options *o, int64_t t, T *p, T g, T *const *
     (void)t;
 }
 
-/* The t-th step, counted from 1, of arrays that are aligned. */
-static void NAME(reference)(const struct options *o, int64_t t, size_t size, T *param, const T *grad, T *const *state)
+/* The formula of one element, in its t-th step, counted from 1. */
+typedef void NAME(formula)(const struct options *o, int64_t t, T *p, T g, T *const *state);
+
+static NAME(formula) * NAME(formula_of)(const struct options *o)
 {
     static const struct {
         const char *name;
-        void (*step)(const struct options *, int64_t, T *, T, T *const *);
+        NAME(formula) * formula;
     } rules[] = {
         {"rmsprop", NAME(rmsprop)}, {"sgd", NAME(sgd)},           {"adagrad", NAME(adagrad)}, {"adam", NAME(adam)},
         {"yogi", NAME(yogi)},       {"adadelta", NAME(adadelta)}, {"rprop", NAME(rprop)},     {"lion", NAME(lion)},
     };
-    size_t rule = 0;
-    while (rule < sizeof rules / sizeof rules[0] && strcmp(rules[rule].name, o->rule) != 0)
-        rule++;
-    if (rule == sizeof rules / sizeof rules[0]) {
-        fprintf(stderr, "tests/c/reference.h does not have the rule %s\n", o->rule);
-        abort();
-    }
-    float_mode callers = float_mode_enter(STEP);
-    for (size_t i = 0; i < size; i++) {
-        T *at[INSTEP_MAX_STATES], g = NAME(flushed)(o->maximize != 0 ? -grad[i] : grad[i]);
-        for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
-            at[s] = &state[s][i];
-        if (o->decoupled_weight_decay != 0)
-            param[i] *= (T)(1 - o->lr * o->weight_decay);
-        else if (o->weight_decay != 0)
-            g += (T)o->weight_decay * param[i];
-        rules[rule].step(o, t, &param[i], g, at);
-    }
-    float_mode_leave(callers);
+    for (size_t rule = 0; rule < sizeof rules / sizeof rules[0]; rule++)
+        if (strcmp(rules[rule].name, o->rule) == 0)
+            return rules[rule].formula;
+    fprintf(stderr, "tests/c/reference_rules.h does not have the rule %s\n", o->rule);
+    abort();
 }
-
-#undef T
-#undef NAME
