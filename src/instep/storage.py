@@ -57,9 +57,11 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
     """
     step = hashed(hashed(hashed(seed) ^ stream) ^ step_count)
     hashes = np.array([hashed(step ^ (block * 8 + place)) for block in range(-(-size // BLOCK))], np.uint64)
-    a, b = (hashes & np.uint64(0xFFFFFFFF)).astype(np.uint32), (hashes >> np.uint64(32)).astype(np.uint32)
-    bits = (a[:, None] + b[:, None] * np.arange(BLOCK, dtype=np.uint32)) >> np.uint32(16)
-    return bits.astype(np.int32).ravel()[:size]
+    a: Array = (hashes & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    b: Array = (hashes >> np.uint64(32)).astype(np.uint32)
+    bits: Array = (a[:, None] + b[:, None] * np.arange(BLOCK, dtype=np.uint32)) >> np.uint32(16)
+    found: Array = bits.astype(np.int32).ravel()[:size]
+    return found
 
 
 def from_bfloat16(stored: Array) -> Array:
@@ -71,7 +73,8 @@ def to_bfloat16(x: Array, random: Array) -> Array:
     """Float32 numbers as uint16; what is finite stays finite."""
     bits = x.view(np.uint32)
     is_rounded = bits & np.uint32(_MAGNITUDE) < np.uint32(_LARGEST_BFLOAT16 << 16)
-    return ((bits + np.where(is_rounded, random, 0).astype(np.uint32)) >> np.uint32(16)).astype(np.uint16)
+    found: Array = (bits + np.where(is_rounded, random, 0).astype(np.uint32)) >> np.uint32(16)
+    return found.astype(np.uint16)
 
 
 def from_split(high: Array, low: Array) -> Array:
