@@ -98,17 +98,24 @@ def run() -> dict[str, Any]:
     }
 
 
+def ratio(row: dict[str, Any]) -> str:
+    """How many times as long a training with NumPy's rule takes."""
+    return f"{row['times'][NUMPY]['median'] / row['times'][INSTEP]['median']:.1f}"
+
+
 def markdown(result: dict[str, Any]) -> str:
-    """A table of the trainings, and where they took place."""
+    """What it comes to, a table of the trainings, and where they took place."""
+    small, large = ((row["batch"], ratio(row)) for row in (result["trainings"][0], result["trainings"][-1]))
     lines = [
+        f"**A whole training is {small[1]} times as fast**, gradients included, at batch {small[0]}. At batch "
+        f"{large[0]} it is {large[1]} times, for there the gradients take most of the time.",
+        "",
         "| batch | rule in NumPy | instep | no optimizer at all | NumPy / instep |",
         "|---:|---:|---:|---:|---:|",
     ]
     for row in result["trainings"]:
-        numpy, ours, nothing = (row["times"][way]["median"] for way in (NUMPY, INSTEP, NOTHING))
-        lines.append(
-            f"| {row['batch']} | {numpy:.2f} s | **{ours:.2f} s** | {nothing:.2f} s | **{numpy / ours:.1f}x** |"
-        )
+        numpy, ours, nothing = (f"{row['times'][way]['median']:.2f} s" for way in (NUMPY, INSTEP, NOTHING))
+        lines.append(f"| {row['batch']} | {numpy} | **{ours}** | {nothing} | **{ratio(row)}x** |")
     there, epochs = result["machine"], result["trainings"][0]["epochs"]
     where = f"{there['processor']}, {there['instruction set']}, {there['python']}, numpy {result['numpy']}"
     lines += [
