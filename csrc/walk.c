@@ -1,4 +1,5 @@
 /* The walk: every line of every array once, on as many threads as it is worth. */
+#include "aligned.h"
 #include "dispatch.h"
 #include "float_mode.h"
 #include "formed.h"
@@ -56,11 +57,11 @@ static void step_lines(void *context, size_t begin, size_t end)
             state[s] = (char *)array->state[s] + offset;
 
         if (array->dtype == INSTEP_FLOAT32)
-            in_float(length / sizeof(float), (char *)array->param + offset, (const char *)array->grad + offset, state,
-                     formed.how, formed.in_float);
+            run_aligned(in_float, length / sizeof(float), sizeof(float), (char *)array->param + offset,
+                        (const char *)array->grad + offset, state, work->states, formed.how, formed.in_float);
         else
-            in_double(length / sizeof(double), (char *)array->param + offset, (const char *)array->grad + offset, state,
-                      formed.how, &formed.in_double);
+            run_aligned(in_double, length / sizeof(double), sizeof(double), (char *)array->param + offset,
+                        (const char *)array->grad + offset, state, work->states, formed.how, &formed.in_double);
         begin += instep_lines(length);
     }
     float_mode_leave(callers);

@@ -692,6 +692,17 @@ class ListOfMine(list):
     pass
 
 
+class Box(dict):
+    """Gives other items than it holds, as classes of configurations do."""
+
+    def __getitem__(self, key):
+        return self.unboxed(super().__getitem__(key))
+
+    @staticmethod
+    def unboxed(array):
+        return array[1]
+
+
 def ones():
     return np.ones(3, np.float32)
 
@@ -756,6 +767,22 @@ def test_order_of_keys_does_not_matter(rule):
     assert optimizer.step_count == 2
 
 
+def test_a_subclass_of_dict_is_asked_for_its_items(rule):
+    """For parameters and gradients alike; and one that makes what is missing is not made to."""
+    optimizer = CLASSES[rule](Box(w=(None, ones()), b=(None, ones())))
+    optimizer.step(Box(b=(None, ones()), w=(None, ones())))
+    optimizer.step(collections.OrderedDict(b=ones(), w=ones()))
+    other = CLASSES[rule]([ones(), ones()])
+    for _ in range(2):
+        other.step([ones(), ones()])
+    for mine, its in zip(optimizer.params.values(), other.params, strict=True):
+        assert mine.tobytes() == its.tobytes()
+    making = collections.defaultdict(ones, w=ones(), c=ones())
+    with pytest.raises(ValueError, match="missing 'b'; unknown 'c'"):
+        optimizer.step(making)
+    assert list(making) == ["w", "c"]
+
+
 def test_lists_and_tuples_stand_for_each_other(rule):
     optimizer = CLASSES[rule]([(ones(), ones()), Layer(ones(), ones())])
     optimizer.step(([ones(), ones()], [ones(), ones()]))
@@ -798,6 +825,21 @@ def test_keys_are_named(rule):
     optimizer = CLASSES[rule]({"w": np.ones(3), "b": np.ones(3)})
     with pytest.raises(ValueError, match=r"missing 'b'.*unknown 'bias'"):
         optimizer.step({"w": np.ones(3), "bias": np.ones(3)})
+
+
+def test_a_message_names_some_keys_of_many():
+    params = {f"weight {k}": np.ones(1) for k in range(1000)}
+    optimizer = instep.RMSprop(params)
+    grads = params | {"x" * 1000: np.ones(1)}
+    with pytest.raises(ValueError, match=r"than the params: unknown 'x{79}$"):
+        optimizer.step(grads)
+    del grads["x" * 1000], grads["weight 5"]
+    with pytest.raises(ValueError, match=r"than the params: missing 'weight 5'$"):
+        optimizer.step(grads)
+    with pytest.raises(ValueError, match=r"missing 'weight 0', .*, 'weight 4' and 995 more; unknown 0, .*, 4 and 995"):
+        optimizer.step(dict(enumerate(params.values())))
+    with pytest.raises(KeyError, match=r"there are 'weight 0', .*, 'weight 4' and 995 more\"$"):
+        optimizer.step_one("weight 1000", np.ones(1))
 
 
 @every_situation
@@ -857,6 +899,37 @@ def test_step_one_counts_a_sweep_as_one_step(rule, options):
         assert array.tobytes() == whole.params[0].tobytes()
 
 
+@pytest.mark.parametrize(
+    ("of_param", "of_grad", "hint"),
+    [
+        ("float32", "float64", "expected float32: pass NAME.astype(np.float32), or make the parameter float64"),
+        ("float64", "float32", "expected float64: pass NAME.astype(np.float64), or make the parameter float32"),
+        ("float32", "int64", "expected float32: pass NAME.astype(np.float32)"),
+        ("float64", ">f8", "expected float64: pass NAME.astype(np.float64)"),
+    ],
+)
+def test_a_gradient_of_another_type_is_told_how_to_fit(rule, of_param, of_grad, hint):
+    """The hint is right, too: a gradient converted so is taken."""
+    optimizer = CLASSES[rule]({"w": np.ones(3, of_param)})
+    grad = np.ones(3, of_grad)
+    for name, give in (
+        ("grads['w']", lambda grad: optimizer.step({"w": grad})),
+        ("grads['w']", lambda grad: optimizer.bind({"w": grad})),
+        ("grad['w']", lambda grad: optimizer.step_one("w", grad)),
+    ):
+        with pytest.raises(TypeError) as error:
+            give(grad)
+        assert str(error.value).startswith(f"{name} has dtype {grad.dtype}, ")
+        assert str(error.value).endswith(hint.replace("NAME", name))
+        give(grad.astype(of_param))
+
+
+def test_a_state_of_another_type_is_not_to_be_converted_on_the_way():
+    message = "^square_avg has dtype float64, expected float32: make it with the dtype of its parameter$"
+    with pytest.raises(TypeError, match=message):
+        instep.rmsprop(np.ones(3, "float32"), np.ones(3, "float32"), np.ones(3))
+
+
 def test_step_one_needs_a_gradient(rule):
     optimizer = CLASSES[rule]([np.ones(3)])
     with pytest.raises(TypeError, match=r"^grad\[0\] must be"):
@@ -865,6 +938,19 @@ def test_step_one_needs_a_gradient(rule):
         optimizer.step_one(0, np.ones(4))
     with pytest.raises(ValueError, match=r"^grad\[0\] overlaps"):
         optimizer.step_one(0, optimizer.params[0])
+
+
+def test_a_key_that_means_two_arrays_is_refused(rule):
+    params = {"a": {"b": ones()}, ("a", "b"): ones(), "c": ones()}
+    optimizer = CLASSES[rule](params)
+    with pytest.raises(KeyError, match=r"both params\['a'\]\['b'\] and params\[\('a', 'b'\)\].* is the latter alone"):
+        optimizer.step_one(("a", "b"), ones())
+    with pytest.raises(KeyError, match=r"there are \('a', 'b'\), \(\('a', 'b'\),\), 'c'"):
+        optimizer.step_one("a", ones())
+    assert optimizer._snapshot()[2:] == (0, [0, 0, 0])
+    optimizer.step_one((("a", "b"),), ones())
+    optimizer.step_one("c", ones())
+    assert optimizer._snapshot()[2:] == (1, [0, 1, 1])
 
 
 @every_situation
@@ -1036,48 +1122,126 @@ def test_the_function_takes_every_combination_the_class_takes(rule):
 # ---- what changes after it was checked --------------------------------------------------------------------------
 
 
-def freeze(param):
-    param.flags.writeable = False
+def freeze(array):
+    array.flags.writeable = False
 
 
-def retype(param):
-    param.dtype = np.int32
+def retype(array):
+    array.dtype = np.int32
 
 
-def swap(param):
-    param.dtype = np.dtype(np.float32).newbyteorder()
+def swap(array):
+    array.dtype = np.dtype(np.float32).newbyteorder()
 
 
-@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # of NumPy 2.5, where it still works
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [(freeze, "has become read-only"), (retype, "is not what it was"), (swap, "is not what it was")],
-)
-def test_a_parameter_that_is_no_longer_what_it_was_is_not_written(rule, change, words):
-    param = np.ones(4096, np.float32)
-    optimizer = CLASSES[rule]({"w": param})
-    change(param)
+def transpose(array):
+    array.strides = array.strides[::-1]
+
+
+def halve(array):
+    """Other memory, or the same one, of which the rest belongs to others now."""
+    array.__setstate__((1, (32, 64), array.dtype, False, array.tobytes()[: array.nbytes // 2]))
+
+
+CHANGES = [
+    (freeze, "has become read-only"),
+    (retype, "its dtype is dtype"),
+    (swap, "its dtype is dtype"),
+    (transpose, "its strides are"),
+    (halve, r"its shape is \(32, 64\)"),
+]
+
+
+def square(value=1.0):
+    return np.full((64, 64), value, np.float32)
+
+
+def doors_to(optimizer):
+    """The calls that step the array at "w", by gradients that are right for it."""
+    grads = {"w": square(), "b": np.ones(3)}
+    return [lambda: optimizer.step(grads), lambda: optimizer.step_one("w", grads["w"]), optimizer.step]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy 2.5 warns of most of them, and they still work
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+@every_situation
+def test_what_is_no_longer_what_it_was_is_not_written(rule, options, change, words):
+    for name in ("params", *states_of(rule, options)):
+        optimizer = CLASSES[rule]({"w": square(), "b": np.ones(3)}, **options)
+        optimizer.bind({"w": square(), "b": np.ones(3)})
+        optimizer.step()
+        changed = optimizer.params["w"] if name == "params" else optimizer.state[name]["w"]
+        change(changed)
+        arrays = [*optimizer.params.values(), *chain(*(state.values() for state in optimizer.state.values()))]
+        before = [array.tobytes() for array in arrays]
+        where = re.escape("params['w']" if name == "params" else f"state['{name}']['w']")
+        for act in doors_to(optimizer):
+            with pytest.raises((ValueError, TypeError), match=rf"{where} .*{words}"):
+                act()
+        if name != "params" and change is not freeze:
+            with pytest.raises(ValueError, match=words):
+                optimizer.state_dict()
+        assert [array.tobytes() for array in arrays] == before
+        assert optimizer.step_count == 1
+        optimizer.bind({"w": None, "b": np.ones(3)})  # which does not write it
+        optimizer.step()
+        assert optimizer.step_count == 2
+        if change is freeze:
+            changed.flags.writeable = True
+            optimizer.bind({"w": square(), "b": np.ones(3)})
+            for act in doors_to(optimizer):
+                act()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("change", [freeze, retype, swap, transpose, halve])
+def test_a_bound_gradient_is_checked_anew_when_it_was_changed(rule, change):
+    grad, param = square(), square()
+    optimizer = CLASSES[rule]({"w": param, "b": np.ones(3)})
+    optimizer.bind({"w": grad, "b": np.ones(3)})
+    optimizer.step()
+    change(grad)
     before = param.tobytes()
-    grad = np.ones(param.shape, param.dtype)
-    for act in (lambda: optimizer.step({"w": grad}), lambda: optimizer.step_one("w", grad)):
-        with pytest.raises(ValueError, match=rf"params\['w'\] {words}"):
-            act()
+    if change is freeze:
+        optimizer.step()
+        return
+    for between in (lambda: None, lambda: optimizer.step({"w": None, "b": np.ones(3)})):
+        between()
+        with pytest.raises((ValueError, TypeError), match=r"grads\['w'\]"):
+            optimizer.step()
     assert param.tobytes() == before
 
 
-def test_a_frozen_parameter_is_not_written_by_a_bound_step(rule):
-    params, grads = [np.ones(3), np.ones(3)], [np.ones(3), np.ones(3)]
-    optimizer = CLASSES[rule](params)
+def test_a_bound_gradient_may_move(rule):
+    """Or be of another object that is the same dtype."""
+    params, others = [square(), np.ones(3)], [square(), np.ones(3)]
+    optimizer, other = CLASSES[rule](params), CLASSES[rule](others)
+    grads = [square(), np.ones(3)]
     optimizer.bind(grads)
-    optimizer.step()
-    params[1].flags.writeable = False
-    before = [param.tobytes() for param in params]
-    with pytest.raises(ValueError, match=r"params\[1\] has become read-only"):
+    for t in range(4):
         optimizer.step()
-    assert [param.tobytes() for param in params] == before
-    assert optimizer.step_count == 1
-    optimizer.bind([grads[0], None])  # which does not write it
+        other.step(grads)
+        grads[0].__setstate__(square(t).__reduce__()[2])
+        grads[1] = grads[1][:]
+        grads[0].dtype = pickle.loads(pickle.dumps(grads[0].dtype))
+    for mine, its in zip(params, others, strict=True):
+        assert mine.tobytes() == its.tobytes()
+
+
+def test_what_was_unpickled_is_stepped(rule):
+    """Its dtype may be another object than NumPy's own."""
+    param, grad = (pickle.loads(pickle.dumps(square())) for _ in range(2))
+    param.shape = grad.shape = 4096  # which leaves all as it is in memory
+    optimizer = CLASSES[rule]([param])
+    param.shape = grad.shape = (32, 128)
+    optimizer.bind([grad])
     optimizer.step()
+    optimizer.step([grad])
+    optimizer.step_one(0, grad)
+    other = CLASSES[rule]([square()])
+    for _ in range(3):
+        other.step([square()])
+    assert param.tobytes() == other.params[0].tobytes()
 
 
 def test_what_is_stepped_cannot_be_resized(rule):

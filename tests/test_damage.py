@@ -606,7 +606,7 @@ def test_a_sparse_terabyte_is_refused_before_there_is_room_for_it(loader, capsys
 def test_show_prints_what_is_inside(loader, capsys):
     assert main(["checkpoint", "show", str(loader.path)]) == 0
     printed = capsys.readouterr().out
-    for text in ("sound", "rmsprop after 1 steps", "lr = 0.125", "momentum_buffer/w  float32 (2,), 1 steps"):
+    for text in ("sound", "rmsprop after 1 step\n", "lr = 0.125", "momentum_buffer/w  float32 (2,), 1 step\n"):
         assert text in printed
 
 

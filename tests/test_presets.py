@@ -148,7 +148,8 @@ def test_presets_are_the_caller_s_to_change(rule):
 
 @pytest.mark.parametrize("name", ["torch", "RMSprop", "", None, ["rmsprop"]])
 def test_presets_of_no_rule(name):
-    message = f"there is no rule {re.escape(repr(name))}; there are adadelta, .*adam, adamw, .*yogi$"
+    question = r": did you mean rmsprop\? There" if "rmsprop" in str(name).lower() else "; there"
+    message = f"there is no rule {re.escape(repr(name))}{question} are adadelta, .*adam, adamw, .*yogi$"
     with pytest.raises(ValueError, match=message):
         instep.presets(name)
 
@@ -266,8 +267,13 @@ def test_none_is_taken_where_the_framework_takes_it():
         (lambda: instep.Adam(param(), betas=(0.9, 0.9)), "torch calls it betas; here it is beta1 and beta2"),
         (lambda: instep.Adam.preset("torch", param(), beta_1=0.9), "keras calls it beta_1; here it is beta1"),
         (lambda: instep.AdamW(param(), learning_rate=0.9), "keras calls it learning_rate; here it is lr"),
-        (lambda: instep.RMSprop.preset("torch", param(), alhpa=0.9), "is alpha meant[?] it has lr, .*maximize, alpha$"),
-        (lambda: instep.RMSprop(param(), momentun=0.9), "is momentum meant[?] it has lr, .*maximize$"),
+        (
+            lambda: instep.RMSprop.preset("torch", param(), alhpa=0.9),
+            "did you mean alpha[?] It has lr, .*maximize, alpha$",
+        ),
+        (lambda: instep.RMSprop(param(), momentun=0.9), "did you mean momentum[?] It has lr, .*maximize$"),
+        (lambda: instep.RMSprop(param(), LR=0.9), "did you mean lr[?] It has lr, .*maximize$"),
+        (lambda: instep.SGD(param(), epsilon=0.9), "it has lr, .*maximize$"),
         (lambda: instep.Adam.preset("torch", param(), foreach=None), "it has lr, .*maximize, betas$"),
     ],
 )
@@ -276,17 +282,64 @@ def test_an_option_that_there_is_not_is_answered_with_the_right_one(make, messag
         make()
 
 
+NAME_FIRST = r"^the name of the framework comes first, as in RMSprop\.preset\('torch', params\)"
+ASKED = [
+    ("RMSprop", "alpha", "torch calls it alpha; here it is rho"),
+    ("RMSprop", "learning_rate", "keras calls it learning_rate; here it is lr"),
+    ("Adam", "epsilon", "keras calls it epsilon; here it is eps"),
+    ("AdamW", "betas", "torch calls it betas; here it is beta1 and beta2"),
+    ("Rprop", "etas", "torch calls it etas; here it is eta_minus and eta_plus"),
+    ("SGD", "momentun", "did you mean momentum[?] It has lr, .*maximize$"),
+    ("Lion", "alpha", "it has lr, .*maximize$"),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "message"), ASKED)
+def test_a_foreign_name_is_answered_wherever_it_is_given(name, option, message):
+    cls, array = getattr(instep, name), np.zeros(3)
+    opt = cls(array)
+    before = opt.state_dict()
+    with pytest.raises(TypeError, match=f"^{name} has no option '{option}'[:;] {message}"):
+        cls(array, **{option: 0.5})
+    with pytest.raises(AttributeError, match=f"^{name} has no option '{option}'[:;] {message}"):
+        setattr(opt, option, 0.5)
+    message = message.replace("It has lr", "It has param, grad, .*step_count, lr")
+    message = message.replace("it has lr", "it has param, grad, .*step_count, lr")
+    with pytest.raises(TypeError, match=f"^{name.lower()}\\(\\) has no argument '{option}'[:;] {message}"):
+        getattr(instep, name.lower())(array, array.copy(), **{option: 0.5})
+    assert not array.any()
+    assert opt.state_dict()["options"] == before["options"]
+
+
+def test_what_is_there_but_not_to_be_assigned():
+    opt = instep.RMSprop(param())
+    for name in ("step_count", "state", "step", "rule"):
+        with pytest.raises(AttributeError, match=f"{name}|read-only|no setter") as error:
+            setattr(opt, name, 1)
+        assert "has no option" not in str(error.value)
+
+
+def test_options_without_a_name():
+    with pytest.raises(TypeError, match=r"^options go by name, as in Adam\(params, lr=0\.01\)$"):
+        instep.Adam(param(), 0.01, 0.9)
+    with pytest.raises(TypeError, match=r"^rmsprop\(\): too many positional arguments$"):
+        instep.rmsprop(*[np.zeros(3)] * 3, 0.01)
+    with pytest.raises(TypeError, match=r"^rmsprop\(\): missing a required argument: 'grad'$"):
+        instep.rmsprop(np.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (
             lambda: instep.RMSprop.preset("pytorch", param()),
             ValueError,
-            "^RMSprop has no preset 'pytorch'; it has torch, keras, .*bitsandbytes$",
+            "^RMSprop has no preset 'pytorch': did you mean torch[?] It has torch, keras, .*bitsandbytes$",
         ),
         (lambda: instep.Rprop.preset("optax", param()), ValueError, "^Rprop has no preset 'optax'; it has torch$"),
-        (lambda: instep.RMSprop.preset(param(), "torch"), TypeError, "framework first and then the params; .* a list$"),
-        (lambda: instep.RMSprop.preset(np.ones(3), "torch"), TypeError, "framework first and then .* a ndarray$"),
+        (lambda: instep.Adam.preset("Keras", param()), ValueError, "'Keras': did you mean keras[?] It has torch, "),
+        (lambda: instep.RMSprop.preset(np.ones(3), "torch"), TypeError, f"{NAME_FIRST}; .* of type ndarray$"),
+        (lambda: instep.RMSprop.preset(param(), "torch"), TypeError, f"{NAME_FIRST}; .* of type list$"),
         (lambda: Optimizer.preset("torch", param()), TypeError, "^Optimizer has no rule: use one of its subclasses"),
     ],
 )

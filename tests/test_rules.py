@@ -39,6 +39,7 @@ from trials import (
 THREADS = [1, 2, 3, 4, 8]
 # Bytes of all arrays' parameters from which on a second thread is given work: csrc/step.c.
 BYTES_PER_THREAD = 64 * 4096
+WORTH_ALIGNING = 4096  # bytes: csrc/aligned.h
 
 
 def turn(rule):
@@ -181,6 +182,26 @@ def test_every_length_at_every_offset(rule, dtype, isa, soak):
                     if placed[name].tobytes() != after[name].tobytes():
                         assert_same_bits(placed, after, situation)
                     assert room[name].guards_hold(), f"{name}: written outside; {situation}"
+
+
+def test_arrays_that_begin_within_a_line(rule, dtype, isa):
+    """Long enough to be stepped from a whole line of the parameter on, wherever the others lie."""
+    random = np.random.default_rng(6)
+    width = np.dtype(dtype).itemsize
+    for options in one_of_each_loop(rule):
+        for size in (WORTH_ALIGNING // width - 1, WORTH_ALIGNING // width, WORTH_ALIGNING // width + 21):
+            arrays = hard_arrays(random, rule, options, size, dtype)
+            after = expected(rule, options, arrays)
+            room = {name: Placed(size, dtype) for name in arrays}
+            for offset in (1, width, 16, 40, 64 - width):
+                for apart in (0, width):
+                    placed = {
+                        name: room[name].put(arrays[name], (offset + apart * k) % 64) for k, name in enumerate(arrays)
+                    }
+                    function(rule)(**placed, **options)
+                    situation = f"{size} elements, offset {offset}, {apart} apart, {options}"
+                    assert_same_bits(placed, after, situation)
+                    assert all(one.guards_hold() for one in room.values()), situation
 
 
 @pytest.mark.parametrize("threads", THREADS)

@@ -225,7 +225,7 @@ class Placed:
     FILL = 0xA5
 
     def __init__(self, size, dtype):
-        self.memory = np.empty(size * np.dtype(dtype).itemsize + 3 * self.GUARD + 16, np.uint8)
+        self.memory = np.empty(size * np.dtype(dtype).itemsize + 4 * self.GUARD, np.uint8)
         self.first = self.GUARD + -self.memory.ctypes.data % 64
         self.dtype = np.dtype(dtype)
 

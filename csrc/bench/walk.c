@@ -1,5 +1,6 @@
 #include "walk.h"
 
+#include "aligned.h"
 #include "float_mode.h"
 
 #include <string.h>
@@ -35,14 +36,20 @@ static instep_kernel *kernel_of(const struct instep_walk *walk, enum instep_benc
     return loop == INSTEP_ROOF ? walls->roof[walk->states] : walls->divider[loop - INSTEP_DIVIDER];
 }
 
+static size_t width_of(const struct instep_walk *walk)
+{
+    return walk->arrays[0].dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
+}
+
 static void walk_all(const struct work *work)
 {
     const struct instep_walk *walk = work->walk;
+    size_t width = width_of(walk);
     float_mode callers = float_mode_enter(STEP);
     for (size_t k = 0; k < walk->count; k++) {
         const instep_array *array = &walk->arrays[k];
-        work->kernel(array->size, array->param, array->grad, array->state, walk->bare.preparation,
-                     walk->bare.coefficients);
+        run_aligned(work->kernel, array->size, width, array->param, array->grad, array->state, walk->states,
+                    walk->bare.preparation, walk->bare.coefficients);
     }
     float_mode_leave(callers);
 }
@@ -51,7 +58,7 @@ static void walk_blocks(void *context, size_t begin, size_t end)
 {
     const struct work *work = context;
     const struct instep_walk *walk = work->walk;
-    size_t width = walk->arrays[0].dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
+    size_t width = width_of(walk);
     float_mode callers = float_mode_enter(STEP);
     begin *= BLOCK;
     end *= BLOCK;
@@ -65,8 +72,8 @@ static void walk_blocks(void *context, size_t begin, size_t end)
         void *state[INSTEP_MAX_STATES] = {NULL};
         for (size_t s = 0; s < walk->states; s++)
             state[s] = (char *)array->state[s] + offset;
-        work->kernel(to - from, (char *)array->param + offset, (const char *)array->grad + offset, state,
-                     walk->bare.preparation, walk->bare.coefficients);
+        run_aligned(work->kernel, to - from, width, (char *)array->param + offset, (const char *)array->grad + offset,
+                    state, walk->states, walk->bare.preparation, walk->bare.coefficients);
     }
     float_mode_leave(callers);
 }

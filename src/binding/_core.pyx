@@ -21,7 +21,7 @@ from instep cimport (
     instep_array,
     instep_optimizer,
 )
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strcmp
 
@@ -57,10 +57,15 @@ cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
         pass
     bint PyArray_CheckExact(object)
-    bint is_writeable "PyArray_ISWRITEABLE"(PyArrayObject *)
+    void *data_of "PyArray_DATA"(PyArrayObject *)
+    int dimensions_of "PyArray_NDIM"(PyArrayObject *)
+    cnp.npy_intp *shape_of "PyArray_DIMS"(PyArrayObject *)
+    void *dtype_of "PyArray_DESCR"(PyArrayObject *)
+    int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    PyObject *item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t k)
+    int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock
     enum:

@@ -42,10 +42,23 @@ cdef class Function:
                     break
                 values[place] = value
         if not fits or values[0] is _ABSENT or values[1] is _ABSENT:
-            import inspect
-
-            inspect.signature(self.twin).bind(*args, **kwargs)  # which raises what Python itself does
+            self.refuse(args, kwargs)
         self.step(values)
+
+    cdef int refuse(self, tuple args, dict kwargs) except -1:
+        """Say which of the arguments does not fit the signature."""
+        import inspect
+
+        from instep.dialects import unknown_argument
+
+        for name in kwargs:
+            if name not in self.places:
+                raise TypeError(unknown_argument(self.twin.__name__, name, self.names))
+        try:
+            inspect.signature(self.twin).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.twin.__name__}(): {error}") from None
+        return 0
 
     cdef int step(self, list values) except -1:
         cdef instep_optimizer optimizer = self.defaults
@@ -60,14 +73,14 @@ cdef class Function:
         for k in range(3 + self.states, len(values)):
             if values[k] is not _ABSENT:
                 _put(&optimizer, self.option[k - 3 - self.states], self.names[k], values[k])
-        p = _array("param", values[0])
-        _check_written("param", p)
+        p = _array("param", (), values[0])
+        _check_written("param", (), p)
         array.dtype = _kernel_dtype(p)
         _check_options(&optimizer, array.dtype)
         step_count = values[2 + self.states]
         if type(step_count) is not int or not 1 <= step_count <= LARGEST_COUNT + 1:
             raise ValueError(f"step_count must be an integer of at least 1, not {step_count!r}")
-        g = _grad_in_layout("grad", values[1], p)
+        g = _grad_in_layout("grad", (), values[1], p)
 
         start[0] = _start(p)
         end[0] = _end(p)
@@ -79,8 +92,8 @@ cdef class Function:
                 continue
             if values[k] is None:
                 raise TypeError(f"{self.names[k]} is needed with these options")
-            s = _array(self.names[k], values[k])
-            _check_state(self.names[k], s, p)
+            s = _array(self.names[k], (), values[k])
+            _check_state(self.names[k], (), s, p)
             array.state[used] = cnp.PyArray_DATA(s)
             used += 1
             start[used] = _start(s)

@@ -31,7 +31,15 @@ cdef class Option:
 
 cdef list _anchors(list arrays):
     """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
-    return [weakref.ref(array) for array in arrays if array is not None]
+    cdef list anchors = []
+    for array in arrays:
+        if array is not None:
+            anchors.append(weakref.ref(array))
+    return anchors
+
+
+cdef enum:
+    AMBIGUOUS = -1
 
 
 cdef class Holder(Locked):
@@ -48,7 +56,10 @@ cdef class Holder(Locked):
     cdef int narrowest  # what is good for float32 is good for float64
     cdef dict places
     cdef dict states
+    cdef PyObject *state_lists[INSTEP_MAX_STATES]  # its values
+    cdef int state_count
     cdef instep_array *arrays
+    cdef int *layouts  # the flag of the order in memory, in which an array is walked with its states and gradient
     cdef readonly Py_ssize_t count
 
     # What is written, sorted by address, for the overlap check of gradients.
@@ -77,16 +88,16 @@ cdef class Holder(Locked):
         if not leaves:
             raise ValueError("params holds no array")
         for k, leaf in enumerate(leaves):
-            what = _spell("params", paths[k])
-            _check_written(what, _array(what, leaf))
+            _check_written("params", paths[k], _array("params", paths[k], leaf))
         self.dtypes = tuple({leaf.dtype for leaf in leaves})
         self.narrowest = INSTEP_FLOAT32 if np.dtype(np.float32) in self.dtypes else INSTEP_FLOAT64
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
+        self.layouts = <int *>calloc(len(leaves), sizeof(int))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
-        if self.arrays is NULL or self.known_grad is NULL or self.held is NULL:
+        if self.arrays is NULL or self.layouts is NULL or self.known_grad is NULL or self.held is NULL:
             raise MemoryError
         self.nest = nest
         self.leaves = leaves
@@ -94,18 +105,24 @@ cdef class Holder(Locked):
         self.places = {path: k for k, path in enumerate(paths)}
         for k, path in enumerate(paths):
             if len(path) == 1:
-                self.places.setdefault(path[0], k)
+                self.places[path[0]] = AMBIGUOUS if path[0] in self.places else k
         self.count = len(leaves)
         for k in range(self.count):
             self.arrays[k].size = cnp.PyArray_SIZE(<cnp.ndarray>leaves[k])
             self.arrays[k].dtype = _kernel_dtype(<cnp.ndarray>leaves[k])
             self.arrays[k].param = cnp.PyArray_DATA(<cnp.ndarray>leaves[k])
+            self.layouts[k] = (
+                cnp.NPY_ARRAY_C_CONTIGUOUS
+                if cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>leaves[k])
+                else cnp.NPY_ARRAY_F_CONTIGUOUS
+            )
         self.rule_name = options.rule
         self.optimizer = options.optimizer
         self._adopt(options, self._make_states(options, options, {}))
 
     def __dealloc__(self):
         free(self.arrays)
+        free(self.layouts)
         free(self.known_grad)
         free(self.held)
         free(self.written_start)
@@ -127,6 +144,17 @@ cdef class Holder(Locked):
     def _options(self):
         """The options as they are now."""
         return Options.of(self.rule_name, &self.made().optimizer)
+
+    def __setattr__(self, name, value):
+        """Assign an option; a name that there is not is answered with the one that is meant."""
+        try:
+            PyObject_GenericSetAttr(self, name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
+            from instep.dialects import unknown_option
+
+            raise AttributeError(unknown_option(type(self), name)) from None
 
     @cython.final
     cdef int assign(self, Option option, object value) except -1:
@@ -172,6 +200,38 @@ cdef class Holder(Locked):
 
     # -- states
 
+    @cython.final
+    cdef inline Known known(self, Py_ssize_t k) noexcept:
+        """What the gradient of the k-th array must be."""
+        cdef Known known
+        known.size = self.arrays[k].size
+        known.dtype = _DTYPES[self.arrays[k].dtype]
+        known.flags = self.layouts[k]
+        return known
+
+    @cython.final
+    cdef inline int check_written(self, Py_ssize_t k) except -1:
+        """The k-th array and its states are what they were, and none of them frozen."""
+        cdef Known known = self.known(k)
+        cdef uintptr_t difference
+        cdef int s
+        known.flags |= cnp.NPY_ARRAY_WRITEABLE
+        difference = _difference(item(<PyObject *>self.leaves, k), self.arrays[k].param, &known)
+        for s in range(self.state_count):
+            difference |= _difference(item(self.state_lists[s], k), self.arrays[k].state[s], &known)
+        if difference:
+            _check_known("params", self.paths[k], self.leaves[k], self.arrays[k].param, &known)
+            self.check_states(k, &known)
+        return 0
+
+    @cython.final
+    cdef int check_states(self, Py_ssize_t k, const Known *known) except -1:
+        cdef int s = 0
+        for name, arrays in self.states.items():
+            _check_known(f"state[{name!r}]", self.paths[k], (<list>arrays)[k], self.arrays[k].state[s], known)
+            s += 1
+        return 0
+
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
@@ -184,24 +244,37 @@ cdef class Holder(Locked):
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
+        cdef list arrays
+        cdef dict states = {}
         old_starts = before.states
-        return {
-            name: old[name]
-            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name])
-            else [np.full_like(param, start, subok=False) for param in self.leaves]
-            for name, start in options.states.items()
-        }
+        for name, start in options.states.items():
+            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name]):
+                states[name] = old[name]
+                continue
+            states[name] = arrays = []
+            for param in self.leaves:
+                arrays.append(np.full_like(param, start, subok=False))
+        return states
 
     def _snapshot(self):
         """Options, copies of the state arrays by name, step count and the count of each array: between two steps."""
+        cdef Py_ssize_t k
+        cdef list copies
+        cdef list counts = []
+        cdef dict states = {}
+        cdef Known known
         self.acquire()
         try:
-            return (
-                self._options,
-                {name: [array.copy("K") for array in arrays] for name, arrays in self.states.items()},
-                self.optimizer.step_count,
-                [self.arrays[k].step_count for k in range(self.count)],
-            )
+            for k in range(self.count):
+                known = self.known(k)
+                self.check_states(k, &known)
+            for name, arrays in self.states.items():
+                states[name] = copies = []
+                for array in arrays:
+                    copies.append(array.copy("K"))
+            for k in range(self.count):
+                counts.append(self.arrays[k].step_count)
+            return self._options, states, self.optimizer.step_count, counts
         finally:
             self.release()
 
@@ -215,7 +288,10 @@ cdef class Holder(Locked):
         cdef int64_t total = 0
         cdef list names
         cdef list every = []
+        cdef list roots = []
+        cdef list written = []
         cdef list anchors
+        cdef Py_ssize_t one, other
         options = options.replace({}, self.dtypes)
         names = list(options.states)
         if counts is not None:
@@ -229,22 +305,32 @@ cdef class Holder(Locked):
             total = step_count
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
+        states = dict(zip(names, map(list, states.values()), strict=True))
         for name in names:
             if len(states[name]) != self.count:
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
-        for k in range(self.count):
-            every.append((self.leaves[k], _spell("params", self.paths[k])))
-            for name in names:
-                what = _spell(f"state[{name!r}]", self.paths[k])
-                array = _array(what, states[name][k])
-                _check_state(what, array, self.leaves[k])
-                every.append((array, what))
-        written = sorted([(_start(array), _end(array), what) for array, what in every if array.size])
+        every.extend(self.leaves)
+        roots.append("params")
+        for name in names:
+            root = f"state[{name!r}]"
+            roots.append(root)
+            for k in range(self.count):
+                array = _array(root, self.paths[k], states[name][k])
+                _check_state(root, self.paths[k], array, self.leaves[k])
+                every.append(array)
+        for k in range(len(every)):
+            if every[k].size:
+                written.append((_start(every[k]), _end(every[k]), k))
+        written.sort()
         for k in range(1, len(written)):
             if written[k][0] < written[k - 1][1]:
-                raise ValueError(f"{written[k][2]} overlaps {written[k - 1][2]} in memory")
+                one, other = written[k][2], written[k - 1][2]
+                raise ValueError(
+                    f"{_spell(roots[one // self.count], self.paths[one % self.count])} overlaps "
+                    f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
+                )
 
-        anchors = _anchors([array for array, _ in every])
+        anchors = _anchors(every)
         cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         if start is NULL or end is NULL:
@@ -275,6 +361,9 @@ cdef class Holder(Locked):
             self.optimizer.step_count = total
         self.states = states
         self.anchors = anchors
+        self.state_count = <int>len(names)
+        for s in range(self.state_count):
+            self.state_lists[s] = <PyObject *>states[names[s]]
         for k in range(self.count):
             self.known_grad[k] = 0
             if counts is not None:

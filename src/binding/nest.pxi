@@ -24,27 +24,33 @@ cdef class Nest:
     cdef Nest descend(object value, list leaves, list paths, tuple path):
         cdef Nest nest = Nest()
         cdef Nest child
+        cdef Py_ssize_t k
         nest.leaf = len(leaves)
         if len(path) > DEEPEST_NESTING:
             raise ValueError(f"params are nested deeper than {DEEPEST_NESTING} levels")
         if isinstance(value, dict):
             nest.kind = MAPPING
+            if type(value) is dict:
+                value = dict.copy(value)  # it may change while its items are looked at
             nest.keys = tuple(value)
-            items = tuple(value.values())
+            items = tuple(map(value.__getitem__, nest.keys))
         elif isinstance(value, (list, tuple)):
             nest.kind = SEQUENCE
-            nest.keys = tuple(range(len(value)))
             items = tuple(value)
+            nest.keys = tuple(range(len(items)))
         else:
             nest.kind = LEAF
             leaves.append(value)
             paths.append(path)
             return nest
         nest.container = type(value)
-        nest.children = tuple([
-            Nest.descend(item, leaves, paths, path + (key,)) for key, item in zip(nest.keys, items, strict=True)
-        ])
-        nest.is_flat = all([child.kind == LEAF for child in nest.children])
+        children = []
+        nest.is_flat = True
+        for k in range(len(items)):
+            child = Nest.descend(items[k], leaves, paths, path + (nest.keys[k],))
+            nest.is_flat = nest.is_flat and child.kind == LEAF
+            children.append(child)
+        nest.children = tuple(children)
         return nest
 
     def build(self, list leaves):
@@ -52,7 +58,9 @@ cdef class Nest:
         cdef Nest child
         if self.kind == LEAF:
             return leaves[self.leaf]
-        built = [child.build(leaves) for child in self.children]
+        built = []
+        for child in self.children:
+            built.append(child.build(leaves))
         if self.kind == MAPPING:
             return dict(zip(self.keys, built, strict=True))
         if issubclass(self.container, list):
@@ -60,5 +68,18 @@ cdef class Nest:
         return self.container(*built) if hasattr(self.container, "_fields") else tuple(built)
 
 
+# What follows is for messages.  Cython 3.3 drops a reference twice where a list comprehension gets no memory for the
+# next item that it has made, so that the binding makes its lists in loops.
+
 cdef str _spell(str root, tuple path):
-    return root + "".join([f"[{key!r}]" for key in path])
+    for key in path:
+        root += f"[{key!r}]"
+    return root
+
+
+def some(list keys):
+    """The first of them, and how many more there are."""
+    cdef list shown = []
+    for key in keys[:5]:
+        shown.append(f"{key!r:.80}")
+    return ", ".join(shown) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

@@ -21,7 +21,7 @@ def set_isa(name):
     cdef bytes encoded = name.encode()
     cdef int status = instep_set_isa(encoded)
     if status != INSTEP_OK:
-        available = ", ".join([isa for isa, runs in isas().items() if runs])
+        available = ", ".join(filter(isas().get, isas()))
         raise ValueError(f"instruction set {name!r}: {instep_message(status).decode()}; choose one of {available}")
 
 

@@ -24,8 +24,9 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray or None
             In the nesting of the params, each gradient of the shape and dtype of its parameter; lists and tuples may
-            stand for each other.  Read only.  A gradient that is not laid out in memory as its parameter is copied
-            first.  None leaves an array, its state and its count alone.  May be left out after `bind`.
+            stand for each other, and a subclass of dict is asked for its items, as it is in the params.  Read only.
+            A gradient that is not laid out in memory as its parameter is copied first.  None leaves an array, its
+            state and its count alone.  May be left out after `bind`.
 
         Raises
         ------
@@ -33,7 +34,8 @@ cdef class Stepper(Holder):
             A gradient is not an array or has another dtype; the nesting is another; nothing is given or bound.
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
-            them are None; a parameter is no longer what it was when the optimizer was made.
+            them are None; a parameter or state has been made read-only, or been given another dtype, layout or
+            memory in place.
 
         Whatever is raised, nothing has been written.
         """
@@ -63,19 +65,18 @@ cdef class Stepper(Holder):
         Raises
         ------
         KeyError
-            There is no array at `key`.
+            There is no array at `key`, or two: where ``("a", "b")`` is a key, and the keys ``"a"`` and ``"b"`` lead to
+            another array.
         TypeError, ValueError
             As for `step`.  Nothing has been written.
         """
         cdef int status
         cdef Py_ssize_t k
-        if key not in self.places:
-            raise KeyError(f"params has no array at {key!r}; there are {', '.join(map(repr, self.places))}")
-        k = self.places[key]
+        k = self.place(key)
         self.acquire_to_step()
         try:
             self.bound_in_place = False
-            grad = self.checked("grad", k, _array(_spell("grad", self.paths[k]), grad))
+            grad = self.checked("grad", k, _array("grad", self.paths[k], grad))
             self.planned = False  # for a step of all of them
             self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>grad)
             with nogil:
@@ -85,6 +86,23 @@ cdef class Stepper(Holder):
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
 
+    @cython.final
+    cdef Py_ssize_t place(self, object key) except -1:
+        """The number of the array at this key."""
+        cdef Py_ssize_t k
+        cdef list keys = []
+        if key in self.places:
+            k = self.places[key]
+            if k != AMBIGUOUS:
+                return k
+            raise KeyError(
+                f"{key!r} is both {_spell('params', tuple(key))} and {_spell('params', (key,))}: "
+                f"rename one of the keys; {(key,)!r} is the latter alone"
+            )
+        for path in self.paths:
+            keys.append(path[0] if len(path) == 1 and self.places[path[0]] != AMBIGUOUS else path)
+        raise KeyError(f"params has no array at {key!r}; there are {some(keys)}")
+
     def bind(self, grads):
         """Remember gradient arrays that the trainer fills anew before every step, so that `step()` needs none.
 
@@ -92,8 +110,8 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
-            once, and kept alive.  While they are bound NumPy does not resize them in place; do not give them another
-            dtype in place either.  `bind(None)` forgets them.
+            and kept alive.  While they are bound NumPy does not resize them in place; one that was given another
+            dtype, layout or memory in place is checked anew by the next step.  `bind(None)` forgets them.
 
         Raises
         ------
@@ -101,6 +119,7 @@ cdef class Stepper(Holder):
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
         cdef Py_ssize_t k
+        cdef list bound = []
         self.acquire_to_step()
         try:
             self.bound_in_place = False
@@ -111,40 +130,42 @@ cdef class Stepper(Holder):
             self.collect(self.nest, grads, ())
             self.plan()
             if self.copied >= 0:
-                raise ValueError(
-                    f"{_spell('grads', self.paths[self.copied])} is not laid out in memory as its parameter: it would "
-                    "be copied once, here, and not at each step; bind a contiguous array"
-                )
-            self.bound = [None if self.held[k] is NULL else <object>self.held[k] for k in range(self.count)]
-            self.bound_anchors = _anchors(self.bound)
+                self.refuse_copied(self.copied)
+            for k in range(self.count):
+                bound.append(None if self.held[k] is NULL else <object>self.held[k])
+            self.bound, self.bound_anchors = bound, _anchors(bound)
         finally:
             self.let_go()
             self.release()
 
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
+        cdef PyObject *grad
+        cdef Known known
         if self.bound is None:
             raise TypeError("step() without gradients needs bind(grads) first")
-        if not self.bound_in_place:
-            for k in range(self.count):
-                grad = self.bound[k]
-                self.show(k, NULL if grad is None else cnp.PyArray_DATA(<cnp.ndarray>grad))
-            self.bound_in_place = True
         for k in range(self.count):
-            if not self.is_writeable(k) and self.arrays[k].grad is not NULL:
-                self.check_param(k)
+            grad = item(<PyObject *>self.bound, k)
+            if grad is <PyObject *>None:
+                self.show(k, NULL)
+                continue
+            known = self.known(k)
+            if self.bound_in_place and _difference(grad, self.arrays[k].grad, &known) == 0:
+                self.check_written(k)
+            else:
+                array = self.checked("grads", k, self.bound[k])
+                if array is not self.bound[k]:
+                    self.refuse_copied(k)
+                self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
+        self.bound_in_place = True
         return 0
 
     @cython.final
-    cdef inline bint is_writeable(self, Py_ssize_t k) noexcept:
-        return is_writeable(<PyArrayObject *>PyList_GET_ITEM(self.leaves, k))
-
-    @cython.final
-    cdef inline int check_param(self, Py_ssize_t k) except -1:
-        """An array may have been frozen.  It cannot have been resized, for it has a weak reference."""
-        if self.is_writeable(k):
-            return 0
-        raise ValueError(f"{_spell('params', self.paths[k])} has become read-only and cannot be updated in place")
+    cdef int refuse_copied(self, Py_ssize_t k) except -1:
+        raise ValueError(
+            f"{_spell('grads', self.paths[k])} is not laid out in memory as its parameter: it would be copied once, "
+            "when it is bound, and not at each step; bind a contiguous array"
+        )
 
     @cython.final
     cdef inline void show(self, Py_ssize_t k, const void *grad) noexcept:
@@ -187,10 +208,10 @@ cdef class Stepper(Holder):
         if nest.kind == MAPPING:
             if not isinstance(grads, dict):
                 raise TypeError(f"{_spell('grads', path)} must be a dict like the params, not {_type_name(grads)}")
-            if len(<dict>grads) != len(nest.keys):
+            if len(grads) != len(nest.keys):
                 raise _other_keys(path, grads, nest.keys)
             for k in range(len(nest.keys)):
-                child = (<dict>grads).get(nest.keys[k], _ABSENT)
+                child = _item(grads, nest.keys[k])
                 if child is _ABSENT:
                     raise _other_keys(path, grads, nest.keys)
                 self.collect_child(nest, k, child, path)
@@ -232,13 +253,7 @@ cdef class Stepper(Holder):
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
-        self.check_param(k)
-        if (
-            cnp.PyArray_DATA(param) != self.arrays[k].param
-            or cnp.PyArray_TYPE(param) != _numpy_type(self.arrays[k].dtype)
-            or not cnp.PyArray_ISNOTSWAPPED(param)
-        ):
-            raise ValueError(f"{_spell('params', self.paths[k])} is not what it was when the optimizer was made")
+        self.check_written(k)
         if (
             PyArray_CheckExact(grad)
             and cnp.PyArray_TYPE(<cnp.ndarray>grad) == cnp.PyArray_TYPE(param)
@@ -248,7 +263,7 @@ cdef class Stepper(Holder):
         ):
             array = <cnp.ndarray>grad
         else:
-            array = _grad_in_layout(_spell(root, self.paths[k]), grad, param)
+            array = _grad_in_layout(root, self.paths[k], grad, param)
             if array is not grad:
                 self.copied = k
         if _start(array) != self.known_grad[k]:
@@ -269,10 +284,31 @@ cdef class Stepper(Holder):
             Py_XDECREF(array)
 
 
+cdef inline object _item(object grads, object key):
+    """What the dict has at the key, or `_ABSENT`; that of a subclass as it gives it to everyone."""
+    if type(grads) is dict:
+        return (<dict>grads).get(key, _ABSENT)
+    return grads[key] if key in grads else _ABSENT
+
+
 cdef object _other_keys(tuple path, object grads, tuple keys):
-    missing = ", ".join([repr(key) for key in keys if key not in grads]) or "none"
-    unknown = ", ".join([repr(key) for key in grads if key not in keys]) or "none"
-    return ValueError(f"{_spell('grads', path)} has other keys than the params: missing {missing}; unknown {unknown}")
+    cdef list found = []
+    cdef list missing = []
+    cdef list unknown = []
+    cdef set expected = set(keys)
+    for key in keys:
+        if key not in grads:
+            missing.append(key)
+    for key in grads:
+        if key not in expected:
+            unknown.append(key)
+    if missing:
+        found.append(f"missing {some(missing)}")
+    if unknown:
+        found.append(f"unknown {some(unknown)}")
+    if not found:
+        return ValueError(f"{_spell('grads', path)} changed while it was looked at")
+    return ValueError(f"{_spell('grads', path)} has other keys than the params: {'; '.join(found)}")
 
 
 cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const uintptr_t *end, Py_ssize_t count):

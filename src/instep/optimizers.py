@@ -139,8 +139,10 @@ class Optimizer(Declared):
     decoupled_weight_decay: bool = False
     maximize: bool = False
 
-    def __init__(self, params: Any, **options: Any) -> None:
+    def __init__(self, params: Any, *unnamed: Any, **options: Any) -> None:
         _require_rule(type(self))
+        if unnamed:
+            raise TypeError(f"options go by name, as in {type(self).__name__}(params, lr={unnamed[0]!r:.60})")
         for name in options:
             if name not in self._defaults:
                 from .dialects import unknown_option

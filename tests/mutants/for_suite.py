@@ -15,6 +15,7 @@ def combinations(rule: str) -> str:
 
 COMBINATIONS = combinations("rmsprop")
 OFFSETS = rules_test("test_every_length_at_every_offset", "rmsprop")
+LINES = rules_test("test_arrays_that_begin_within_a_line", "rmsprop")
 CUTS = rules_test("test_a_cut_before_the_last_line", "rmsprop")
 MODE = rules_test("test_floating_point_mode", "rmsprop")
 SUBNORMAL = rules_test("test_subnormal_numbers_count_as_zero", "rmsprop")
@@ -185,6 +186,10 @@ BUGS = [
         "if (length > instep_bytes(array) - offset)",
         "if (1)",
         CUTS,
+    ),
+    Bug("a state left behind", "csrc/aligned.h", "s < states", "s + 1 < states", LINES),
+    Bug(
+        "elements before a line stepped twice", "csrc/aligned.h", "kernel(size - before / width,", "kernel(size,", LINES
     ),
     Bug(
         "the caller's rounding used",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..tables import Table
 from .claims import claims, find, median, roof, rows_of, spelled
 from .peers import BOUND, INSTEP
 from .variants import PLAIN
@@ -41,19 +42,6 @@ def show(result: dict[str, Any], console: Any) -> None:
     show_claims(result, console)
 
 
-def new_table(title: str, *columns: str, gap: int = 1) -> Any:
-    """With numbers on the right, and narrow enough for 80 columns."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, gap, 0, 0), show_edge=False
-    )
-    for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k == 0 else "right", no_wrap=True)
-    return table
-
-
 def show_machine(result: dict[str, Any], console: Any) -> None:
     """Where, with what, without whom."""
     there = result["machine"]
@@ -73,10 +61,10 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
     most = result["machine"]["threads"]
     ours = {threads: median(row, INSTEP, threads) for threads in (1, most)}
     title = f"{row['title']}: {spelled(row['elements'])} elements"
-    table = new_table(title, "", "threads", "a step", "GB/s", "of the\nroof", "against\ninstep")
+    table = Table(title, "", "threads", "a step", "GB/s", "of the\nroof", "against\ninstep")
     for time in row["times"]:
         name, threads, seconds = time["name"], time["threads"], time["median"]
-        table.add_row(
+        table.add(
             name,
             str(threads),
             duration(seconds),
@@ -85,7 +73,7 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
             "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
             style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
         )
-    console.print(table)
+    table.show(console)
     for name, why in row["left_out"].items():
         console.print(f"  [yellow]left out:[/] {name} ({why})", highlight=False)
     console.print()
@@ -96,7 +84,7 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
     swept = rows_of(result, "sizes", result["rules"][0])
     rows = [row for row in swept if str(row["elements"]).strip("0") == "1"]
     rows += [row for row in swept[-1:] if row not in rows]
-    table = new_table(
+    table = Table(
         "one array, nanoseconds an element, 1 thread or all", "", *[short(row["elements"]) for row in rows], gap=0
     )
     for name in dict.fromkeys(time["name"] for row in rows for time in row["times"]):
@@ -104,8 +92,8 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
         for row in rows:
             seconds = find(row, name)
             cells.append("" if seconds is None else number(seconds / row["elements"] * 1e9))
-        table.add_row(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
-    console.print(table)
+        table.add(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
+    table.show(console)
     console.print()
 
 
@@ -125,23 +113,23 @@ def number(value: float) -> str:
 def show_rest(result: dict[str, Any], console: Any) -> None:
     """Overhead, options, subnormal states."""
     first = result["rules"][0]
-    table = new_table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
+    table = Table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
     for row in rows_of(result, "overhead", first):
-        table.add_row(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
-    console.print(table)
+        table.add(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
+    table.show(console)
     console.print()
     for row in rows_of(result, "options", first):
         plain = median(row, PLAIN)
-        table = new_table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
+        table = Table(f"{row['title']}, one thread", "", "an element", "time", "bytes")
         for time in row["times"]:
             moved = row["bytes"][time["name"]] / row["bytes"][PLAIN]
-            table.add_row(
+            table.add(
                 time["name"],
                 duration(time["median"] / row["elements"]),
                 f"{time['median'] / plain:.2f}x",
                 f"{moved:.2f}x",
             )
-        console.print(table)
+        table.show(console)
         console.print()
     for row in rows_of(result, "subnormal", first):
         slower = median(row, "subnormal") / median(row, "normal")
@@ -151,12 +139,13 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
 
 def show_family(result: dict[str, Any], console: Any) -> None:
     """Every rule on every workload, and who comes closest."""
-    table = new_table("a step, all threads", "", "", "a step", "of the\nroof", "best peer", "against\ninstep")
+    headings = "", "", "a step", "of the\nroof", "best peer", "against\ninstep"
+    table = Table("a step, all threads", *headings, words=(0, 1, 4))
     for rule in result["rules"]:
         for row in rows_of(result, "workloads", rule):
             ours, share, peer, ratio = summary(row, result["machine"]["threads"])
-            table.add_row(rule, row["title"], duration(ours), f"{share:.0%}", peer, factor(ratio))
-    console.print(table)
+            table.add(rule, row["title"], duration(ours), f"{share:.0%}", peer, factor(ratio))
+    table.show(console)
     console.print()
 
 
@@ -170,12 +159,10 @@ def summary(row: Row, threads: int) -> tuple[float, float, str, float]:
 
 def show_claims(result: dict[str, Any], console: Any) -> None:
     """What was to be shown."""
-    table = new_table("what a run has to show", "", "limit", "measured", "")
-    for column in (table.columns[0], table.columns[2]):
-        column.no_wrap = False
+    table = Table("what a run has to show", "", "limit", "measured", "", words=(0, 2, 3))
     for claim in claims(result):
-        table.add_row(claim.what, claim.limit, claim.measured, "[green]yes" if claim.holds else "[red]no")
-    console.print(table)
+        table.add(claim.what, claim.limit, claim.measured, "[green]yes" if claim.holds else "[red]no")
+    table.show(console)
 
 
 # ---- in a README ------------------------------------------------------------------------------------------------

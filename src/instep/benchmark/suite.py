@@ -122,7 +122,8 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
         for count in at.counts:
             shapes: Shapes = [(10,)] * count
             run = partial(overhead, kind, shapes)
-            yield Section("overhead", kind, f"{count} arrays of 10", expected(shapes, 3, at.effort), at.effort, run)
+            title = "1 array of 10" if count == 1 else f"{count} arrays of 10"
+            yield Section("overhead", kind, title, expected(shapes, 3, at.effort), at.effort, run)
         yield Section(
             "function", kind, f"instep.{kind}", expected([(10,)], 1, at.effort), at.effort, partial(function, kind)
         )

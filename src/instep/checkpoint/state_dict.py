@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options
+from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options, some
 from ..arithmetic import Array, default_arithmetic
 
 if TYPE_CHECKING:
@@ -150,11 +150,11 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     paths = [spell_path(path) for path in optimizer._paths]
     lacking = [path for path in paths if path not in state_dict["step_counts"]]
     if lacking:
-        raise ValueError(f"the state is of other params: it lacks {_some(lacking)}")
+        raise ValueError(f"the state is of other params: it lacks {some(lacking)}")
     expected = set(paths)
     unknown = [path for path in state_dict["step_counts"] if path not in expected]
     if unknown:
-        raise ValueError(f"the state is of other params: it has {_some(unknown)}")
+        raise ValueError(f"the state is of other params: it has {some(unknown)}")
     states = optimizer._make_states(options, options, {})
     for name, arrays in states.items():
         for path, array in zip(paths, arrays, strict=True):
@@ -179,10 +179,6 @@ def _check_keys(what: str, found: Any, expected: Iterable[str]) -> None:
     missing = [key for key in expected if key not in found]
     unknown = [key for key in found if key not in expected]
     if missing:
-        raise ValueError(f"{what} lacks {_some(missing)}")
+        raise ValueError(f"{what} lacks {some(missing)}")
     if unknown:
-        raise ValueError(f"{what} has {_some(unknown)}, which is not expected there")
-
-
-def _some(keys: list[Any]) -> str:
-    return ", ".join(map(repr, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+        raise ValueError(f"{what} has {some(unknown)}, which is not expected there")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .parser import check_writable
+
 SECTIONS = ("machine", "versions", "rules", "sizes", "workloads", "overhead", "function")
 
 
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rule",
         metavar="NAME",
-        help="adam, adamw, ... at length; or all: the first at length, the others shortly (the first of the roll-call)",
+        help="the rule to measure, such as adam; all measures every rule, the first at length; default rmsprop",
     )
     parser.add_argument("--quick", action="store_true", help="a shorter run: fewer sizes, rounds and workloads")
     parser.add_argument(
@@ -42,38 +44,38 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'instep bench: error: {error.name} is not installed: pip install "instep[bench]"', file=sys.stderr)
         return 1
 
-    console = Console()
+    console = Console(highlight=False)
     try:
         if arguments.show:
             report.show(load(arguments.show), console)
             return 0
-        if arguments.output.suffix == ".png":
-            raise ValueError(f"{arguments.output} is where the picture goes: name the result, as .json say")
         kinds = chosen(arguments.rule)
-        with arguments.output.open("a"):  # better to fail now than after five minutes
-            pass
+        image = arguments.output.with_suffix(".png")
+        if image == arguments.output:
+            raise ValueError(f"argument --output: {str(image)!r} is where the picture goes: name the result, .json say")
+        for output in (arguments.output, image):
+            check_writable(output)
         scale = suite.quick_scale() if arguments.quick else suite.full_scale()
         seconds = suite.expected_seconds(scale, kinds)
-        console.print(f"expected to take some {seconds / 60:.1f} minutes on a quiet machine", highlight=False)
+        console.print(f"expected to take some {seconds / 60:.1f} minutes on a quiet machine")
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("", total=1.0)
-            result = suite.run(
-                scale, kinds, lambda title, done: progress.update(task, description=title, completed=done)
-            )
+            try:
+                result = suite.run(
+                    scale, kinds, lambda title, done: progress.update(task, description=title, completed=done)
+                )
+            except KeyboardInterrupt:
+                progress.stop()
+                print("instep bench: interrupted, nothing is written", file=sys.stderr)
+                return 130
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
         report.show(result, console)
-        console.print(f"written: {arguments.output}", highlight=False)
-        image = arguments.output.with_suffix(".png")
+        console.print(f"written: {arguments.output}", markup=False, soft_wrap=True)
         try:
             picture.draw(result, image)
-            console.print(f"written: {image}", highlight=False)
+            console.print(f"written: {image}", markup=False, soft_wrap=True)
         except ModuleNotFoundError as error:
-            console.print(f"[yellow]no picture:[/] {error.name} is not installed", highlight=False)
-    except KeyboardInterrupt:
-        print("instep bench: interrupted, nothing is written", file=sys.stderr)
-        if not arguments.show and not arguments.output.stat().st_size:
-            arguments.output.unlink()
-        return 130
+            console.print(f"[yellow]no picture:[/] {error.name} is not installed")
     except (OSError, ValueError) as error:
         print(f"instep bench: error: {error}", file=sys.stderr)
         return 1

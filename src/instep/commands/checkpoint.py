@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 
@@ -13,29 +12,29 @@ from ..checkpoint.state_dict import CheckpointError, StateDict
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`instep checkpoint show FILE`."""
-    actions = parser.add_subparsers(dest="action", required=True)
+    parser.set_defaults(show_help=parser.print_help)
+    actions = parser.add_subparsers(dest="action", title="actions", metavar="ACTION")
     show = actions.add_parser("show", help="print what is inside a checkpoint and whether it is sound")
     show.add_argument("file", metavar="FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is inside; 1 if the file is not sound or cannot be read."""
+    if arguments.action is None:
+        arguments.show_help()
+        return 0
     try:
         state_dict = file.read(arguments.file)
     except (CheckpointError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(f"instep checkpoint: error: {error}", file=sys.stderr)
         return 1
-    try:
-        for line in _lines(arguments.file, state_dict):
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has seen enough, such as `head`; Python flushes again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for line in _lines(arguments.file, state_dict):
+        print(line)
     return 0
 
 
 def _lines(path: str, state_dict: StateDict) -> Iterator[str]:
-    yield f"{_spell(path)}: sound, {state_dict['rule']} after {state_dict['step_count']} steps"
+    yield f"{_spell(path)}: sound, {state_dict['rule']} after {_steps(state_dict['step_count'])}"
     yield "options:"
     for name, value in state_dict["options"].items():
         yield f"  {name} = {value!r}"
@@ -43,7 +42,11 @@ def _lines(path: str, state_dict: StateDict) -> Iterator[str]:
     for name, arrays in state_dict["state"].items():
         for place, array in arrays.items():
             spelled = _spell(file.tensor_name(name, place))
-            yield f"  {spelled}  {array.dtype} {array.shape}, {state_dict['step_counts'][place]} steps"
+            yield f"  {spelled}  {array.dtype} {array.shape}, {_steps(state_dict['step_counts'][place])}"
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
 
 
 def _spell(name: str) -> str:

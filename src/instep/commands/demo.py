@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from .._core import rules
 from ..optimizers import Optimizer
+from .parser import check_writable, integer, number
 
 
 class Demo(NamedTuple):
@@ -50,27 +51,14 @@ OPTIONS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """Answers for what it does not know itself, where `argparse` leaves that to the parser of all commands."""
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
-        """All of them are known, or it is an error."""
-        parsed, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"it takes no {' '.join(unknown)}: --help says what it takes")
-        return parsed, unknown
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A parser a demo; what is not given is left to the demo and to the rule."""
-    parsers = parser.add_subparsers(dest="demo", parser_class=Parser, title="demos", metavar="DEMO")
+    parsers = parser.add_subparsers(dest="demo", title="demos", metavar="DEMO")
     parser.set_defaults(demo=DEFAULT_DEMO)
     for name, demo in DEMOS.items():
         summary = f"{demo.summary} (the default)" if name == DEFAULT_DEMO else demo.summary
         add_settings(
-            parsers.add_parser(
-                name, help=summary, description=demo.summary, argument_default=argparse.SUPPRESS, allow_abbrev=False
-            ),
+            parsers.add_parser(name, help=summary, description=demo.summary, argument_default=argparse.SUPPRESS),
             name,
             demo,
         )
@@ -155,15 +143,6 @@ def complain_of(demo: str, error: object, status: int) -> int:
     return status
 
 
-def check_writable(output: Path) -> None:
-    """Fail now rather than when the demo is done."""
-    existed = output.exists()
-    with output.open("ab"):
-        pass
-    if not existed:
-        output.unlink()
-
-
 def spell_defaults(defaults: dict[str, float | bool]) -> str:
     """Which rules have an option, and what it is when it is not given."""
     words = {
@@ -178,26 +157,3 @@ def spell_defaults(defaults: dict[str, float | bool]) -> str:
 def flag_of(option: str) -> str:
     """How an option is given."""
     return f"--{option.replace('_', '-')}"
-
-
-def integer(least: int) -> Callable[[str], int]:
-    """What reads an integer of at least so much."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, not {text!r}")
-        return value
-
-    return parse
-
-
-def number(text: str) -> float:
-    """Any number; whether it suits the option is the rule's to say."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, not {text!r}") from None

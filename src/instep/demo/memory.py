@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from ..rules.adagrad import Adagrad
 from ..rules.rmsprop import RMSprop
+from ..tables import Table
 from .picture import canvas, save, strokes
 
 DTYPE = np.float64
@@ -32,20 +31,12 @@ def run(output: Path) -> None:
     """Step both, print and draw what becomes of their learning rates."""
     console = Console(highlight=False)
     constant = {rule.__name__: updates(rule, np.ones(STEPS)) for rule in STATES}
-    table = Table(
-        title=f"Update / gradient, lr={LR}, the gradient always 1",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-    )
-    table.add_column("step")
     shown = [10**power for power in range(5)]
-    for step in shown:
-        table.add_column(str(step), justify="right", no_wrap=True)
+    table = Table(f"Update / gradient, lr={LR}, the gradient always 1", "step", *map(str, shown))
     for name, values in constant.items():
-        table.add_row(name, *(f"{values[step - 1]:.5f}" for step in shown))
-    console.print(table, "")
+        table.add(name, *(f"{values[step - 1]:.5f}" for step in shown))
+    table.show(console)
+    console.print()
     for name, values in constant.items():
         console.print(f"{name} moves the parameter {values.sum():.4g} in all")
     with canvas(10, 3.9) as figure:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from ..optimizers import Optimizer
 from ..schedules import Schedule, constant, cosine
+from ..tables import Table
 from .picture import canvas, save, strokes
 
 DTYPE = np.float64
@@ -44,20 +44,12 @@ def run(make: partial[Optimizer], epochs: int, seed: int, output: Path) -> None:
     paths = {name: learn(make, x, y, order, schedule) for name, schedule in schedules.items()}
 
     rule = type(make(np.zeros(2, DTYPE))).__name__
-    table = Table(
-        title=f"{rule}: y = w x + b, {epochs} epochs of {POINTS} steps",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-    )
-    for heading in ("", "w", "b", "loss"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    table = Table(f"{rule}: y = w x + b, {epochs} epoch{'s' * (epochs > 1)} of {POINTS} steps", "", "w", "b", "loss")
     lines: dict[str, Any] = {"drawn from": (SLOPE, INTERCEPT), "least squares": fitted}
     lines |= {f"last step, {name}": path[-1] for name, path in paths.items()}
     for name, line in lines.items():
-        table.add_row(name, *(f"{value:#.5g}" for value in (*line, loss(np.array([line]), x, y)[0])))
-    console.print(table)
+        table.add(name, *(f"{value:#.5g}" for value in (*line, loss(np.array([line]), x, y)[0])))
+    table.show(console)
     if not all(loss(path, x, y).max() < OVERFLOWING for path in paths.values()):
         raise ArithmeticError("w and b run away with these options: no picture; --lr may be too large")
     with canvas(10, 3.9) as figure:
@@ -103,18 +95,22 @@ def draw(figure: Figure, x: Array, y: Array, paths: dict[str, Array], fitted: Ar
     points, weights, losses = figure.subplots(1, 3)
     ends = np.array([-5.0, 5.0])
     points.scatter(x, y, s=10, color="0.7", label=f"{POINTS} points")
-    least = loss(fitted[np.newaxis], x, y)[0]
     for (name, path), stroke in zip(paths.items(), reversed([*islice(strokes(), 2)]), strict=True):
         points.plot(ends, np.polyval(path[-1], ends), label=name, **stroke)
         epoch = np.arange(1, len(path) + 1) / POINTS
         weights.plot(epoch, path, color=stroke["color"], linewidth=0.6)
-        above = loss(path, x, y) - least
-        losses.plot(epoch[POINTS - 1 :: POINTS], above.reshape(-1, POINTS).mean(axis=1), label=name, **stroke)
+        of_epochs = loss(path, x, y).reshape(-1, POINTS).mean(axis=1)
+        losses.plot(epoch[POINTS - 1 :: POINTS], of_epochs, label=name, **stroke)
     for letter, value in zip("wb", fitted, strict=True):
         weights.axhline(value, color="k", linewidth=1, linestyle=":")
         weights.annotate(letter, (1, value), (2, -3), ("axes fraction", "data"), "offset points", weight="bold")
+    losses.axhline(loss(fitted[np.newaxis], x, y)[0], color="k", linewidth=1, linestyle=":", label="least squares")
     points.set(title="The line after the last step", xlabel="x", ylabel="y")
     weights.set(title="w and b, and least squares", xlabel="epoch")
-    losses.set(title="Squared error above that of\nleast squares, mean of an epoch", xlabel="epoch", yscale="log")
+    losses.set(title="Mean squared error", xlabel="epoch", yscale="log")
+    bottom, top = losses.get_ylim()
+    losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if top < 100 * bottom else (1,)))
+    losses.yaxis.set_major_formatter("{x:g}")
+    losses.yaxis.set_minor_locator(NullLocator())
     points.legend()
     losses.legend()

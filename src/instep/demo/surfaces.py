@@ -21,13 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from .._core import rules
 from ..optimizers import Optimizer
+from ..tables import Table
 from .picture import canvas, save, strokes
 
 DTYPE = np.float64
@@ -122,7 +121,8 @@ def run(animate: bool, output: Path) -> None:
             [best(rule, surface) for rule in progress.track(rules(), description=surface.title)] for surface in SURFACES
         ]
     for surface, race in zip(SURFACES, races, strict=True):
-        console.print(table(surface, race), "")
+        table(surface, race).show(console)
+        console.print()
     console.print(
         f"steps: until it stays within {NEAR} of the goal\n"
         f"lr: the quickest of 1, 2 and 5 times the powers of ten, {LEARNING_RATES[0]:g} to {LEARNING_RATES[-1]:g}"
@@ -167,13 +167,11 @@ def walk(cls: type[Optimizer], lr: float, surface: Surface) -> Run:
 
 def table(surface: Surface, race: list[Run]) -> Table:
     """When each rule was there, the first one first, and where it was in the end."""
-    made = Table(title=surface.title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("", "lr", "steps", "ends at x", "y", "distance"):
-        made.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    made = Table(surface.title, "", "lr", "steps", "ends at x", "y", "distance")
     for run in sorted(race, key=lambda run: STEPS + 1 if run.arrival is None else run.arrival):
         x, y = run.path[-1]
         steps = f"over {STEPS}" if run.arrival is None else str(run.arrival)
-        made.add_row(run.name, f"{run.lr:g}", steps, f"{x:z.3f}", f"{y:z.3f}", f"{run.distance[-1]:.1g}")
+        made.add(run.name, f"{run.lr:g}", steps, f"{x:z.3f}", f"{y:z.3f}", f"{run.distance[-1]:.1g}")
     return made
 
 

@@ -6,7 +6,7 @@ that of the rule or of its variant.  What a framework does not have a Dialect fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
@@ -86,7 +86,7 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     {'torch': 1e-10, 'keras': 1e-07, 'optax': 1e-07, 'mlx': 1e-08}
     """
     if not isinstance(rule, str) or rule not in _classes():
-        raise ValueError(f"there is no rule {rule!r:.60}; there are {', '.join(_classes())}")
+        raise ValueError(_choose(f"there is no rule {rule!r:.60}", str(rule), "there are", _classes()))
     defaults = _classes()[rule]._defaults
     return {
         framework: {name: value for name, value in defaults.items() if name != "lr"} | spoken[rule].preset
@@ -100,14 +100,15 @@ def preset_options(cls: type[Optimizer], framework: str, given: dict[str, Any]) 
 
     The class's own defaults do not count, for it may be a subclass that has redeclared some.
     """
+    known = _dialects_of(cls)
     if not isinstance(framework, str):
+        called = f"{cls.__name__}.preset({next(iter(known), 'name')!r}, params)"
         raise TypeError(
-            f"{cls.__name__}.preset takes the name of a framework first and then the params; the name is a "
+            f"the name of the framework comes first, as in {called}; here it is a value of type "
             f"{type(framework).__name__}"
         )
-    known = _dialects_of(cls)
     if framework not in known:
-        raise ValueError(f"{cls.__name__} has no preset {framework!r:.60}; it has {', '.join(known)}")
+        raise ValueError(_choose(f"{cls.__name__} has no preset {framework!r:.60}", framework, "it has", known))
     dialect = known[framework]
     ours = translated(cls, framework, given)
     checked = Options(cls.rule).replace(ours, ()).values()
@@ -150,16 +151,33 @@ def _items(name: str, value: Any, names: list[str]) -> list[Any]:
 def unknown_option(cls: type[Optimizer], name: str, framework: str | None = None) -> str:
     """What to say of an option that neither the class nor the framework has: who calls it so, or what is meant."""
     known = _dialects_of(cls)
-    start = f"{cls.__name__} has no option {name!r}"
-    for other, dialect in known.items():
+    names = [*cls._defaults, *(_our_names(known[framework]) if framework is not None else ())]
+    return _unknown(f"{cls.__name__} has no option {name!r}", name, names, known)
+
+
+def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
+    """What to say of an argument that the function of a rule does not have."""
+    return _unknown(f"{function}() has no argument {name!r}", name, names, _dialects_of_rule(function))
+
+
+def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:
+    for framework, dialect in known.items():
         ours = _our_names(dialect).get(name)
         if ours is not None:
-            return f"{start}: {other} calls it {name}; here it is {' and '.join(ours)}"
+            return f"{start}: {framework} calls it {name}; here it is {' and '.join(ours)}"
+    return _choose(start, name, "it has", names)
+
+
+def _choose(start: str, name: str, there_are: str, names: Iterable[str]) -> str:
+    """A sentence that ends with the names that there are, the closest first and as a question, if one is close."""
     from difflib import get_close_matches
 
-    names = [*cls._defaults, *(_our_names(known[framework]) if framework is not None else ())]
-    meant = "".join(f": is {close} meant?" for close in get_close_matches(name, names, n=1))
-    return f"{start}{meant or ';'} it has {', '.join(dict.fromkeys(names))}"
+    spelled = {candidate.lower(): candidate for candidate in names}
+    close = get_close_matches(name.lower(), spelled, n=1)
+    listed = f"{there_are} {', '.join(spelled.values())}"
+    if not close:
+        return f"{start}; {listed}"
+    return f"{start}: did you mean {spelled[close[0]]}? {listed[0].upper()}{listed[1:]}"
 
 
 def _our_names(dialect: Dialect) -> dict[str, list[str]]:
@@ -171,7 +189,10 @@ def _our_names(dialect: Dialect) -> dict[str, list[str]]:
 
 
 def _dialects_of(cls: type[Optimizer]) -> dict[str, Dialect]:
-    rule = _rule_of(cls)
+    return _dialects_of_rule(_rule_of(cls))
+
+
+def _dialects_of_rule(rule: str) -> dict[str, Dialect]:
     return {framework: spoken[rule] for framework, spoken in dialects().items() if rule in spoken}
 
 

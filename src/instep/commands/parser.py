@@ -1,0 +1,54 @@
+"""How the commands read their arguments, and say what is wrong with one in the words of who typed it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers for what it does not know itself, where `argparse` leaves that to the parser of all commands."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, allow_abbrev=False)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """All of them are known, or it is an error."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"it takes no {' '.join(unknown)}: --help says what it takes")
+        return parsed, unknown
+
+
+def integer(least: int) -> Callable[[str], int]:
+    """Reads an integer of at least so much."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, not {text!r}")
+        return value
+
+    return parse
+
+
+def number(text: str) -> float:
+    """Any number; whether it suits the option is the rule's to say."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, not {text!r}") from None
+
+
+def check_writable(output: Path) -> None:
+    """Fail now rather than when there is something to write."""
+    existed = output.exists()
+    with output.open("ab"):
+        pass
+    if not existed:
+        output.unlink()
