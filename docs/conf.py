@@ -21,6 +21,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_typehints = "none"
+autodoc_mock_imports = ["mpi4py"]
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 

@@ -14,6 +14,7 @@ from another_process import python
 from peers import peer
 
 PROGRAM = Path(__file__).with_name("ranks.py")
+TRAINER = Path(__file__).with_name("embed") / "mpi" / "trainer.py"
 several = pytest.mark.parametrize("ranks", [2, 4])
 
 
@@ -22,13 +23,13 @@ def _mpi():
     peer("mpi4py")
 
 
-def mpiexec(ranks, program, *arguments, folder=None, timeout=120):
+def mpiexec(ranks, *arguments, program=PROGRAM, folder=None, timeout=120):
     """The ended job."""
     command = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
     assert command, "there is no mpiexec"
-    python = [sys.executable, "-W", "error", "-m", "mpi4py", PROGRAM]
+    python = [sys.executable, "-W", "error", "-m", "mpi4py", program]
     return subprocess.run(
-        [command, "-n", str(ranks), *python, program, *map(str, arguments)],
+        [command, "-n", str(ranks), *python, *map(str, arguments)],
         cwd=folder,
         env=os.environ | {"INSTEP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent)},
         stdin=subprocess.DEVNULL,
@@ -38,9 +39,9 @@ def mpiexec(ranks, program, *arguments, folder=None, timeout=120):
     )
 
 
-def run(ranks, program, *arguments, folder=None):
+def run(ranks, *arguments, folder=None):
     """What the program returns on each rank."""
-    ended = mpiexec(ranks, program, *arguments, folder=folder)
+    ended = mpiexec(ranks, *arguments, folder=folder)
     assert ended.returncode == 0, f"exit status {ended.returncode}\n{ended.stdout[-5000:]}\n{ended.stderr[-5000:]}"
     return json.loads(ended.stdout)
 
@@ -88,6 +89,14 @@ def test_one_micro_batch_a_rank_by_default(ranks):
     assert preset is True
     assert all(-0.51 < x < -0.49 for x in first)
     assert all(0.49 < x < 0.51 for row in second for x in row)
+
+
+def test_the_trainer_of_the_documentation(tmp_path):
+    """It says that every number of ranks prints the same loss."""
+    ended = [mpiexec(ranks, tmp_path, program=TRAINER) for ranks in (1, 2, 4)]
+    assert all(each.returncode == 0 for each in ended), ended[-1].stderr
+    assert len({each.stdout for each in ended}) == 1
+    assert 0 < float(ended[0].stdout.split()[1]) < 0.2
 
 
 # ---- failures ---------------------------------------------------------------------------------------------------
