@@ -329,15 +329,17 @@ def test_a_rejected_function_call_changes_nothing(rule, options, buffer, tmp_pat
         arrays = {k: partner(None, v) for v, k in enumerate(["param", "grad", *states_of(rule, options)])}
         arrays[name] = buffer.make(folder)
         others = {k: array.tobytes() for k, array in arrays.items() if k != name}
-        with pytest.raises((TypeError, ValueError), match=name):
-            function(rule)(**arrays, **options)
-        assert {k: arrays[k].tobytes() for k in others} == others
+        for step in (function(rule), twin(rule)):
+            with pytest.raises((TypeError, ValueError), match=name):
+                step(**arrays, **options)
+            assert {k: arrays[k].tobytes() for k in others} == others
 
 
 # ---- options ----------------------------------------------------------------------------------------------------
 
 HUGE = 10**400
-NO_NUMBERS = [True, np.True_, None, "0.1", b"0.1", [0.1], (0.1,), np.array(0.1), np.array([0.1]), 1j, object(), float]
+NO_NUMBERS = [True, np.True_, None, "0.1", b"0.1", [0.1], (0.1,), np.array([0.1]), 1j, object(), float]
+NO_NUMBERS += map(np.array, (True, None, "0.1", 1j))
 OF_NO_RANGE = [*NO_NUMBERS, np.nan, np.inf, -np.inf, -1.0, -5e-324, HUGE, -HUGE, Fraction(HUGE)]
 BAD = {
     "any size": OF_NO_RANGE,
@@ -415,7 +417,7 @@ def test_bad_value_of_an_option(rule, door, tmp_path):
             assert refuses(door, rule, {name: value}, name, tmp_path), f"{name}={value!r}"
 
 
-GOOD_NUMBERS = [np.float32, np.float64, Fraction, np.float16, np.longdouble, float]
+GOOD_NUMBERS = [np.float32, np.float64, Fraction, np.float16, np.longdouble, np.array, float]
 
 
 @pytest.mark.parametrize("kind", GOOD_NUMBERS, ids=lambda kind: kind.__name__)
@@ -505,12 +507,13 @@ def test_states_that_the_options_do_not_need(rule):
     for options in structures(rule):
         needed = {name: np.ones(3) for name in states_of(rule, options)}
         two = dict(param=np.ones(3), grad=np.ones(3))
-        for name in needed:
-            with pytest.raises(TypeError, match=f"{name} is needed"):
-                function(rule)(**two, **{k: array for k, array in needed.items() if k != name}, **options)
-        for name in every - set(needed):
-            with pytest.raises(TypeError, match=f"{name} is not used"):
-                function(rule)(**two, **needed, **{name: np.ones(3)}, **options)
+        for step in (function(rule), twin(rule)):
+            for name in needed:
+                with pytest.raises(TypeError, match=f"{name} is needed"):
+                    step(**two, **{k: array for k, array in needed.items() if k != name}, **options)
+            for name in every - set(needed):
+                with pytest.raises(TypeError, match=f"{name} is not used"):
+                    step(**two, **needed, **{name: np.ones(3)}, **options)
         assert all((array == 1).all() for array in (*two.values(), *needed.values()))
 
 
@@ -518,9 +521,10 @@ def test_states_that_the_options_do_not_need(rule):
 @every_situation
 def test_bad_step_count(rule, options, step_count):
     arrays = {name: np.ones(3) for name in ("param", "grad", *states_of(rule, options))}
-    with pytest.raises((TypeError, ValueError), match="step_count"):
-        function(rule)(**arrays, **options, step_count=step_count)
-    assert all((array == 1).all() for array in arrays.values())
+    for step in (function(rule), twin(rule)):
+        with pytest.raises((TypeError, ValueError), match="step_count"):
+            step(**arrays, **options, step_count=step_count)
+        assert all((array == 1).all() for array in arrays.values())
 
 
 # ---- overlap ----------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from trials import (
     structural,
     structures,
     tried_values,
+    twin,
 )
 
 THREADS = [1, 2, 3, 4, 8]
@@ -98,6 +99,20 @@ def test_shape_and_order(rule, dtype, isa, order):
             after = expected(rule, options, arrays)
             function(rule)(**arrays, **options)
             assert_same_bits(arrays, after, f"{shape} {order}, {options}")
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.array])
+def test_options_and_counts_that_are_numbers_of_numpy(rule, dtype, kind):
+    """They are taken for Python's, also by the twin, where NumPy would let them say in which type it multiplies."""
+    random = np.random.default_rng(16)
+    for options in one_of_each_loop(rule):
+        arrays = hard_arrays(random, rule, options, 100, dtype)
+        options = {name: kind(value) if type(value) is float else np.bool_(value) for name, value in options.items()}
+        after = expected(rule, {name: value.item() for name, value in options.items()}, arrays, 3)
+        for step in (function(rule), twin(rule)):
+            actual = copies(arrays)
+            step(**actual, step_count=np.int32(3), **options)
+            assert_same_bits(actual, after, f"{options}")
 
 
 @st.composite

@@ -12,19 +12,9 @@ import pytest
 
 import instep
 from another_process import python
+from compiled import CSRC, shared_library
 from trials import CLASSES, Options, situations, states_of, structural, structures, widest
 from walker import LARGE, Walker
-
-CSRC = Path(__file__).parent.parent / "csrc"
-
-
-def shared_library(folder, *sources):
-    """These files of csrc, compiled for ctypes."""
-    library = folder / "library.so"
-    compiler = ["cc", "-std=c11", "-O1", "-shared", "-fPIC", "-pthread", "-o", library]
-    subprocess.run([*compiler, *(CSRC / source for source in sources), "-lm"], check=True, timeout=60)
-    return ctypes.CDLL(os.fspath(library))
-
 
 # ---- the same bits
 

@@ -26,6 +26,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strcmp
 
 import numbers
+import operator
 import os
 import weakref
 
@@ -36,6 +37,8 @@ cnp.import_array()
 include "extern_functions.pxi"
 
 cdef extern from "step.h":
+    enum:
+        INSTEP_LINE
     int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
     void instep_run(
         instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
@@ -49,6 +52,13 @@ cdef extern from "float_mode.h":
         STEP
     float_mode float_mode_enter(float_arithmetic arithmetic)
     void float_mode_leave(float_mode callers)
+
+cdef extern from "copy.h":
+    enum:
+        INSTEP_MAX_DIMS
+    void instep_copy(
+        void *to, const void *source, size_t width, int dims, const cnp.npy_intp *shape, const cnp.npy_intp *strides
+    ) nogil
 
 cdef extern from "pool.h":
     unsigned instep_pool_generation()
@@ -64,7 +74,6 @@ cdef extern from "numpy/arrayobject.h":
     int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t k)
     int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock
@@ -81,7 +90,15 @@ DEEPEST_NESTING = 64
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
 MOST_STATES = INSTEP_MAX_STATES
 
-cdef object _ABSENT = object()
+
+cdef class _Absent:
+    """Stands for an argument that is not given."""
+
+    def __repr__(self):
+        return "<absent>"
+
+
+cdef object _ABSENT = _Absent()
 
 include "float_mode.pxi"
 include "options.pxi"

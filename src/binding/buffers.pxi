@@ -1,3 +1,7 @@
+cdef enum:
+    LINES_WITH_GIL = 1024  # of a step or a copy that keeps it: some 10 microseconds
+
+
 cdef object MEMMAP = np.memmap
 
 
@@ -112,54 +116,91 @@ cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param
         _check_mapped(root, path, array)
     if _same_layout(array, param):
         return array
-    return np.array(array, order="C" if cnp.PyArray_IS_C_CONTIGUOUS(param) else "F", copy=True, subok=False)
+    return _copied(array, not cnp.PyArray_IS_C_CONTIGUOUS(param))
 
 
-cdef struct Known:
-    # What an array must be, beside its address: NumPy lets anyone change it in place.
+cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
+    cdef int k, last = cnp.PyArray_NDIM(array) - 1
+    cdef cnp.npy_intp shape[INSTEP_MAX_DIMS]
+    cdef cnp.npy_intp strides[INSTEP_MAX_DIMS]
+    cdef cnp.ndarray copy = cnp.PyArray_EMPTY(
+        last + 1, cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array), in_fortran_order
+    )
+    cdef void *to = cnp.PyArray_DATA(copy)
+    cdef const void *source = cnp.PyArray_DATA(array)
+    cdef size_t width = cnp.PyArray_ITEMSIZE(array)
+    for k in range(last + 1):
+        shape[k] = cnp.PyArray_DIMS(array)[last - k if in_fortran_order else k]
+        strides[k] = cnp.PyArray_STRIDES(array)[last - k if in_fortran_order else k]
+    if <size_t>cnp.PyArray_NBYTES(copy) < LINES_WITH_GIL * INSTEP_LINE:
+        instep_copy(to, source, width, last + 1, shape, strides)
+    else:
+        with nogil:
+            instep_copy(to, source, width, last + 1, shape, strides)
+    return copy
+
+
+cdef struct Watched:
+    # An array as it was checked, for NumPy lets anyone change it in place.
+    PyArrayObject *array
+    const void *data
     size_t size
     void *dtype
-    int flags
+    int flags  # that it must have
 
 
-# Of the dtypes as `instep_dtype` counts them; others may mean the same.
-cdef void *_DTYPES[2]
-_DTYPES[:] = [<void *>np.dtype(np.float32), <void *>np.dtype(np.float64)]  # which live as long as NumPy
+# Of the dtypes as `instep_dtype` counts them.
+cdef list _DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 
 
-cdef inline uintptr_t _difference(PyObject *array, const void *data, const Known *known) noexcept:
-    """0 if the array is what it was; if not, it is to be looked at more closely.
+cdef inline uintptr_t _differences(const Watched *watched, Py_ssize_t count) noexcept:
+    """0 if all the arrays are what they were; if not, they are to be looked at more closely.
 
-    Without branches, for this comes before every bound step, for each of its arrays.
+    With few branches, for this comes before every bound step.
     """
-    cdef PyArrayObject *now = <PyArrayObject *>array
-    cdef size_t size = 1
-    cdef int k
-    for k in range(dimensions_of(now)):
-        size *= <size_t>shape_of(now)[k]
-    return (
-        (<uintptr_t>data_of(now) ^ <uintptr_t>data)
-        | (<uintptr_t>dtype_of(now) ^ <uintptr_t>known.dtype)
-        | (size ^ known.size)
-        | <uintptr_t>(~flags_of(now) & known.flags)
-    )
+    cdef uintptr_t found = 0
+    cdef size_t size
+    cdef PyArrayObject *now
+    cdef const cnp.npy_intp *shape
+    cdef int dimensions, d
+    cdef Py_ssize_t k
+    for k in range(count):
+        now = watched[k].array
+        shape = shape_of(now)
+        dimensions = dimensions_of(now)
+        if dimensions == 1:
+            size = shape[0]
+        elif dimensions == 2:
+            size = <size_t>shape[0] * <size_t>shape[1]
+        else:
+            size = 1
+            for d in range(dimensions):
+                size *= <size_t>shape[d]
+        found |= (
+            (<uintptr_t>data_of(now) ^ <uintptr_t>watched[k].data)
+            | (<uintptr_t>dtype_of(now) ^ <uintptr_t>watched[k].dtype)
+            | (size ^ watched[k].size)
+            | <uintptr_t>(~flags_of(now) & watched[k].flags)
+        )
+    return found
 
 
-cdef int _check_known(str root, tuple path, cnp.ndarray array, const void *data, const Known *known) except -1:
-    what = _spell(root, path)
-    if ~cnp.PyArray_FLAGS(array) & known.flags & cnp.NPY_ARRAY_WRITEABLE:
-        raise ValueError(f"{what} has become read-only and cannot be updated in place")
-    if (<object>array).dtype != <object>known.dtype:
-        how = f"its dtype is {(<object>array).dtype!r}"
-    elif (<object>array).size != known.size:
-        how = f"its shape is {(<object>array).shape}"
-    elif cnp.PyArray_DATA(array) != data:
+cdef int _check_watched(str root, tuple path, const Watched *watched, int flags) except -1:
+    """Refuse an array that is not what it was, or has not these of the flags that it must have."""
+    array = <object>watched.array
+    if ~flags_of(watched.array) & flags & cnp.NPY_ARRAY_WRITEABLE:
+        raise ValueError(f"{_spell(root, path)} has become read-only and cannot be updated in place")
+    if array.dtype != <object>watched.dtype:
+        how = f"its dtype is {array.dtype!r}"
+    elif array.size != watched.size:
+        how = f"its shape is {array.shape}"
+    elif data_of(watched.array) != watched.data:
         how = "it is elsewhere in memory"
-    elif ~cnp.PyArray_FLAGS(array) & known.flags:
-        how = f"its strides are {(<object>array).strides}"
+    elif ~flags_of(watched.array) & flags:
+        how = f"its strides are {array.strides}"
     else:
         return 0
-    raise ValueError(f"{what} is not what it was when it was checked: {how} now")
+    raise ValueError(f"{_spell(root, path)} is not what it was when it was checked: {how} now")
 
 
 cdef inline uintptr_t _start(cnp.ndarray array):

@@ -29,15 +29,6 @@ cdef class Option:
         return f"<option {self.name}, by default {self.default!r}>"
 
 
-cdef list _anchors(list arrays):
-    """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
-    cdef list anchors = []
-    for array in arrays:
-        if array is not None:
-            anchors.append(weakref.ref(array))
-    return anchors
-
-
 cdef enum:
     AMBIGUOUS = -1
 
@@ -56,13 +47,15 @@ cdef class Holder(Locked):
     cdef int narrowest  # what is good for float32 is good for float64
     cdef dict places
     cdef dict states
-    cdef PyObject *state_lists[INSTEP_MAX_STATES]  # its values
-    cdef int state_count
     cdef instep_array *arrays
     cdef int *layouts  # the flag of the order in memory, in which an array is walked with its states and gradient
-    cdef readonly Py_ssize_t count
+    cdef Py_ssize_t count
 
-    # What is written, sorted by address, for the overlap check of gradients.
+    # What is written: each parameter, followed by its states.
+    cdef Watched *watched
+    cdef Py_ssize_t each
+
+    # The same, sorted by address, for the overlap check of gradients.
     cdef uintptr_t *written_start
     cdef uintptr_t *written_end
     cdef Py_ssize_t written_count
@@ -125,6 +118,7 @@ cdef class Holder(Locked):
         free(self.layouts)
         free(self.known_grad)
         free(self.held)
+        free(self.watched)
         free(self.written_start)
         free(self.written_end)
 
@@ -201,35 +195,37 @@ cdef class Holder(Locked):
     # -- states
 
     @cython.final
-    cdef inline Known known(self, Py_ssize_t k) noexcept:
-        """What the gradient of the k-th array must be."""
-        cdef Known known
-        known.size = self.arrays[k].size
-        known.dtype = _DTYPES[self.arrays[k].dtype]
-        known.flags = self.layouts[k]
-        return known
+    cdef Watched watch(self, Py_ssize_t k, cnp.ndarray array, const void *data, int flags, list anchors):
+        """The k-th parameter or what goes with it, which must stay as it is while the anchors live."""
+        cdef Watched watched
+        expected = _DTYPES[self.arrays[k].dtype]
+        dtype = (<object>array).dtype
+        if dtype != expected:  # several objects may be the same dtype
+            dtype = expected
+        anchors.append(dtype)
+        anchors.append(weakref.ref(array))  # with one, NumPy does not resize it, which may move it away
+        watched.array = <PyArrayObject *>array
+        watched.data = data
+        watched.size = self.arrays[k].size
+        watched.dtype = <void *>dtype
+        watched.flags = self.layouts[k] | flags
+        return watched
 
     @cython.final
     cdef inline int check_written(self, Py_ssize_t k) except -1:
-        """The k-th array and its states are what they were, and none of them frozen."""
-        cdef Known known = self.known(k)
-        cdef uintptr_t difference
-        cdef int s
-        known.flags |= cnp.NPY_ARRAY_WRITEABLE
-        difference = _difference(item(<PyObject *>self.leaves, k), self.arrays[k].param, &known)
-        for s in range(self.state_count):
-            difference |= _difference(item(self.state_lists[s], k), self.arrays[k].state[s], &known)
-        if difference:
-            _check_known("params", self.paths[k], self.leaves[k], self.arrays[k].param, &known)
-            self.check_states(k, &known)
+        """The k-th parameter and its states are what they were, and none of them frozen."""
+        cdef const Watched *watched = self.watched + k * self.each
+        if _differences(watched, self.each):
+            _check_watched("params", self.paths[k], watched, watched.flags)
+            self.check_states(k, -1)
         return 0
 
     @cython.final
-    cdef int check_states(self, Py_ssize_t k, const Known *known) except -1:
-        cdef int s = 0
-        for name, arrays in self.states.items():
-            _check_known(f"state[{name!r}]", self.paths[k], (<list>arrays)[k], self.arrays[k].state[s], known)
-            s += 1
+    cdef int check_states(self, Py_ssize_t k, int flags) except -1:
+        cdef const Watched *watched = self.watched + k * self.each
+        for name in self.states:
+            watched += 1
+            _check_watched(f"state[{name!r}]", self.paths[k], watched, watched.flags & flags)
         return 0
 
     @property
@@ -262,12 +258,11 @@ cdef class Holder(Locked):
         cdef list copies
         cdef list counts = []
         cdef dict states = {}
-        cdef Known known
         self.acquire()
         try:
-            for k in range(self.count):
-                known = self.known(k)
-                self.check_states(k, &known)
+            if _differences(self.watched, self.count * self.each):
+                for k in range(self.count):
+                    self.check_states(k, ~cnp.NPY_ARRAY_WRITEABLE)
             for name, arrays in self.states.items():
                 states[name] = copies = []
                 for array in arrays:
@@ -284,17 +279,21 @@ cdef class Holder(Locked):
         Without counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no longer the
         number of changes.
         """
-        cdef Py_ssize_t k, s
+        cdef Py_ssize_t k, s, each
         cdef int64_t total = 0
         cdef list names
         cdef list every = []
         cdef list roots = []
         cdef list written = []
-        cdef list anchors
+        cdef list anchors = []
         cdef Py_ssize_t one, other
+        cdef Watched *watched
+        cdef uintptr_t *start
+        cdef uintptr_t *end
         options = options.replace({}, self.dtypes)
         names = list(options.states)
         if counts is not None:
+            counts = list(counts)
             if len(counts) != self.count:
                 raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
             for count in [step_count, *counts]:
@@ -311,6 +310,7 @@ cdef class Holder(Locked):
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
         every.extend(self.leaves)
         roots.append("params")
+        each = 1 + len(names)
         for name in names:
             root = f"state[{name!r}]"
             roots.append(root)
@@ -330,59 +330,59 @@ cdef class Holder(Locked):
                     f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
                 )
 
-        anchors = _anchors(every)
-        cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        if start is NULL or end is NULL:
-            free(start)
-            free(end)
-            raise MemoryError
-        for k in range(len(written)):
-            start[k] = written[k][0]
-            end[k] = written[k][1]
-
-        if self.bound is not None:
+        self.lock_now()  # for what is bound, and for what follows, whole or not at all
+        watched = <Watched *>calloc(len(every), sizeof(Watched))
+        start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        try:
+            if watched is NULL or start is NULL or end is NULL:
+                raise MemoryError
+            for k in range(len(written)):
+                start[k] = written[k][0]
+                end[k] = written[k][1]
+            if self.bound is not None:
+                for k in range(self.count):
+                    if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
+                        raise ValueError(
+                            f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                        )
             for k in range(self.count):
-                if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
-                    free(start)
-                    free(end)
-                    raise ValueError(
-                        f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                watched[each * k] = self.watch(
+                    k, self.leaves[k], self.arrays[k].param, cnp.NPY_ARRAY_WRITEABLE, anchors
+                )
+                for s in range(1, each):
+                    array = every[s * self.count + k]
+                    watched[each * k + s] = self.watch(
+                        k, array, cnp.PyArray_DATA(<cnp.ndarray>array), cnp.NPY_ARRAY_WRITEABLE, anchors
                     )
-
-        self.lock_now()
-        if since is not None and self.changes != since:
+            if since is not None and self.changes != since:
+                return False
+            self.use(options)
+            if counts is not None:
+                self.optimizer.step_count = total
+                for k in range(self.count):
+                    self.arrays[k].step_count = counts[k]
+            states, self.states = self.states, states
+            anchors, self.anchors = self.anchors, anchors
+            for k in range(self.count):
+                self.known_grad[k] = 0
+                for s in range(INSTEP_MAX_STATES):
+                    self.arrays[k].state[s] = <void *>watched[each * k + 1 + s].data if 1 + s < each else NULL
+            watched, self.watched = self.watched, watched
+            self.each = each
+            start, self.written_start = self.written_start, start
+            end, self.written_end = self.written_end, end
+            self.written_count = len(written)
+            return True
+        finally:
             self.release()
+            free(watched)
             free(start)
             free(end)
-            return False
-        self.use(options)
-        if counts is not None:
-            self.optimizer.step_count = total
-        self.states = states
-        self.anchors = anchors
-        self.state_count = <int>len(names)
-        for s in range(self.state_count):
-            self.state_lists[s] = <PyObject *>states[names[s]]
-        for k in range(self.count):
-            self.known_grad[k] = 0
-            if counts is not None:
-                self.arrays[k].step_count = counts[k]
-            for s in range(INSTEP_MAX_STATES):
-                self.arrays[k].state[s] = (
-                    cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k])) if s < len(names) else NULL
-                )
-        start, self.written_start = self.written_start, start
-        end, self.written_end = self.written_end, end
-        self.written_count = len(written)
-        self.release()
-        free(start)
-        free(end)
-        return True
 
     @property
     def step_count(self):
-        """How many steps have been taken: a 64-bit integer.
+        """How many steps have been taken, as a 64-bit integer.
 
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
@@ -407,5 +407,5 @@ cdef class Holder(Locked):
 
     @property
     def state(self):
-        """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
+        """The state arrays by name, each in the nesting of the params.  They are no copies."""
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}

@@ -9,15 +9,32 @@ def rules():
     return found
 
 
-cdef double _number(str name, object value) except? -1:
+cpdef double real_number(str name, value) except? -1:
+    """A float of a number, or of an array without dimensions, such as optax's schedules return."""
     if type(value) is float:
         return <double>value
+    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0:
+        value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, not {_type_name(value)}")
     try:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name}={value!r} must be finite") from None
+
+
+cpdef object whole_number(str name, value, least, most):
+    """An int of a whole number, NumPy's too, within these bounds."""
+    if type(value) is not int:
+        try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer, not {value!r:.60}") from None
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value} must be an integer from {least} to {most}")
+    return value
 
 
 cdef double _flag(str name, object value) except? -1:
@@ -31,7 +48,7 @@ cdef double _flag(str name, object value) except? -1:
 cdef int _put(instep_optimizer *optimizer, Py_ssize_t place, str name, object value) except -1:
     """Set an option to a value of the right type, which is yet to be checked."""
     optimizer.option[place] = (
-        _flag(name, value) if instep_option_range(optimizer, place) == INSTEP_FLAG else _number(name, value)
+        _flag(name, value) if instep_option_range(optimizer, place) == INSTEP_FLAG else real_number(name, value)
     )
     return 0
 

@@ -1,14 +1,15 @@
-cdef enum:
-    LINES_WITH_GIL = 1024  # some 10 microseconds
-
-
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
+    cdef Watched *bound_watched
+    cdef Py_ssize_t bound_count
     cdef list bound_anchors
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
     cdef size_t lines  # of the step as it was planned
+
+    def __dealloc__(self):
+        free(self.bound_watched)
 
     cdef int acquire_to_step(self) except -1:
         self.acquire()
@@ -35,9 +36,7 @@ cdef class Stepper(Holder):
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
             them are None; a parameter or state has been made read-only, or been given another dtype, layout or
-            memory in place.
-
-        Whatever is raised, nothing has been written.
+            memory in place.  In both cases nothing has been written.
         """
         self.acquire_to_step()
         try:
@@ -111,7 +110,7 @@ cdef class Stepper(Holder):
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
             and kept alive.  While they are bound NumPy does not resize them in place; one that was given another
-            dtype, layout or memory in place is checked anew by the next step.  `bind(None)` forgets them.
+            dtype, layout or memory in place is checked anew by the next step.  ``bind(None)`` forgets them.
 
         Raises
         ------
@@ -133,30 +132,54 @@ cdef class Stepper(Holder):
                 self.refuse_copied(self.copied)
             for k in range(self.count):
                 bound.append(None if self.held[k] is NULL else <object>self.held[k])
-            self.bound, self.bound_anchors = bound, _anchors(bound)
+            self.watch_bound(bound)
+            self.let_go()
+            self.bound_in_place = True
         finally:
             self.let_go()
             self.release()
 
+    @cython.final
+    cdef int watch_bound(self, list bound) except -1:
+        """Keep these gradients, which have been shown."""
+        cdef list anchors = []
+        cdef Py_ssize_t k, count = 0
+        cdef Watched *watched = <Watched *>calloc(self.count, sizeof(Watched))
+        if watched is NULL:
+            raise MemoryError
+        try:
+            for k in range(self.count):
+                if bound[k] is not None:
+                    watched[count] = self.watch(k, bound[k], self.arrays[k].grad, 0, anchors)
+                    count += 1
+            watched, self.bound_watched = self.bound_watched, watched
+            self.bound_count = count
+            self.bound, self.bound_anchors = bound, anchors
+        finally:
+            free(watched)
+        return 0
+
+    @cython.final
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
-        cdef PyObject *grad
-        cdef Known known
         if self.bound is None:
             raise TypeError("step() without gradients needs bind(grads) first")
+        if self.bound_in_place and not (
+            _differences(self.bound_watched, self.bound_count)
+            or _differences(self.watched, self.count * self.each)
+        ):
+            return 0
+        self.bound_in_place = False
         for k in range(self.count):
-            grad = item(<PyObject *>self.bound, k)
-            if grad is <PyObject *>None:
+            grad = self.bound[k]
+            if grad is None:
                 self.show(k, NULL)
                 continue
-            known = self.known(k)
-            if self.bound_in_place and _difference(grad, self.arrays[k].grad, &known) == 0:
-                self.check_written(k)
-            else:
-                array = self.checked("grads", k, self.bound[k])
-                if array is not self.bound[k]:
-                    self.refuse_copied(k)
-                self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
+            array = self.checked("grads", k, grad)
+            if array is not grad:
+                self.refuse_copied(k)
+            self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
+        self.watch_bound(self.bound)
         self.bound_in_place = True
         return 0
 

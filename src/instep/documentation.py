@@ -51,9 +51,7 @@ PARTS = {
         they do not need is given.
     ValueError
         An array is read-only, not contiguous, of another shape, or shares memory with another one; an option is out
-        of its range or contradicts another.
-
-    Whatever is raised, nothing has been written.
+        of its range or contradicts another.  In both cases nothing has been written.
 """,
 }
 

@@ -167,13 +167,15 @@ class Sharded:
     def step(self, grads: Iterable[Any]) -> None:
         """Sum the gradients of all micro-batches on all ranks, advance the state and move every parameter.
 
+        Whatever is raised, no parameter, state or count has changed, on any rank, and training can go on.
+
         Parameters
         ----------
         grads : iterable
             The gradients of one micro-batch of this rank after the other, best from a generator that computes them
             when they are asked for.  Each is in the nesting of the params, every gradient of the shape and dtype of
-            its parameter, in any layout: copies are taken, but of `opt.grads` itself.  None stands for a gradient that
-            there is none of: in all micro-batches of all ranks, or in none.
+            its parameter, in any layout.  All are copied, but the arrays of `grads` of this optimizer.  None stands
+            for a gradient that there is none of: in all micro-batches of all ranks, or in none.
 
         Raises
         ------
@@ -184,8 +186,6 @@ class Sharded:
             the ranks differ in options, counts, or which gradients are None, or before the first step in parameters.
         Exception
             Whatever the iterable has raised, on any rank.
-
-        Whatever is raised, no parameter, state or count has changed, on any rank, and training can go on.
         """
         facts, error = {}, None
         try:
@@ -310,6 +310,8 @@ class Sharded:
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Go on from what any number of ranks have saved, with its options.
 
+        Whatever is raised, nothing has changed, on any rank.
+
         Parameters
         ----------
         folder : str or os.PathLike
@@ -323,8 +325,6 @@ class Sharded:
             The folder has no checkpoint, or one that is damaged or was written by a newer instep.
         ValueError
             The checkpoint is sound, but of another rule or other params.
-
-        Whatever is raised, nothing has changed, on any rank.
         """
         checkpoint.load(os.fsdecode(folder), self.shard, self._flat, self._cuts, self._private)
         self._checked = False

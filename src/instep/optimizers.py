@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
-from ._core import Option, Options, Stepper, rules
+from ._core import Option, Options, Stepper
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
 from .documentation import filled
 
@@ -20,9 +21,11 @@ def _positional(*, kw_only: Literal[False]) -> Any:
 class _Signature:
     """What `inspect.signature` and `help` show of a class: the options that it declares."""
 
-    def __get__(self, optimizer: object, cls: type[Optimizer]) -> inspect.Signature:
+    def __get__(self, optimizer: object, cls: type[Optimizer]) -> inspect.Signature | None:
         import inspect
 
+        if cls.__init__ is not Optimizer.__init__:
+            return None  # that of the subclass, which `inspect` finds by itself
         params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=type(default))
@@ -49,16 +52,12 @@ class Declared(Stepper):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        defaults = dict(cls._defaults)
-        for name in cls.__annotations__:
-            if name in cls.__dict__ and not name.startswith("_") and name != "rule":
-                defaults[name] = cls.__dict__[name]
+        declared = [name for name, annotation in cls.__annotations__.items() if _is_option(name, annotation)]
+        defaults = cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}
         rule = getattr(cls, "rule", None)
         if rule is not None:
+            defaults = _checked(cls, declared, defaults)
             cls._of_rule.setdefault(rule, cls)
-            registry = rules()[rule]
-            _check_declarations(cls, defaults, registry)
-            defaults = {name: defaults[name] for name in registry}
             for name, default in defaults.items():
                 if not isinstance(getattr(cls, name), Option) or getattr(cls, name).default != default:
                     setattr(cls, name, Option(rule, name, default))
@@ -66,22 +65,39 @@ class Declared(Stepper):
         cls.__doc__ = filled(cls.__doc__)
 
 
-def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry: dict[str, float | bool]) -> None:
-    for name, default in defaults.items():
+def _is_option(name: str, annotation: Any) -> bool:
+    """As type checkers see it: not what is the class's own, such as ``label: ClassVar[str]``."""
+    spelled = annotation if isinstance(annotation, str) else repr(annotation)
+    return name != "rule" and not name.startswith("_") and not re.match(r"(\w+\.)*ClassVar\b", spelled)
+
+
+def _checked(cls: type[Declared], declared: list[str], defaults: dict[str, Any]) -> dict[str, float | bool]:
+    """The defaults of every option of its rule, if these declarations are right."""
+    registry = Options(cls.rule).values()
+    for name in [*defaults, *declared]:
         if name not in registry:
             raise TypeError(f"{cls.__name__} declares {name}, but {cls.rule} has the options {', '.join(registry)}")
-        if type(default) is not type(registry[name]):
-            raise TypeError(f"{cls.__name__}.{name} must be a {type(registry[name]).__name__}, not {default!r}")
-        if "rule" in cls.__dict__ and default != registry[name]:
-            raise TypeError(f"{cls.__name__} declares {name}={default!r}, csrc/rules.def {registry[name]!r}")
-    for name in registry:
+    for name, default in registry.items():
+        kind = type(default).__name__
         if name not in defaults:
             raise TypeError(f"{cls.__name__} does not declare {name}, which is an option of {cls.rule}")
-        if name in cls.__dict__ and name not in cls.__annotations__:
+        if name in declared and name not in cls.__dict__:
             raise TypeError(
-                f"{cls.__name__}.{name} is redeclared without its type: write "
-                f"{name}: {type(registry[name]).__name__} = {cls.__dict__[name]!r}"
+                f"{cls.__name__}.{name} is redeclared without a default: write {name}: {kind} = {defaults[name]!r}"
             )
+        if name in cls.__dict__ and name not in declared:
+            raise TypeError(
+                f"{cls.__name__}.{name} is redeclared without its type: write {name}: {kind} = {cls.__dict__[name]!r}"
+            )
+    try:
+        checked = Options(cls.rule).replace(defaults, ()).values()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{cls.__name__}.{error}") from None
+    if "rule" in cls.__dict__:
+        for name, default in checked.items():
+            if default != registry[name]:
+                raise TypeError(f"{cls.__name__} declares {name}={default!r}, csrc/rules.def {registry[name]!r}")
+    return checked
 
 
 def _require_rule(cls: type[Declared]) -> None:
@@ -226,7 +242,7 @@ class Optimizer(Declared):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the `state_dict` to a checkpoint, a file that is replaced whole or not at all.
 
-        The parameters are not in it, for they are the trainer's: write them beside it, with `numpy.savez` say.  The
+        The parameters are not in it, for they are the trainer's: write them beside it, with ``numpy.savez`` say.  The
         layout is that of safetensors, so that its tools can read the arrays.
 
         Parameters
@@ -263,9 +279,7 @@ class Optimizer(Declared):
             The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer
             instep.
         ValueError
-            The checkpoint is sound, but of another rule or other params.
-
-        Whatever is raised, nothing has changed.
+            The checkpoint is sound, but of another rule or other params.  In all three cases nothing has changed.
         """
         from .checkpoint import file
 
@@ -279,5 +293,6 @@ class Optimizer(Declared):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
+        count = len(self._leaves)
+        arrays = "1 array" if count == 1 else f"{count} arrays"
         return f"{type(self).__name__}({arrays}, {options})"

@@ -26,6 +26,7 @@ BIND = "tests/test_contract.py::test_bind"
 NARROW = "tests/test_contract.py::test_options_that_float32_cannot_hold"
 OPTION = "tests/test_contract.py::test_bad_value_of_an_option"
 OVERLAP = "tests/test_contract.py::test_overlap_in_the_class"
+LAYOUTS = "tests/test_layouts.py"
 BUFFER = "tests/test_contract.py::test_buffer"
 DISPATCH = "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
@@ -209,6 +210,20 @@ BUGS = [
         "arrays[k].step_count++;",
         NONE,
     ),
+    Bug(
+        "the last rows of a tile not copied",
+        "csrc/copy.c",
+        "    for (; r < rows; r++)\n",
+        "    for (; rows < PATCH && r < rows; r++)\n",
+        LAYOUTS,
+    ),
+    Bug(
+        "dimensions walked as one that are not",
+        "csrc/copy.c",
+        "last->from != strides[k] * shape[k]",
+        "last->from < strides[k] * shape[k]",
+        LAYOUTS,
+    ),
     # ---- options
     Bug(
         "options not checked in float32",
@@ -228,8 +243,8 @@ BUGS = [
     Bug(
         "a redeclared default ignored",
         "src/instep/optimizers.py",
-        "defaults[name] = cls.__dict__[name]",
-        "defaults.setdefault(name, cls.__dict__[name])",
+        "cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}",
+        "{name: cls.__dict__[name] for name in declared if name in cls.__dict__} | cls._defaults",
         VARIANT,
     ),
     # ---- dispatch

@@ -8,6 +8,7 @@ from typing import Any
 
 from .peers import BOUND, DEEPSPEED, INSTEP, NUMBA, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
 from .suite import IN_CACHE
+from .values import NORMAL
 from .walls import BARE, DIVIDER, ROOF
 
 Row = dict[str, Any]
@@ -96,6 +97,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *of_sizes(result, first),
         *of_overhead(result, first),
         *of_workloads(result, first),
+        *of_values(result, first),
         *(claim for rule in others for claim in of_another(result, rule)),
         *of_the_run(result),
     ]
@@ -213,11 +215,31 @@ def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
         yield at_most(what, 1, used[worst], "x", f" ({worst})")
     rows = {row["title"]: row for row in rows_of(result, "workloads", rule)}
     yield from of_targets(rows, rule, most, f"{rule}: ")
+    yield from of_values(result, rule, f"{rule}: ")
     large = rows["one large array"]
     yield at_least(
         f"{rule}: {spelled(large['elements'])} elements, share of the roof, {most} threads",
         0.95, roof(large, most) / median(large, INSTEP, most),
     )  # fmt: skip
+
+
+def of_values(result: dict[str, Any], rule: str, prefix: str = "") -> Iterator[Claim]:
+    """The slowest that a step gets by what the arrays hold."""
+    rows = [row for row in rows_of(result, "values", rule) if row["title"] != NORMAL]
+    if rows:
+        slowest = max(rows, key=lambda row: slower(result, row, BOUND))
+        detail = f" ({slowest['title']}, {slowest['dtype']})"
+        yield at_most(f"{prefix}whatever the arrays hold", 1.2, slower(result, slowest, BOUND), "x", detail)
+
+
+def slower(result: dict[str, Any], row: Row, name: str) -> float:
+    """How many times as long as over normal numbers a contender takes over these."""
+    normal = next(
+        other
+        for other in rows_of(result, "values", row["rule"])
+        if (other["title"], other["dtype"]) == (NORMAL, row["dtype"])
+    )
+    return median(row, name) / median(normal, name)
 
 
 def of_the_run(result: dict[str, Any]) -> Iterator[Claim]:

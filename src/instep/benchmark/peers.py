@@ -27,7 +27,7 @@ from ..arithmetic import Array
 from ..dialects import dialects
 from .formulas import FORMULAS, Formula
 from .measure import nothing
-from .work import LR, Arrays, Work, dialect, family
+from .work import Arrays, Work, dialect, family
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Peer:
     serial: bool = False
     compiles: float = 0  # seconds, for every workload
     swept: bool = False
+    fills: bool = True  # whether it steps the states that it is given, in their type
     most_elements: float = math.inf  # beyond which a step takes minutes
 
     @property
@@ -326,7 +327,7 @@ def torch_optimizer(work: Work, **way: bool) -> Any:
     torch: Any = import_module("torch")
 
     parameters = [torch.nn.Parameter(torch.from_numpy(param)) for param in work.params]
-    optimizer = getattr(torch.optim, family()[work.kind].__name__)(parameters, lr=LR, **way)
+    optimizer = getattr(torch.optim, family()[work.kind].__name__)(parameters, lr=work.options.values()["lr"], **way)
     names = dialects()["torch"][work.kind].states
     for k, parameter in enumerate(parameters):
         parameter.grad = torch.from_numpy(work.grads[k])
@@ -414,7 +415,7 @@ def start_optax(work: Work, threads: int) -> Started:
     jax: Any = import_module("jax")
     optax: Any = import_module("optax")
 
-    transform = getattr(optax, work.kind)(LR)
+    transform = getattr(optax, work.kind)(work.options.values()["lr"])
 
     def update(params: Any, state: Any, grads: Any) -> Any:
         updates, state = transform.update(grads, state, params)
@@ -457,14 +458,12 @@ def optax_name(kind: str) -> str:
     return f"optax.{kind}, jitted, donated"
 
 
-OURS = (
-    Peer(INSTEP, start_instep, use_threads=set_num_threads),
-    Peer(BOUND, start_bound, use_threads=set_num_threads),
-)
+BOUND_STEP = Peer(BOUND, start_bound, use_threads=set_num_threads)
+OURS = (Peer(INSTEP, start_instep, use_threads=set_num_threads), BOUND_STEP)
 # What is written for one rule alone.
 WRITTEN_OUT = {
     "rmsprop": (
-        Peer(PYTHON, start_python, serial=True, swept=True, most_elements=1_000_000),
+        Peer(PYTHON, start_python, serial=True, swept=True, fills=False, most_elements=1_000_000),
         Peer(OUT, start_out, serial=True, swept=True),
         Peer("numexpr", start_numexpr, ("numexpr",), numexpr_threads),
         Peer(NUMBA, start_numba, ("numba",), numba_threads),
@@ -495,7 +494,10 @@ def peers_of(kind: str) -> Iterator[Peer]:
         start = partial(start_torch, fused=True)
         yield Peer(torch_name(kind, "fused"), start, ("torch",), torch_threads, "torch", swept=True)
     if kind in dialects()["optax"]:
-        yield Peer(optax_name(kind), start_optax, ("jax", "optax"), framework="optax", compiles=0.5, swept=True)
+        yield Peer(
+            optax_name(kind), start_optax, ("jax", "optax"), framework="optax",
+            compiles=0.5, swept=True, fills=False,
+        )  # fmt: skip
 
 
 def versions(peers: list[Peer]) -> dict[str, str]:

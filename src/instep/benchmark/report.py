@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..tables import Table
-from .claims import claims, find, median, roof, rows_of, spelled
+from .claims import claims, find, median, roof, rows_of, slower, spelled
 from .peers import BOUND, INSTEP
+from .picture import peers
+from .values import NORMAL
 from .variants import PLAIN
 from .walls import BARE, ROOF, WALLS
 
@@ -37,6 +39,7 @@ def show(result: dict[str, Any], console: Any) -> None:
         show_row(row, result, console)
     show_sizes(result, console)
     show_rest(result, console)
+    show_values(result, console)
     if len(result["rules"]) > 1:
         show_family(result, console)
     show_claims(result, console)
@@ -111,7 +114,7 @@ def number(value: float) -> str:
 
 
 def show_rest(result: dict[str, Any], console: Any) -> None:
-    """Overhead, options, subnormal states."""
+    """Overhead and options."""
     first = result["rules"][0]
     table = Table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
     for row in rows_of(result, "overhead", first):
@@ -131,10 +134,36 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
             )
         table.show(console)
         console.print()
-    for row in rows_of(result, "subnormal", first):
-        slower = median(row, "subnormal") / median(row, "normal")
-        console.print(f"{row['title']}: a step over subnormal states takes {slower:.2f}x", highlight=False)
-    console.print()
+
+
+def show_values(result: dict[str, Any], console: Any) -> None:
+    """How many times as long a step takes by what the arrays hold."""
+    headings, rows = values_table(result)
+    if rows:
+        table = Table("by what the arrays hold, one thread", "", *[one.replace(", ", "\n") for one in headings])
+        for what, cells in rows.items():
+            table.add(what, *cells)
+        table.show(console)
+        console.print()
+
+
+def values_table(result: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Who is in which column, and the cells of each row, instep first in both types; empty cells for what cannot be."""
+    first = result["rules"][0]
+    by_place = {(row["dtype"], row["title"]): row for row in rows_of(result, "values", first)}
+    labels = {name: label for name, (label, _) in peers(first).items()}
+    names = {name: None for row in by_place.values() for time in row["times"] if (name := time["name"]) != BOUND}
+    columns = [(f"instep, {dtype}", dtype, BOUND) for dtype in dict.fromkeys(dtype for dtype, _ in by_place)]
+    columns += [(labels.get(name, name), "float32", name) for name in names]
+    cells = {
+        what: [
+            f"{slower(result, row, name):.1f}x" if (row := by_place.get((dtype, what))) and find(row, name) else ""
+            for _, dtype, name in columns
+        ]
+        for what in dict.fromkeys(what for _, what in by_place)
+        if what != NORMAL
+    }
+    return [heading for heading, *_ in columns], cells
 
 
 def show_family(result: dict[str, Any], console: Any) -> None:
@@ -247,8 +276,18 @@ def markdown_claims(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_values(result: dict[str, Any]) -> str:
+    """How many times as long a step takes by what the arrays hold."""
+    headings, rows = values_table(result)
+    if not rows:
+        return "The last run did not measure it.\n"
+    lines = ["| one thread, in cache | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(headings)]
+    lines += [f"| {what} | {' | '.join(cells)} |" for what, cells in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
 def markdown_options(result: dict[str, Any]) -> str:
-    """What options cost, beside the bytes they move; then subnormal states."""
+    """What options cost, beside the bytes they move."""
     first = result["rules"][0]
     cache, memory = rows_of(result, "options", first)
     lines = [
@@ -258,10 +297,6 @@ def markdown_options(result: dict[str, Any]) -> str:
     for name, moved in memory["bytes"].items():
         cells = [f"{median(row, name) / median(row, PLAIN):.2f}x" for row in (cache, memory)]
         lines.append(f"| {name} | {' | '.join(cells)} | {moved / memory['bytes'][PLAIN]:.2f}x |")
-    lines.append("")
-    for row in rows_of(result, "subnormal", first):
-        slower = median(row, "subnormal") / median(row, "normal")
-        lines.append(f"A step over averages that are subnormal takes {slower:.2f}x in {row['title']}.")
     return "\n".join(lines) + "\n"
 
 
@@ -270,6 +305,7 @@ TABLES = {
     "family": markdown_family,
     "claims": markdown_claims,
     "options": markdown_options,
+    "values": markdown_values,
 }
 
 

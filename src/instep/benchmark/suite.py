@@ -25,7 +25,7 @@ import instep
 
 from .._core import get_num_threads, set_num_threads
 from ..threads import num_threads
-from . import machine, peers
+from . import machine, peers, values
 from .measure import PAUSE, Contender, Effort, interleave, nothing, python_steps
 from .peers import Peer, WrongResult, cross_check, peers_of
 from .variants import variants_of
@@ -44,7 +44,6 @@ WORKLOADS: dict[str, Shapes] = {
 }
 MOST_ARRAYS_COMPILED = 100  # beyond which compiling a step takes minutes
 IN_CACHE = 10_000  # elements that stay in cache with all their states
-SUBNORMAL = 16_384  # elements, which stay in cache
 CHECK = 0.5  # seconds to cross-check a peer
 
 
@@ -138,8 +137,7 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
             for title, size in (("options, in cache", 16_384), ("options, in memory", at.in_memory)):
                 seconds = expected([(size,)], 12, at.effort)
                 yield Section("options", kind, title, seconds, at.effort, partial(options, kind, size))
-            seconds = expected([(SUBNORMAL,)], 4, at.effort)
-            yield Section("subnormal", kind, "subnormal states", seconds, at.effort, partial(subnormal, kind))
+        yield what_arrays_hold(kind, swept if at.options else [], at)
         if at.imports:
             yield Section("import", kind, "the import", at.imports / 3, at.effort, partial(imports, at.imports))
 
@@ -150,6 +148,13 @@ def comparison(name: str, kind: str, title: str, shapes: Shapes, others: list[Pe
     turns = 5 + sum(len(one.thread_counts(get_num_threads())) for one in (*peers.OURS, *others))
     seconds = expected(shapes, turns, at.effort) + compiled
     return Section(name, kind, title, seconds, at.effort, partial(compare, kind, shapes, others, name == "sizes"))
+
+
+def what_arrays_hold(kind: str, others: list[Peer], at: Scale) -> Section:
+    """A step in both types and, in float32, the steps of those others whose states can be filled."""
+    among = [one for one in others if one.fills and not one.compiles]
+    seconds = expected([(values.SIZE,)], len(values.held(np.float32)) * (2 + len(among)), at.effort)
+    return Section("values", kind, "what the arrays hold", seconds, at.effort, partial(held, kind, among))
 
 
 def expected(shapes: Shapes, turns: int, effort: Effort) -> float:
@@ -326,21 +331,33 @@ def options(kind: str, size: int, effort: Effort, report: Report) -> list[Row]:
         return [row(work, interleave(contenders, effort, report)) | {"bytes": moved}]
 
 
-def subnormal(kind: str, effort: Effort, report: Report) -> list[Row]:
-    """Steps whose gradients are 0, over states that have decayed below the normal numbers, and normal ones beside."""
+def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[Row]:
+    """A row for each thing that the arrays may hold, and for normal numbers; one thread."""
     rows = []
-    for k, (dtype, smallest) in enumerate([(np.float32, 1e-40), (np.float64, 1e-310)]):
-        contenders = []
-        for name, grad, state in (("normal", 1e-3, 1e-6), ("subnormal", 0.0, smallest)):
-            work = make_work(kind, [(SUBNORMAL,)], dtype)
-            for array, value in zip(work.of_each[0][1:], (grad, *[state] * len(work.states)), strict=True):
-                array.fill(value)
-            contenders.append(Contender(name, 1, python_steps(peers.start_bound(work, 1).step)))
-        with num_threads(1):
-            samples = interleave(contenders, effort)
-        report((k + 1) / 2)
-        rows.append(row(work, samples) | {"title": np.dtype(dtype).name})
+    for k, dtype in enumerate((np.float32, np.float64)):
+        contenders, works = {}, {}
+
+        def on_round(done: float, k: int = k) -> None:
+            report((k + done) / 2)
+
+        with num_threads(1), np.errstate(all="ignore"):
+            for what in values.held(dtype):
+                for peer in (peers.BOUND_STEP, *(others if dtype == np.float32 else ())):
+                    if (work := values.holding(kind, what, dtype, peer.framework)) is not None:
+                        works[what] = work
+                        contenders[what, peer.name] = alone(peer, work, f"{peer.name}: {what}")
+            samples = interleave([*contenders.values()], effort, on_round)
+        for what, work in works.items():
+            of_what = {(name, 1): samples[one.name, 1] for (held, name), one in contenders.items() if held == what}
+            rows.append(row(work, of_what) | {"title": what, "dtype": np.dtype(dtype).name})
     return rows
+
+
+def alone(peer: Peer, work: Work, name: str) -> Contender:
+    """A peer with one thread, under another name."""
+    prepare = partial(peer.use_threads, 1) if peer.use_threads else nothing
+    prepare()
+    return Contender(name, 1, python_steps(peer.start(work, 1).step), prepare)
 
 
 def imports(repeats: int, effort: Effort, report: Report) -> list[Row]:

@@ -1,0 +1,221 @@
+/* The copy goes block by block.  A block is a rectangle of two dimensions: the last, in which `to` is contiguous, and
+ * another.  Where `from` is closer to contiguous in another, as in a transposed matrix, that is the other, and the
+ * block is turned: it is short enough that the lines it reads and those it writes stay in cache until all of each is
+ * used. */
+#include "copy.h"
+
+#include "pool.h"
+#include "step.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined _MSC_VER && !defined __clang__
+#define INLINE static __forceinline
+#define NO_INLINE static __declspec(noinline)
+#else
+#define INLINE static inline __attribute__((always_inline))
+#define NO_INLINE static __attribute__((noinline))
+#endif
+
+enum {
+    /* Bytes of a block, and its rows where it is turned, which leaves it columns of one line.  The more rows, the more
+     * lines are read from a page before the next: to find a page takes longer than to fetch another line of it. */
+    BLOCK = 256 * INSTEP_LINE,
+    ROWS = 256,
+    PATCH = 4,                            /* rows and columns that are turned in registers */
+    BYTES_PER_THREAD = 4096 * INSTEP_LINE /* as a step has it */
+};
+
+struct dimension {
+    size_t size, step; /* step: that of a block */
+    size_t blocks;
+    ptrdiff_t from, to; /* strides */
+};
+
+struct copy {
+    char *to;
+    const char *from;
+    size_t width;
+    int last, other; /* the dimensions of a block */
+    bool turned;
+    struct dimension dim[1 + INSTEP_MAX_DIMS]; /* the first has one element, so that there always are two */
+};
+
+static size_t magnitude(ptrdiff_t stride)
+{
+    return stride < 0 ? 0 - (size_t)stride : (size_t)stride;
+}
+
+/* Those of one element are left out, and two that are walked as one are one. */
+static void find_dimensions(struct copy *copy, int dims, const ptrdiff_t *shape, const ptrdiff_t *strides)
+{
+    struct dimension *last = copy->dim;
+    *last = (struct dimension){.size = 1};
+    for (int k = 0; k < dims; k++) {
+        if (shape[k] == 1)
+            continue;
+        if (last == copy->dim || last->from != strides[k] * shape[k])
+            *++last = (struct dimension){.size = 1};
+        last->size *= (size_t)shape[k];
+        last->from = strides[k];
+    }
+    if (last == copy->dim)
+        *++last = (struct dimension){.size = 1};
+    copy->last = (int)(last - copy->dim);
+
+    ptrdiff_t to = (ptrdiff_t)copy->width;
+    for (int k = copy->last; k >= 0; k--) {
+        copy->dim[k].to = to;
+        to *= (ptrdiff_t)copy->dim[k].size;
+    }
+}
+
+/* Returns how many there are. */
+static size_t cut_into_blocks(struct copy *copy)
+{
+    int closest = copy->last;
+    for (int k = copy->last - 1; k > 0; k--)
+        if (copy->dim[k].size >= PATCH && copy->dim[k].from != 0
+            && magnitude(copy->dim[k].from) < magnitude(copy->dim[closest].from))
+            closest = k;
+    copy->turned = closest != copy->last;
+    copy->other = copy->turned ? closest : copy->last - 1;
+
+    const size_t elements = BLOCK / copy->width;
+    size_t blocks = 1;
+    struct dimension *last = &copy->dim[copy->last], *other = &copy->dim[copy->other];
+    for (int k = 0; k <= copy->last; k++) {
+        struct dimension *dim = &copy->dim[k];
+        size_t most = dim == last ? elements : dim == other && copy->turned ? ROWS : 1;
+        dim->step = dim->size < most ? dim->size : most;
+    }
+    if (copy->turned)
+        last->step = elements / other->step;
+    else
+        other->step = elements / last->step;
+    for (int k = 0; k <= copy->last; k++) {
+        copy->dim[k].blocks = (copy->dim[k].size + copy->dim[k].step - 1) / copy->dim[k].step;
+        blocks *= copy->dim[k].blocks;
+    }
+    return blocks;
+}
+
+INLINE void copy_row(const size_t width, char *to, const char *from, size_t count, ptrdiff_t stride)
+{
+    if (stride == (ptrdiff_t)width && count >= 4 * PATCH)
+        memcpy(to, from, count * width);
+    else
+        for (size_t c = 0; c < count; c++)
+            memcpy(to + c * width, from + (ptrdiff_t)c * stride, width);
+}
+
+/* A patch of four bytes an element, whose columns are contiguous.  Compilers make two stages of interleaved registers
+ * of it, but not where it is inlined. */
+NO_INLINE void turn(char *to, ptrdiff_t to_row, const char *from, ptrdiff_t from_column)
+{
+    uint32_t column[PATCH][PATCH], row[PATCH][PATCH];
+    for (int c = 0; c < PATCH; c++)
+        memcpy(column[c], from + c * from_column, sizeof column[c]);
+    for (int r = 0; r < PATCH; r++)
+        for (int c = 0; c < PATCH; c++)
+            row[r][c] = column[c][r];
+    for (int r = 0; r < PATCH; r++)
+        memcpy(to + r * to_row, row[r], sizeof row[r]);
+}
+
+/* One of any strides, and of a constant number of columns: the elements come from memory one by one. */
+INLINE void copy_patch(const size_t width, const size_t columns, char *to, ptrdiff_t to_row, const char *from,
+                       ptrdiff_t from_row, ptrdiff_t from_column)
+{
+    for (int r = 0; r < PATCH; r++) {
+        char row[PATCH * sizeof(uint64_t)];
+        for (size_t c = 0; c < columns; c++)
+            memcpy(row + c * width, from + r * from_row + (ptrdiff_t)c * from_column, width);
+        memcpy(to + r * to_row, row, columns * width);
+    }
+}
+
+INLINE void copy_block(const size_t width, const struct copy *copy, char *to, const char *from, size_t rows,
+                       size_t columns)
+{
+    const struct dimension *last = &copy->dim[copy->last], *other = &copy->dim[copy->other];
+    size_t r = 0;
+
+    if (copy->turned || columns < PATCH) {
+        for (; r + PATCH <= rows; r += PATCH) {
+            char *t = to + (ptrdiff_t)r * other->to;
+            const char *f = from + (ptrdiff_t)r * other->from;
+            size_t left = columns;
+            for (; left >= PATCH; left -= PATCH, t += PATCH * width, f += PATCH * last->from)
+                if (width == sizeof(uint32_t) && other->from == (ptrdiff_t)width)
+                    turn(t, other->to, f, last->from);
+                else
+                    copy_patch(width, PATCH, t, other->to, f, other->from, last->from);
+            if (left == 3)
+                copy_patch(width, 3, t, other->to, f, other->from, last->from);
+            else if (left == 2)
+                copy_patch(width, 2, t, other->to, f, other->from, last->from);
+            else if (left == 1)
+                copy_patch(width, 1, t, other->to, f, other->from, last->from);
+        }
+    }
+    for (; r < rows; r++)
+        copy_row(width, to + (ptrdiff_t)r * other->to, from + (ptrdiff_t)r * other->from, columns, last->from);
+}
+
+/* How many of its elements the block has in this dimension. */
+static size_t extent(const struct dimension *dim, size_t at)
+{
+    size_t left = dim->size - at * dim->step;
+    return left < dim->step ? left : dim->step;
+}
+
+static void copy_blocks(void *context, size_t begin, size_t end)
+{
+    const struct copy *copy = context;
+    const struct dimension *dim = copy->dim;
+    size_t at[1 + INSTEP_MAX_DIMS]; /* in blocks */
+    size_t rest = begin;
+    for (int k = copy->last; k >= 0; k--) {
+        at[k] = rest % dim[k].blocks;
+        rest /= dim[k].blocks;
+    }
+    for (; begin < end; begin++) {
+        char *to = copy->to;
+        const char *from = copy->from;
+        for (int k = 0; k <= copy->last; k++) {
+            to += (ptrdiff_t)(at[k] * dim[k].step) * dim[k].to;
+            from += (ptrdiff_t)(at[k] * dim[k].step) * dim[k].from;
+        }
+        size_t rows = extent(&dim[copy->other], at[copy->other]), columns = extent(&dim[copy->last], at[copy->last]);
+        if (copy->width == sizeof(uint16_t))
+            copy_block(sizeof(uint16_t), copy, to, from, rows, columns);
+        else if (copy->width == sizeof(uint32_t))
+            copy_block(sizeof(uint32_t), copy, to, from, rows, columns);
+        else
+            copy_block(sizeof(uint64_t), copy, to, from, rows, columns);
+        for (int k = copy->last; k >= 0 && ++at[k] == dim[k].blocks; k--)
+            at[k] = 0;
+    }
+}
+
+void instep_copy(void *to, const void *from, size_t width, int dims, const ptrdiff_t *shape, const ptrdiff_t *strides)
+{
+    struct copy copy;
+    size_t bytes = width;
+    for (int k = 0; k < dims; k++)
+        bytes *= (size_t)shape[k];
+    if (bytes == 0)
+        return;
+    copy.to = to;
+    copy.from = from;
+    copy.width = width;
+    find_dimensions(&copy, dims, shape, strides);
+    size_t blocks = cut_into_blocks(&copy);
+
+    instep_pool_enter();
+    instep_pool_run(copy_blocks, &copy, blocks, blocks / (bytes / BYTES_PER_THREAD + 1) + 1);
+    instep_pool_leave();
+}
