@@ -25,10 +25,13 @@
 static const struct isa {
     const char *name;
     int (*available)(void);
-    int timed;                   /* whether it is chosen only where it is faster than the one before it */
+    int timed;                    /* whether it is chosen only where it is faster than the one before it */
     struct instep_loops loops[2]; /* by instep_dtype */
 } isas[] = {
-#define LOOPS(dtype, name) {instep_kernels_##dtype##_##name, &instep_block_loops_##dtype##_##name}
+#define LOOPS(dtype, name)                                                                                             \
+    {                                                                                                                  \
+        instep_kernels_##dtype##_##name, &instep_block_loops_##dtype##_##name                                          \
+    }
 #define ISA(name, timed) {#name, instep_cpu_##name, timed, {LOOPS(f32, name), LOOPS(f64, name)}},
 #include "isas.def"
 #undef ISA

@@ -352,7 +352,8 @@ INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, si
  * are of one rule, with the same states.  The first one's step_count is the count, and the others' follow it.
  */
 INSTEP_API int instep_step_groups(instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count);
-/** Steps arrays[index] only, which must have a gradient and be of group 0.  A sweep over all arrays counts as one step. */
+/** Steps arrays[index] only, which must have a gradient and be of group 0.  A sweep over all arrays counts as one step.
+ */
 INSTEP_API int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index);
 
 /* ---- instruction sets ------------------------------------------------------------------------------------------- */

@@ -9,15 +9,15 @@
 
 static int holds_params(int dtype, int format)
 {
-    return format == INSTEP_AS_COMPUTED || (dtype == INSTEP_FLOAT32 && (format == INSTEP_BFLOAT16 ||
-                                                                        format == INSTEP_FLOAT16 ||
-                                                                        format == INSTEP_SPLIT));
+    return format == INSTEP_AS_COMPUTED
+           || (dtype == INSTEP_FLOAT32
+               && (format == INSTEP_BFLOAT16 || format == INSTEP_FLOAT16 || format == INSTEP_SPLIT));
 }
 
 static int holds_grads(int dtype, int format)
 {
-    return format == INSTEP_AS_COMPUTED || format == INSTEP_BFLOAT16 || format == INSTEP_FLOAT16 ||
-           (dtype == INSTEP_FLOAT64 && format == INSTEP_FLOAT);
+    return format == INSTEP_AS_COMPUTED || format == INSTEP_BFLOAT16 || format == INSTEP_FLOAT16
+           || (dtype == INSTEP_FLOAT64 && format == INSTEP_FLOAT);
 }
 
 static int holds_copies(int dtype, int format)
@@ -31,8 +31,8 @@ static int holds_states(int dtype, int format, int range)
         return 1;
     if (dtype != INSTEP_FLOAT32)
         return 0;
-    return format == INSTEP_BFLOAT16 || format == INSTEP_SIGNED_BYTE ||
-           (format == INSTEP_BYTE && range != INSTEP_ANY_NUMBER);
+    return format == INSTEP_BFLOAT16 || format == INSTEP_SIGNED_BYTE
+           || (format == INSTEP_BYTE && range != INSTEP_ANY_NUMBER);
 }
 
 static int check_formats(const instep_optimizer *optimizer, const instep_array *array, size_t states)
@@ -109,15 +109,15 @@ static int check_groups(const instep_optimizer *optimizers, size_t groups, int n
         int status = instep_check(&optimizers[g], narrowest, NULL);
         if (status != INSTEP_OK)
             return status;
-        if (optimizers[g].rule != optimizers[0].rule ||
-            instep_state_count(&optimizers[g]) != instep_state_count(&optimizers[0]))
+        if (optimizers[g].rule != optimizers[0].rule
+            || instep_state_count(&optimizers[g]) != instep_state_count(&optimizers[0]))
             return INSTEP_BAD_GROUP;
         for (size_t s = 0; s < instep_state_count(&optimizers[0]); s++)
             if (strcmp(instep_state_name(&optimizers[g], s), instep_state_name(&optimizers[0], s)) != 0)
                 return INSTEP_BAD_GROUP;
         for (size_t k = 0; instep_option_name(&optimizers[0], k) != NULL; k++)
-            if (instep_option_traits(&optimizers[0], k) & INSTEP_IS_OF_STEP &&
-                optimizers[g].option[k] != optimizers[0].option[k])
+            if (instep_option_traits(&optimizers[0], k) & INSTEP_IS_OF_STEP
+                && optimizers[g].option[k] != optimizers[0].option[k])
                 return INSTEP_OF_ONE_GROUP;
     }
     return INSTEP_OK;

@@ -53,7 +53,8 @@ static struct range blocks_of_array(const instep_array *array, size_t *begin, si
     return range;
 }
 
-/* ---- the gradients' squares, before anything is written --------------------------------------------------------------- */
+/* ---- the gradients' squares, before anything is written
+ * --------------------------------------------------------------- */
 
 static void sum_blocks(void *context, size_t begin, size_t end)
 {
@@ -136,7 +137,8 @@ static void adjust_grad_scale(instep_optimizer *optimizers, size_t groups, int t
         instep_preparing_of(&optimizers[g])->grad_scale *= factor;
 }
 
-/* ---- the step ------------------------------------------------------------------------------------------------------- */
+/* ---- the step -------------------------------------------------------------------------------------------------------
+ */
 
 static double clip_of(const struct work *work, const instep_optimizer *optimizer, const instep_array *array)
 {
@@ -154,8 +156,8 @@ static int goes_by_blocks(const struct formed *formed, const instep_array *array
 }
 
 /* Elements begin to end of an array, whose gradient begins at grad. */
-static void step_elements(const struct loop *loop, const struct around *around, const instep_array *array,
-                          size_t begin, size_t end, const void *grad, struct sum sums[2])
+static void step_elements(const struct loop *loop, const struct around *around, const instep_array *array, size_t begin,
+                          size_t end, const void *grad, struct sum sums[2])
 {
     if (around != NULL) {
         instep_active_loops((int)array->dtype)->in_blocks->blocks(loop, around, array, begin, end, grad, sums);
@@ -193,8 +195,8 @@ static void step_blocks(void *context, size_t begin, size_t end)
         loop.coefficients = array->dtype == INSTEP_FLOAT32 ? (const void *)formed.in_float : &formed.in_double;
         const struct around *around = NULL;
         if (goes_by_blocks(&formed, array)) {
-            formed.around.random = random_of_step((uint64_t)instep_preparing(optimizer)->seed, array->stream,
-                                                  (uint64_t)array->step_count);
+            formed.around.random =
+                random_of_step((uint64_t)instep_preparing(optimizer)->seed, array->stream, (uint64_t)array->step_count);
             around = &formed.around;
         }
 

@@ -157,7 +157,7 @@ def test_norms_are_exact_sums():
             assert optimizer.norms["update"] == [around.norm([params])]  # which started at 0
 
 
-# ---- skipping --------------------------------------------------------------------------------------------------------
+# ---- skipping ----
 
 
 def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
@@ -196,7 +196,7 @@ def test_a_dynamic_loss_scale_halves_and_doubles():
     assert optimizer.skipped_steps == 2
 
 
-# ---- accumulation ----------------------------------------------------------------------------------------------------
+# ---- accumulation ----
 
 
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
@@ -229,7 +229,7 @@ def test_accumulated_gradients(grad_dtype):
     optimizer.step(grads[0])
 
 
-# ---- rows --------------------------------------------------------------------------------------------------------------
+# ---- rows ----
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if "8-bit" not in form])
@@ -297,7 +297,7 @@ def test_bad_rows():
         instep.RMSprop([table], state_dtype="8bit").step([instep.Rows(np.array([0]), values[:1])])
 
 
-# ---- groups ----------------------------------------------------------------------------------------------------------
+# ---- groups ----
 
 
 def test_groups(rule):
@@ -353,7 +353,7 @@ def test_bad_groups():
     assert repr(optimizer).endswith("groups={'b': {'lr': 0.5}})")
 
 
-# ---- averages, zeroed gradients, statistics ------------------------------------------------------------------------------
+# ---- averages, zeroed gradients, statistics ----
 
 
 def test_averaged_parameters_come_and_go():
@@ -399,7 +399,8 @@ def test_gradients_that_cannot_be_zeroed():
     ]:
         with pytest.raises(ValueError, match=message):
             optimizer.step(grads)
-        assert (params[0] == 1).all() and (one == 1).all()
+        assert (params[0] == 1).all()
+        assert (one == 1).all()
     optimizer.bind([one, np.ones((2, 3))])
     optimizer.step()
     assert (one == 0).all()
@@ -420,7 +421,7 @@ def test_clips_exclude_each_other():
         optimizer.norms  # noqa: B018
 
 
-# ---- formats ---------------------------------------------------------------------------------------------------------
+# ---- formats ----
 
 
 def test_a_split_master_trains_as_float32():

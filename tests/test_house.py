@@ -30,7 +30,8 @@ def options_of(callable_object):
     """The keyword arguments with their defaults, without states and counts."""
     parameters = inspect.signature(callable_object).parameters.values()
     found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    return {name: default for name, default in found.items() if isinstance(default, float | int) and name != "step_count"}
+    options = {name: default for name, default in found.items() if name != "step_count"}
+    return {name: default for name, default in options.items() if isinstance(default, float | int)}
 
 
 def documented(docstring):

@@ -224,8 +224,8 @@ cdef class Holder(Locked):
                 raise type(error)(f"groups[{pattern!r}]: {error}") from None
             if list(own.states) != list(options.states):
                 raise ValueError(
-                    f"groups[{pattern!r}]: all arrays have the same states, {', '.join(options.states) or 'none'} here, "
-                    f"and these options need {', '.join(own.states) or 'none'}"
+                    f"groups[{pattern!r}]: all arrays have the same states, {', '.join(options.states) or 'none'} "
+                    f"here, and these options need {', '.join(own.states) or 'none'}"
                 )
             every.append(own)
             groups[pattern] = {name: own.values()[name] for name in changes}
@@ -385,7 +385,9 @@ cdef class Holder(Locked):
         """The group of each array: 0 of none, k of the k-th pattern.  The optimizers know how to match them."""
         return [0] * self.count
 
-    def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None, groups=None, history=(0, 0)):
+    def _adopt(
+        self, Options options, dict states, step_count=None, counts=None, since=None, groups=None, history=(0, 0)
+    ):
         """Step with these options, groups, state arrays and counts from now on, if all of them are right.
 
         Without groups or counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no
@@ -431,7 +433,8 @@ cdef class Holder(Locked):
             roots.append(root)
             for k in range(self.count):
                 array = _array(root, self.paths[k], states[name][k])
-                _check_state(root, self.paths[k], array, self.leaves[k], self._storage.form(options, name, self.leaves[k]))
+                form = self._storage.form(options, name, self.leaves[k])
+                _check_state(root, self.paths[k], array, self.leaves[k], form)
                 every.append(array)
         for k in range(len(every)):
             if every[k].size:

@@ -12,7 +12,9 @@ cdef class Rows:
 
     Notes
     -----
-    Sums are formed in the type of the arithmetic.  A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
+    Sums are formed in the type of the arithmetic.
+
+    A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
     shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  The step count is that of the array, so
     that a correction of the bias takes a row that was seen seldom for one that was seen always.
 
@@ -27,53 +29,63 @@ cdef class Rows:
            [-2., -1.]])
     """
 
-    cdef readonly cnp.ndarray indices
-    cdef readonly cnp.ndarray values
+    cdef cnp.ndarray _indices
+    cdef cnp.ndarray _values
 
     def __init__(self, indices, values):
-        self.indices = _array("indices", (), indices)
-        self.values = _array("values", (), values)
-        if not cnp.PyArray_ISINTEGER(self.indices):
-            raise TypeError(f"indices must be integers, not {(<object>self.indices).dtype}")
-        if cnp.PyArray_NDIM(self.indices) != 1:
-            raise ValueError(f"indices must have one dimension, not the shape {(<object>self.indices).shape}")
-        if cnp.PyArray_NDIM(self.values) == 0 or len(self.values) != len(self.indices):
+        self._indices = _array("indices", (), indices)
+        self._values = _array("values", (), values)
+        if not cnp.PyArray_ISINTEGER(self._indices):
+            raise TypeError(f"indices must be integers, not {(<object>self._indices).dtype}")
+        if cnp.PyArray_NDIM(self._indices) != 1:
+            raise ValueError(f"indices must have one dimension, not the shape {(<object>self._indices).shape}")
+        if cnp.PyArray_NDIM(self._values) == 0 or len(self._values) != len(self._indices):
             raise ValueError(
-                f"values must have a row for each of the {len(self.indices)} indices, not the shape "
-                f"{(<object>self.values).shape}"
+                f"values must have a row for each of the {len(self._indices)} indices, not the shape "
+                f"{(<object>self._values).shape}"
             )
 
+    @property
+    def indices(self):
+        """The indices that were given."""
+        return self._indices
+
+    @property
+    def values(self):
+        """The gradients that were given, a row for each of the indices."""
+        return self._values
+
     def __repr__(self):
-        return f"Rows({len(self.indices)} of the shape {(<object>self.values).shape[1:]})"
+        return f"Rows({len(self._indices)} of the shape {(<object>self._values).shape[1:]})"
 
     cdef Rows fit(self, str root, tuple path, cnp.ndarray param, int dtype):
         """The same rows in ascending order, each once, for this parameter."""
         cdef cnp.ndarray indices, values
         cdef Rows found
         cdef const int64_t *index
-        cdef Py_ssize_t k, count = len(self.indices)
+        cdef Py_ssize_t k, count = len(self._indices)
         cdef bint ascends = True
         if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
             raise ValueError(
                 f"{_spell(root, path)} is of rows, and its parameter must have two dimensions or more, in C order"
             )
-        if (<object>self.values).shape[1:] != (<object>param).shape[1:]:
+        if (<object>self._values).shape[1:] != (<object>param).shape[1:]:
             raise ValueError(
-                f"{_spell(root, path)} has rows of the shape {(<object>self.values).shape[1:]}, expected "
+                f"{_spell(root, path)} has rows of the shape {(<object>self._values).shape[1:]}, expected "
                 f"{(<object>param).shape[1:]}"
             )
-        if _format_beside(self.values, dtype) == NO_FORMAT:
+        if _format_beside(self._values, dtype) == NO_FORMAT:
             raise TypeError(
-                f"{_spell(root, path)} has values of dtype {(<object>self.values).dtype}, expected "
+                f"{_spell(root, path)} has values of dtype {(<object>self._values).dtype}, expected "
                 f"{'float64' if dtype == INSTEP_FLOAT64 else 'float32'} or a float of fewer bits"
             )
-        if count and (np.min(self.indices) < 0 or np.max(self.indices) >= len(param)):
+        if count and (np.min(self._indices) < 0 or np.max(self._indices) >= len(param)):
             raise IndexError(
-                f"{_spell(root, path)} has indices from {np.min(self.indices)} to {np.max(self.indices)}, expected them "
-                f"from 0 to {len(param) - 1}"
+                f"{_spell(root, path)} has indices from {np.min(self._indices)} to {np.max(self._indices)}, expected "
+                f"them from 0 to {len(param) - 1}"
             )
-        indices = np.ascontiguousarray(self.indices, np.int64)
-        values = np.ascontiguousarray(self.values)
+        indices = np.ascontiguousarray(self._indices, np.int64)
+        values = np.ascontiguousarray(self._values)
         index = <const int64_t *>cnp.PyArray_DATA(indices)
         for k in range(1, count):
             ascends = ascends and index[k - 1] < index[k]
@@ -82,5 +94,5 @@ cdef class Rows:
 
             indices, values = storage.summed(indices, values, np.float64 if dtype == INSTEP_FLOAT64 else np.float32)
         found = Rows.__new__(Rows)
-        found.indices, found.values = indices, values
+        found._indices, found._values = indices, values
         return found

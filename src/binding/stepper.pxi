@@ -263,6 +263,11 @@ cdef class Stepper(Holder):
         return False
 
     @cython.final
+    cdef inline bint zeroes(self, Py_ssize_t k) noexcept:
+        """Whether this gradient is to be set to 0."""
+        return self.optimizers[self.arrays[k].group].option[self.place_of_zero_grads] != 0
+
+    @cython.final
     cdef int make_norms(self) except -1:
         """Room for what a step measures, if it does."""
         cdef Py_ssize_t k
@@ -285,14 +290,16 @@ cdef class Stepper(Holder):
             return 0
         written = []
         for k in range(begin, end):
-            if self.arrays[k].grad is NULL or self.optimizers[self.arrays[k].group].option[self.place_of_zero_grads] == 0:
+            if self.arrays[k].grad is NULL or not self.zeroes(k):
                 continue
             held = <object>self.held[k] if self.held[k] is not NULL else self.bound[k]
             if type(held) is Rows:
-                held = (<Rows>held).values
+                held = (<Rows>held)._values
             array = <cnp.ndarray>held
             if not cnp.PyArray_ISWRITEABLE(array):
-                raise ValueError(f"{_spell('grads', self.paths[k])} is read-only and cannot be set to 0: see zero_grads")
+                raise ValueError(
+                    f"{_spell('grads', self.paths[k])} is read-only and cannot be set to 0: see zero_grads"
+                )
             if array.size:
                 written.append((_start(array), _end(array), k))
         written.sort()
@@ -318,15 +325,15 @@ cdef class Stepper(Holder):
 
     @property
     def skipped_steps(self):
-        """How many steps were skipped because their gradients were not finite: see `skip_nonfinite`."""
+        """How many steps were skipped, with `skip_nonfinite`, because their gradients were not finite."""
         return self.made().optimizers.skipped_count
 
     @property
     def norms(self):
         """The norms of ``grad``, ``update`` and ``param`` in the last step, each in the nesting of the params.
 
-        They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of what
-        the step added to the parameter; and that of the parameter after it.  0 for an array that was never stepped.
+        They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of
+        what the step added to the parameter; and that of the parameter after it.  0 for an array that was never stepped.
         """
         cdef Py_ssize_t k
         cdef list grad = []
@@ -444,7 +451,9 @@ cdef class Stepper(Holder):
     cdef int show_pending(self, object grads) except -1:
         cdef Py_ssize_t k
         if grads is not _ABSENT:
-            raise TypeError("gradients were accumulated: step() takes them, and no others; accumulate(None) forgets them")
+            raise TypeError(
+                "gradients were accumulated: step() takes them, and no others; accumulate(None) forgets them"
+            )
         self.bound_in_place = False
         for k in range(self.count):
             self.set_grad("grads", k, self.pending[k])
@@ -530,7 +539,7 @@ cdef class Stepper(Holder):
             array = _grad_in_layout(root, self.paths[k], array, param)
             if array is not grad:
                 self.copied = k
-                if self.optimizers[self.arrays[k].group].option[self.place_of_zero_grads] != 0:
+                if self.zeroes(k):
                     raise ValueError(
                         f"{_spell(root, self.paths[k])} is not laid out in memory as its parameter and cannot be set "
                         "to 0: see zero_grads"
@@ -552,19 +561,19 @@ cdef class Stepper(Holder):
                 f"{_spell(root, self.paths[k])} is of rows, and state_dtype='8bit' has one scale for 256 elements"
             )
         rows = given.fit(root, self.paths[k], param, array.dtype)
-        self.check_apart(root, k, rows.values)
-        if self.optimizers[array.group].option[self.place_of_zero_grads] != 0 and rows.values is not given.values:
+        self.check_apart(root, k, rows._values)
+        if self.zeroes(k) and rows._values is not given._values:
             raise ValueError(
                 f"{_spell(root, self.paths[k])} is of rows that are copied, and cannot be set to 0: see zero_grads"
             )
         self.planned = False
         self.known_grad[k] = 0
-        array.grad = cnp.PyArray_DATA(rows.values)
-        array.formats.grad = _format_beside(rows.values, array.dtype)
+        array.grad = cnp.PyArray_DATA(rows._values)
+        array.formats.grad = _format_beside(rows._values, array.dtype)
         array.rows = NULL
         if array.size:
-            array.rows = <const int64_t *>cnp.PyArray_DATA(rows.indices)
-            array.row_count = len(rows.indices)
+            array.rows = <const int64_t *>cnp.PyArray_DATA(rows._indices)
+            array.row_count = len(rows._indices)
             array.row_size = array.size // <size_t>cnp.PyArray_DIMS(param)[0]
         return rows
 

@@ -54,8 +54,10 @@ class Storage:
 
 @final
 class Rows:
-    indices: np.ndarray[Any, Any]
-    values: np.ndarray[Any, Any]
+    @property
+    def indices(self) -> np.ndarray[Any, Any]: ...
+    @property
+    def values(self) -> np.ndarray[Any, Any]: ...
     def __init__(self, indices: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> None: ...
 
 @final

@@ -236,17 +236,19 @@ class Optimizer(Declared):
         """Every option with its value, by name."""
         return self._options.values()
 
-    @property
-    def groups(self) -> dict[str, Group]:  # type: ignore[override]
-        """The groups by pattern: each has its options as attributes, to read and to assign between steps."""
-        return {pattern: Group(self, pattern) for pattern in self._patterns}
+    if not TYPE_CHECKING:  # for which it is an argument, declared above
+
+        @property
+        def groups(self) -> dict[str, Group]:
+            """The groups by pattern, each with its options as attributes, to read and to assign between steps."""
+            return {pattern: Group(self, pattern) for pattern in self._patterns}
 
     def _member(self, groups: dict[str, dict[str, Any]]) -> list[int]:
         return groups_of.members(self._paths, groups)
 
     @property
     def loss_scale(self) -> float:
-        """``1 / grad_scale``: what to multiply the loss by."""
+        """What to multiply the loss by, ``1 / grad_scale``."""
         return 1 / float(self.options["grad_scale"])
 
     @contextmanager

@@ -54,9 +54,11 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
     """
     step = hashed(hashed(hashed(seed) ^ stream) ^ step_count)
     hashes = np.array([hashed(step ^ (block * 8 + place)) for block in range(-(-size // BLOCK))], np.uint64)
-    a, b = (hashes & np.uint64(0xFFFFFFFF)).astype(np.uint32), (hashes >> np.uint64(32)).astype(np.uint32)
-    bits = (a[:, None] + b[:, None] * np.arange(BLOCK, dtype=np.uint32)) >> np.uint32(16)
-    return bits.astype(np.int32).ravel()[:size]
+    a: Array = (hashes & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    b: Array = (hashes >> np.uint64(32)).astype(np.uint32)
+    bits: Array = (a[:, None] + b[:, None] * np.arange(BLOCK, dtype=np.uint32)) >> np.uint32(16)
+    found: Array = bits.astype(np.int32).ravel()[:size]
+    return found
 
 
 def from_bfloat16(stored: Array) -> Array:
@@ -68,9 +70,10 @@ def to_bfloat16(x: Array, random: Array) -> Array:
     """Float32 numbers as uint16; what is finite stays finite."""
     bits = x.view(np.int32)
     size = bits & _MAGNITUDE
-    rounded = np.where(size < _INFINITE, np.minimum(np.minimum(size, _LARGEST) + random, _LARGEST), size)
+    rounded: Array = np.where(size < _INFINITE, np.minimum(np.minimum(size, _LARGEST) + random, _LARGEST), size)
     rounded |= np.where(size > _INFINITE, _QUIET, 0).astype(np.int32)
-    return ((rounded | (bits & ~_MAGNITUDE)).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    found: Array = ((rounded | (bits & ~_MAGNITUDE)).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return found
 
 
 def from_split(high: Array, low: Array) -> Array:

@@ -122,8 +122,8 @@ def _read(file: BufferedReader, size: int, most: float) -> StateDict:
         array = flat.view(_dtype(dtype)).reshape(shape)
         kind, _, place = name.partition("/")
         state.setdefault(kind, {})[place] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    fields: Any = {name: json.loads(metadata[name]) for name in _FIELDS}
-    state_dict: StateDict = {"rule": metadata["rule"], **fields, "state": state}
+    found: Any = {name: json.loads(metadata[name]) for name in _FIELDS}
+    state_dict: StateDict = found | {"rule": metadata["rule"], "state": state}
     options = check(state_dict)
     check_places(state_dict["step_counts"])
     state_dict["options"] = options.values()
