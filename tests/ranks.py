@@ -16,10 +16,11 @@ from mpi4py import MPI
 
 import instep
 import instep.mpi
+from instep._core import Options, rules
 from instep.checkpoint import file
 from instep.mpi import Sharded
 from instep.sharding import checkpoint
-from trials import CLASSES, situations
+from trials import CLASSES, NUMBERS, situations
 
 RANK, RANKS = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 MICRO_BATCHES = 8
@@ -134,6 +135,53 @@ def every_rule(bucket):
             train(sharded, range(4), dtype)
             sizes = [sum(a.nbytes for arrays in sharded.shard._states.values() for a in arrays)]
             found[f"{situation}, {dtype}"] = sharded_digest(sharded), MPI.COMM_WORLD.allgather(sizes[0])
+    return found
+
+
+AROUND = dict(groups={"*/b": {"lr": 0.5, "weight_decay": 0.0}}, average_decay=0.9, clip_value=0.01, grad_scale=0.125)
+
+
+def train_one(optimizer, steps, dtype="both"):
+    for step in steps:
+        optimizer.step(added_up([gradients(step, k, dtype) for k in range(MICRO_BATCHES)]))
+
+
+def around_the_rule():
+    """Groups and what else goes with shards: the digests of the parameters, of their averages and of the state."""
+    sharded = Sharded(instep.AdamW, arrays(0, "both"), micro_batches=MICRO_BATCHES, **AROUND)
+    for step in range(2):
+        sharded.step(gradients(step, k, "both") for k in sharded.micro_batches)
+    with sharded.averaged() as averages:
+        averaged = sharded_digest(sharded)
+        assert averages is sharded.params
+    alone = instep.AdamW(arrays(0, "both"), **AROUND)
+    train_one(alone, range(2))
+    states = [array.ravel() for arrays in alone._states.values() for array in arrays]
+    with alone.averaged():
+        averaged_alone = digest(alone, alone.params, states)
+    return [sharded_digest(sharded), averaged], [digest(alone, alone.params, states), averaged_alone]
+
+
+def every_option():
+    """Of those that are not of a formula: what is said of it, or whether a run with it has the bits of one process."""
+    found = {}
+    for name, default in rules()["adam"].items():
+        if name in Options("adam").of_formula:
+            continue
+        values = {"count": [3], "positive": [0.125], **NUMBERS}[Options("adam").ranges[name]]
+        given = {name: next(value for value in values if value != default)}
+        given |= {"grow_every": dict(skip_nonfinite=True)}.get(name, {})
+        alone = instep.Adam(arrays(0, "both"), **given)
+        train_one(alone, [0, 2])
+        try:
+            sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=MICRO_BATCHES, **given)
+            for step in (0, 2):
+                sharded.step(gradients(step, k, "both") for k in sharded.micro_batches)
+        except ValueError as error:
+            found[name] = str(error)
+        else:
+            states = [array.ravel() for arrays in alone._states.values() for array in arrays]
+            found[name] = digest(alone, alone.params, states) == sharded_digest(sharded)
     return found
 
 
@@ -296,11 +344,17 @@ def differing(bad_rank):
     def params(sharded):
         sharded.params["layers"][0]["b"][-1] += 1
 
+    def groups(sharded):
+        sharded.shard.groups["w"].lr = 0.25
+
+    def beyond_an_element(sharded):
+        sharded.shard.clip_global_norm = 1.0
+
     def calls(sharded):
         sharded.save("folder")
 
-    for tamper in (lr, structure, count, params, calls):
-        sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=RANKS)
+    for tamper in (lr, structure, count, params, groups, beyond_an_element, calls):
+        sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=RANKS, groups={"w": {"lr": 0.5}})
         try:
             if bad_rank == RANK:
                 tamper(sharded)
@@ -330,6 +384,10 @@ def made_badly(bad_rank):
         "nothing": (dict(params=[]), {}),
         "no optimizer": (dict(make=lambda params: params), {}),
         "another rule": (dict(make=instep.SGD), {}),
+        "other groups": (dict(groups={"*": {"lr": 0.5}}), {}),
+        "a norm": (dict(clip_norm=1.0), {}),
+        "a norm in a group": (dict(groups={"*": {"clip_norm": 1.0}}), {}),
+        "a storage": (dict(params=[np.zeros(4, "float32")], state_dtype="8bit"), {}),
     }
     found = {}
     for name, (wrong, right) in here.items():

@@ -66,6 +66,22 @@ def test_any_number_of_ranks_has_the_bits_of_one_optimizer(ranks, bucket):
 
 
 @several
+def test_groups_averages_and_clipped_values_go_with_shards(ranks):
+    for found, expected in run(ranks, "around_the_rule"):
+        assert found == expected
+
+
+@several
+def test_an_option_is_refused_or_has_the_bits_of_one_process(ranks):
+    """One that looks at more than an element cannot be left to each shard."""
+    for each in run(ranks, "every_option"):
+        assert each, "there is no such option"
+        for name, found in each.items():
+            assert found is True or found.startswith(f"{name}=") or name == "grow_every", (name, found)
+        assert {name for name, found in each.items() if found is True} >= {"grad_scale", "clip_value", "average_decay"}
+
+
+@several
 def test_gradients_may_be_written_in_place_and_have_any_layout(ranks, tmp_path):
     found = run(ranks, "written_in_place", folder=tmp_path)
     assert len({digest for each in found for digest in each}) == 1
@@ -158,6 +174,11 @@ def test_ranks_that_differ_raise_on_all(ranks, bad, tmp_path):
         assert "the ranks differ in the option amsgrad" in each["structure"][1]
         assert each["count"][1] == f"the ranks differ in step_count: 0 on rank 0, 1 on rank {bad}"
         assert "the ranks differ in the values of params['layers'][0]['b']: " in each["params"][1]
+        assert "the ranks differ in the groups" in each["groups"][1]
+        assert each["beyond_an_element"][:2] == [
+            "ValueError",
+            "clip_global_norm=1.0 is not for shards, each of which has its own elements only",
+        ]
         assert each["calls"][1] == f"the ranks differ in the call: 'step' on rank 0, 'save' on rank {bad}"
 
 
@@ -171,6 +192,9 @@ SAID_OF_ARGUMENTS = {
     "a list": ("TypeError", "params[0][0] must be a numpy.ndarray"),
     "nothing": ("ValueError", "params holds no array"),
     "no optimizer": ("TypeError", "make must return an Optimizer"),
+    "a norm": ("ValueError", "clip_norm=1.0 is not for shards"),
+    "a norm in a group": ("ValueError", "clip_norm=1.0 is not for shards"),
+    "a storage": ("ValueError", "state_dtype and master are not for shards"),
 }
 DIFFER = {
     "another lr": "the option lr",
@@ -179,6 +203,7 @@ DIFFER = {
     "another dtype": "params[0]",
     "other places": "params[",
     "another rule": "the rule",
+    "other groups": "the groups",
 }
 
 

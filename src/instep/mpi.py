@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ._core import Nest
+from ._core import Nest, rules
 from .arithmetic import Array
 from .optimizers import Optimizer
 from .sharding import checkpoint
@@ -30,6 +31,8 @@ except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI li
 __all__ = ["Sharded"]
 
 BUCKET = 1 << 22  # bytes that a rank receives at once
+# What does the same to an element whatever the others are, of all that is done beside the formula of a rule.
+BY_ELEMENT = {"grad_scale", "clip_value", "average_decay", "seed"}
 
 
 _PRIVATE = MPI.Comm.Create_keyval()
@@ -68,7 +71,8 @@ class Sharded:
         How many gradients a step sums, in all; by default one a rank.  The number of ranks times a power of two, or
         any number on one rank.  With the same number of them, a run has the same bits on any number of ranks.
     **options
-        Given to `make`.
+        Given to `make`, groups included.  What looks at all elements of a gradient is refused, and so is rounding at
+        random: clipping by a norm, skipped steps, statistics, zeroed gradients, `state_dtype` and `master`.
 
     Attributes
     ----------
@@ -156,8 +160,35 @@ class Sharded:
         return np.empty((self.comm.size, min(max(lines, 1) * in_line(dtype), longest)), dtype)
 
     def _state_facts(self) -> Facts:
-        options = {f"the option {name}": value for name, value in self.shard.options.items()}
-        return {"the rule": self.shard.rule, "step_count": self.shard.step_count} | options
+        """What all ranks must agree in, if it is what a shard can do by itself."""
+        shard = self.shard
+        if any(shard._storage.values().values()):
+            raise ValueError(f"state_dtype and master are not for shards: rounding would depend on the cuts; {shard!r}")
+        for options in (shard.options, *shard._patterns.values()):
+            for name, value in options.items():
+                if name not in BY_ELEMENT | set(shard._options.of_formula) and value != rules()[shard.rule][name]:
+                    raise ValueError(f"{name}={value!r} is not for shards, each of which has its own elements only")
+        return {
+            "the rule": shard.rule,
+            "step_count": shard.step_count,
+            **{f"the option {name}": value for name, value in shard.options.items()},
+            "the groups": shard._patterns,
+        }
+
+    @contextmanager
+    def averaged(self) -> Iterator[Any]:
+        """A context in which the parameters are their averages, on all ranks.  Needs `average_decay`.
+
+        Yields
+        ------
+        nesting of numpy.ndarray
+            `params`, which hold the averages until the context is left.
+        """
+        agree(self._private, {"the call": "averaged"} | self._state_facts())
+        with self.shard.averaged():
+            self._gather()
+            yield self.params
+        self._gather()
 
     @property
     def step_count(self) -> int:
@@ -304,7 +335,12 @@ class Sharded:
         TypeError, ValueError
             As for `Optimizer.save`; the ranks differ in options or counts.
         """
-        agree(self._private, {"the call": "save", "the folder": os.fspath(folder)} | self._state_facts())
+        facts, error = {}, None
+        try:
+            facts = {"the call": "save", "the folder": os.fspath(folder)} | self._state_facts()
+        except Exception as caught:
+            error = caught
+        agree(self._private, facts, error)
         checkpoint.save(os.fsdecode(folder), self.shard, self._flat, self._cuts, self._private)
 
     def load(self, folder: str | os.PathLike[str]) -> None:

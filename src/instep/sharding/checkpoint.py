@@ -21,11 +21,13 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from .._core import Options
+import numpy as np
+
+from .._core import Options, Storage, some
 from ..arithmetic import default_arithmetic
 from ..checkpoint import file
 from ..checkpoint.atomic import make_folder, replace_file
-from ..checkpoint.state_dict import CheckpointError, StateDict, spell_path
+from ..checkpoint.state_dict import CheckpointError, StateDict, check, restore, spell_path
 from .agreement import agree
 from .flat import Cuts, Flat, part
 
@@ -101,11 +103,8 @@ def _clean(folder: str, named: set[str]) -> None:
 
 def _manifest(state_dict: StateDict, flat: Flat, cuts: Cuts, shards: list[dict[str, Any]]) -> dict[str, Any]:
     arrays = zip(flat.paths, flat.dtypes, flat.shapes, flat.offsets, strict=True)
-    return {
-        "rule": state_dict["rule"],
-        "step_count": state_dict["step_count"],
-        "options": state_dict["options"],
-        "step_counts": state_dict["step_counts"],
+    fields: dict[str, Any] = {name: value for name, value in state_dict.items() if name != "state"}
+    return fields | {
         "arrays": {
             spell_path(path): {"dtype": dtype, "shape": list(shape), "offset": offset}
             for path, dtype, shape, offset in arrays
@@ -130,16 +129,15 @@ def _checksum(text: bytes | bytearray) -> bytes:
 
 def load(folder: str, optimizer: Optimizer, flat: Flat, cuts: Cuts, comm: MPI.Comm) -> None:
     """Put together what this rank needs of the shards, and go on with it once every rank has what it needs."""
-    read: tuple[Any, ...] = ()
     manifest: dict[str, Any] = {}
     error: Exception | None = None
     try:
         manifest = _read_manifest(folder)
-        read = _read(folder, manifest, optimizer, flat, cuts, comm.rank)
+        state_dict = _read(folder, manifest, optimizer, flat, cuts, comm.rank)
     except Exception as caught:
         error = caught
     agree(comm, {"the call": "load", "the manifest": manifest}, error)
-    optimizer._adopt(*read)
+    restore(optimizer, state_dict)
 
 
 @default_arithmetic
@@ -180,22 +178,20 @@ def _check(manifest: dict[str, Any]) -> None:
             raise ValueError(f"the array {place!r} is not described as one")
         if array["offset"] + math.prod(array["shape"]) > cuts[array["dtype"]][-1]:
             raise ValueError(f"the array {place!r} is not in its shards")
-    if list(manifest["step_counts"]) != list(manifest["arrays"]):
-        raise ValueError("its step counts are not those of its arrays")
+    check(_with_room(manifest, dict.fromkeys(manifest["arrays"], 0)))
 
 
 @default_arithmetic
-def _read(
-    folder: str, manifest: dict[str, Any], optimizer: Optimizer, flat: Flat, cuts: Cuts, rank: int
-) -> tuple[Any, ...]:
-    """What `_adopt` takes."""
+def _read(folder: str, manifest: dict[str, Any], optimizer: Optimizer, flat: Flat, cuts: Cuts, rank: int) -> StateDict:
+    """The state of this rank, if the manifest is of such an optimizer."""
     if manifest["rule"] != optimizer.rule:
         raise ValueError(f"the state is of {manifest['rule']}, the optimizer of {optimizer.rule}")
+    if manifest["storage"] != optimizer._storage.values():
+        raise ValueError(f"the state is of {manifest['storage']}, the optimizer of {optimizer._storage.values()}")
     places = [spell_path(path) for path in flat.paths]
     saved = manifest["arrays"]
     if set(saved) != set(places):
-        other = sorted(set(saved) ^ set(places))
-        raise ValueError(f"the state is of other params: {', '.join(map(repr, other[:5]))} is on one side only")
+        raise ValueError(f"the state is of other params: on one side only is {some(sorted(set(saved) ^ set(places)))}")
     for place, dtype, shape in zip(places, flat.dtypes, flat.shapes, strict=True):
         if (saved[place]["dtype"], tuple(saved[place]["shape"])) != (dtype, shape):
             raise ValueError(
@@ -203,27 +199,43 @@ def _read(
                 f"the parameter {dtype} {shape}"
             )
 
-    options = Options(optimizer.rule).replace(manifest["options"], tuple(sorted(set(flat.dtypes))))
-    states = optimizer._make_states(options, options, {})
-    wanted = [  # of each array, in its own elements
-        part(offset, math.prod(shape), cuts[dtype][rank], cuts[dtype][rank + 1])
-        for offset, shape, dtype in zip(flat.offsets, flat.shapes, flat.dtypes, strict=True)
-    ]
+    wanted = {  # of each array, in its own elements
+        place: part(offset, math.prod(shape), cuts[dtype][rank], cuts[dtype][rank + 1])
+        for place, offset, shape, dtype in zip(places, flat.offsets, flat.shapes, flat.dtypes, strict=True)
+    }
+    sizes = {place: piece.stop - piece.start for place, piece in wanted.items()}
+    state_dict = _with_room(manifest, sizes)
+    state = state_dict["state"]
     for number, shard in enumerate(manifest["shards"]):
-        there = [_there(saved[place], manifest["cuts"], number) for place in places]
-        if not any(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(wanted, there, strict=True)):
+        there = {place: _there(saved[place], manifest["cuts"], number) for place in places}
+        if not any(_overlap(wanted[place], there[place]) for place in places):
             continue
-        state = _read_shard(os.path.join(folder, shard["file"]), shard, manifest)
-        for name, arrays in states.items():
-            for place, array, here, found in zip(places, arrays, wanted, there, strict=True):
-                piece = state[name][place]
+        for name, pieces in _read_shard(os.path.join(folder, shard["file"]), shard, manifest).items():
+            for place, piece in pieces.items():
+                here, found, array = wanted[place], there[place], state[name][place]
                 if piece.shape != (found.stop - found.start,) or piece.dtype != array.dtype:
                     raise CheckpointError(f"{shard['file']!r} has another part of {place!r} than the manifest says")
-                first, last = max(here.start, found.start), min(here.stop, found.stop)
-                if first < last:
-                    array[first - here.start : last - here.start] = piece[first - found.start : last - found.start]
-    counts = [manifest["step_counts"][place] for place in places]
-    return options, states, manifest["step_count"], counts
+                both = _overlap(here, found)
+                start = max(here.start, found.start)
+                array[start - here.start :][:both] = piece[start - found.start :][:both]
+    return state_dict
+
+
+def _with_room(manifest: dict[str, Any], sizes: dict[str, int]) -> StateDict:
+    """A state_dict of what the manifest has, with arrays of these sizes that are still to be filled."""
+    fields: Any = {name: manifest[name] for name in StateDict.__annotations__ if name != "state"}
+    names = Storage(**fields["storage"]).names(Options(fields["rule"]).replace(fields["options"], ()))
+    dtypes = {place: array["dtype"] for place, array in manifest["arrays"].items()}
+    state = {name: {place: np.empty(size, dtypes[place]) for place, size in sizes.items()} for name in names}
+    fields["state"] = state
+    state_dict: StateDict = fields
+    return state_dict
+
+
+def _overlap(a: slice, b: slice) -> int:
+    """How many elements are in both."""
+    common: int = min(a.stop, b.stop) - max(a.start, b.start)
+    return max(0, common)
 
 
 def _there(array: dict[str, Any], cuts: Cuts, shard: int) -> slice:
