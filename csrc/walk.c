@@ -17,6 +17,7 @@ struct work {
     const instep_optimizer *optimizers;
     instep_array *arrays;
     size_t count;
+    int clips_by_array;
     double clip;      /* what clipping by the global norm leaves of a gradient */
     struct sum total; /* of the squares of all gradients */
 };
@@ -91,10 +92,10 @@ static void sum_blocks(void *context, size_t begin, size_t end)
 static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct work *work, size_t total)
 {
     const struct preparing o = *instep_preparing(optimizers);
-    int by_array = o.statistics != 0;
     for (size_t g = 0; g < groups; g++)
-        by_array |= instep_preparing(&optimizers[g])->clip_norm != 0;
-    if (!by_array && o.clip_global_norm == 0 && o.skip_nonfinite == 0 && o.grow_every == 0)
+        work->clips_by_array |= instep_preparing(&optimizers[g])->clip_norm != 0;
+    if (!work->clips_by_array && o.statistics == 0 && o.clip_global_norm == 0 && o.skip_nonfinite == 0
+        && o.grow_every == 0)
         return 1;
 
     for (size_t k = 0; k < work->count; k++)
@@ -140,29 +141,47 @@ static void adjust_grad_scale(instep_optimizer *optimizers, size_t groups, int t
 /* ---- the step -------------------------------------------------------------------------------------------------------
  */
 
-static double clip_of(const struct work *work, const instep_optimizer *optimizer, const instep_array *array)
+/* What the arrays of one group and of one count of steps have in common. */
+struct plan {
+    const instep_optimizer *optimizer;
+    struct formed formed;
+    struct loop loops[2]; /* by instep_dtype */
+};
+
+static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int64_t t, double clip)
 {
-    double bound = instep_preparing(optimizer)->clip_norm;
+    plan->optimizer = optimizer;
+    instep_form(&plan->formed, optimizer, t, clip);
+    for (int dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++)
+        plan->loops[dtype] = (struct loop){
+            .kernel = instep_active_loops(dtype)->kernel[instep_loop_of(optimizer)],
+            .preparation = plan->formed.how,
+            .coefficients = dtype == INSTEP_FLOAT32 ? (const void *)plan->formed.in_float : &plan->formed.in_double,
+            .states = instep_states_of_rule(optimizer),
+        };
+}
+
+static double clip_of(const struct work *work, const instep_array *array)
+{
+    double bound = instep_preparing(&work->optimizers[array->group])->clip_norm;
     if (bound == 0)
         return work->clip;
     return array->norms->grad > bound ? bound / array->norms->grad : 1;
 }
 
-/* Whether anything surrounds the rule; otherwise its loop takes the array as it is. */
-static int goes_by_blocks(const struct formed *formed, const instep_array *array)
+/* Whether the loop of the rule takes the array as it is. */
+static inline int is_plain(const struct plan *plan, const instep_array *array)
 {
-    static const instep_formats as_computed;
-    return formed->around.any || array->copy != NULL || memcmp(&array->formats, &as_computed, sizeof as_computed) != 0;
+    uint64_t formats;
+    _Static_assert(sizeof formats == sizeof array->formats, "all formats are read as one number");
+    memcpy(&formats, &array->formats, sizeof formats);
+    return formats == 0 && array->copy == NULL && array->rows == NULL && !plan->formed.around.any;
 }
 
 /* Elements begin to end of an array, whose gradient begins at grad. */
-static void step_elements(const struct loop *loop, const struct around *around, const instep_array *array, size_t begin,
-                          size_t end, const void *grad, struct sum sums[2])
+static inline void step_elements(const struct loop *loop, const instep_array *array, size_t begin, size_t end,
+                                 const void *grad)
 {
-    if (around != NULL) {
-        instep_active_loops((int)array->dtype)->in_blocks->blocks(loop, around, array, begin, end, grad, sums);
-        return;
-    }
     size_t width = array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
     void *state[INSTEP_MAX_STATES];
     for (size_t s = 0; s < loop->states; s++)
@@ -171,54 +190,58 @@ static void step_elements(const struct loop *loop, const struct around *around, 
                 loop->preparation, loop->coefficients);
 }
 
+/* Blocks of an array that something surrounds, or of which there are rows alone. */
+static void step_surrounded(const struct plan *plan, const instep_array *array, struct range blocks)
+{
+    const struct loop *loop = &plan->loops[array->dtype];
+    const size_t width = instep_width((int)array->dtype, array->formats.grad);
+    instep_blocks *in_blocks = instep_active_loops((int)array->dtype)->in_blocks->blocks;
+    struct around around = plan->formed.around;
+    struct sum sums[2];
+
+    around.random =
+        random_of_step((uint64_t)instep_preparing(plan->optimizer)->seed, array->stream, (uint64_t)array->step_count);
+    if (around.measures)
+        memset(sums, 0, sizeof sums);
+    if (array->rows == NULL) {
+        size_t first = blocks.begin * INSTEP_BLOCK, last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);
+        in_blocks(loop, &around, array, first, last, (const char *)array->grad + first * width, sums);
+    } else {
+        size_t rows = instep_rows_of_block(array), last = lesser_of(blocks.end * rows, array->row_count);
+        for (size_t r = blocks.begin * rows; r < last; r++) {
+            size_t first = (size_t)array->rows[r] * array->row_size, end = first + array->row_size;
+            in_blocks(loop, &around, array, first, end, (const char *)array->grad + r * array->row_size * width, sums);
+        }
+    }
+    if (around.measures) {
+        sum_merge(array->norms->sums[1], &sums[0]);
+        sum_merge(array->norms->sums[2], &sums[1]);
+    }
+}
+
 static void step_blocks(void *context, size_t begin, size_t end)
 {
     const struct work *work = context;
     float_mode callers = float_mode_enter(STEP);
-    const instep_optimizer *optimizer = NULL;
-    struct formed formed;
-    struct loop loop = {0};
+    struct plan plan;
 
-    formed.t = -1;
+    plan.formed.t = -1;
     for (size_t k = array_of_block(work, begin); begin < end; k++) {
         const instep_array *array = &work->arrays[k];
         if (array->grad == NULL || array->size == 0)
             continue;
-        double clip = clip_of(work, &work->optimizers[array->group], array);
-        if (optimizer != &work->optimizers[array->group] || array->step_count != formed.t || clip != formed.clip) {
-            optimizer = &work->optimizers[array->group];
-            instep_form(&formed, optimizer, array->step_count, clip);
-            loop.states = instep_states_of_rule(optimizer);
-        }
-        loop.kernel = instep_active_loops((int)array->dtype)->kernel[instep_loop_of(optimizer)];
-        loop.preparation = formed.how;
-        loop.coefficients = array->dtype == INSTEP_FLOAT32 ? (const void *)formed.in_float : &formed.in_double;
-        const struct around *around = NULL;
-        if (goes_by_blocks(&formed, array)) {
-            formed.around.random =
-                random_of_step((uint64_t)instep_preparing(optimizer)->seed, array->stream, (uint64_t)array->step_count);
-            around = &formed.around;
-        }
+        double clip = work->clips_by_array ? clip_of(work, array) : work->clip;
+        if (array->step_count != plan.formed.t || &work->optimizers[array->group] != plan.optimizer
+            || clip != plan.formed.clip)
+            make_plan(&plan, &work->optimizers[array->group], array->step_count, clip);
 
-        const size_t width = instep_width((int)array->dtype, array->formats.grad);
         struct range blocks = blocks_of_array(array, &begin, end);
-        struct sum sums[2];
-        if (formed.around.measures)
-            memset(sums, 0, sizeof sums);
-        if (array->rows == NULL) {
+        if (is_plain(&plan, array)) {
+            size_t width = array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
             size_t first = blocks.begin * INSTEP_BLOCK, last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);
-            step_elements(&loop, around, array, first, last, (const char *)array->grad + first * width, sums);
+            step_elements(&plan.loops[array->dtype], array, first, last, (const char *)array->grad + first * width);
         } else {
-            size_t rows = instep_rows_of_block(array), last = lesser_of(blocks.end * rows, array->row_count);
-            for (size_t r = blocks.begin * rows; r < last; r++) {
-                size_t first = (size_t)array->rows[r] * array->row_size;
-                step_elements(&loop, around, array, first, first + array->row_size,
-                              (const char *)array->grad + r * array->row_size * width, sums);
-            }
-        }
-        if (formed.around.measures) {
-            sum_merge(array->norms->sums[1], &sums[0]);
-            sum_merge(array->norms->sums[2], &sums[1]);
+            step_surrounded(&plan, array, blocks);
         }
     }
     float_mode_leave(callers);

@@ -333,7 +333,7 @@ cdef class Stepper(Holder):
         """The norms of ``grad``, ``update`` and ``param`` in the last step, each in the nesting of the params.
 
         They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of
-        what the step added to the parameter; and that of the parameter after it.  0 for an array that was never stepped.
+        what the step added to the parameter; and that of the parameter after it.  0 for an array never stepped.
         """
         cdef Py_ssize_t k
         cdef list grad = []
