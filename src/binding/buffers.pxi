@@ -1,5 +1,6 @@
 cdef enum:
-    LINES_WITH_GIL = 1024  # of a step or a copy that keeps it: some 10 microseconds
+    BLOCKS_WITH_GIL = 64  # of a step that keeps it: some 10 microseconds
+    BYTES_WITH_GIL = 65536  # of a copy
 
 
 cdef object MEMMAP = np.memmap
@@ -40,9 +41,7 @@ cdef cnp.ndarray _array(str root, tuple path, object value):
 
 
 cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
-    """A parameter or a state: what is right by itself."""
-    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
-        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    """What is written, and is right by itself but for its dtype."""
     if not cnp.PyArray_ISNOTSWAPPED(array):
         raise TypeError(
             f"{_spell(root, path)} must be in the machine's byte order: {(<object>array).dtype} is swapped"
@@ -58,6 +57,22 @@ cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
     if _is_mapped(array):
         _check_mapped(root, path, array)
     return 0
+
+
+cdef int _check_numbers(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter or a state of a function: float32 or float64."""
+    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    return _check_written(root, path, array)
+
+
+cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter of an optimizer."""
+    if cnp.PyArray_ISNOTSWAPPED(array) and _param_format(array) == NO_FORMAT:
+        raise TypeError(
+            f"{_spell(root, path)} must be float32, float64, float16 or bfloat16, not {(<object>array).dtype}"
+        )
+    return _check_written(root, path, array)
 
 
 cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
@@ -78,40 +93,59 @@ cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
     return 0
 
 
-cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param, bint is_grad) except -1:
-    """What goes with a parameter has its shape and dtype."""
+cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+    """A gradient of a function has the shape and dtype of its parameter."""
     if not _same_shape(array, param):
         raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
     if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
         raise TypeError(
             f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}: "
-            + (_how_to_convert(root, path, array, param) if is_grad else "make it with the dtype of its parameter")
+            + _how_to_convert(root, path, array, str((<object>param).dtype))
         )
     return 0
 
 
-cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, cnp.ndarray param):
-    expected = (<object>param).dtype
+cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, str expected):
     hint = f"pass {_spell(root, path)}.astype(np.{expected})"
     if cnp.PyArray_ISNOTSWAPPED(grad) and cnp.PyArray_TYPE(grad) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         hint += f", or make the parameter {(<object>grad).dtype}"
     return hint
 
 
-cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param, tuple form) except -1:
+    """A state array is as its form says: of its dtype, and flat or laid out as its parameter."""
+    if (<object>array).shape != form[1]:
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {form[1]}")
+    if (<object>array).dtype != form[0]:
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {form[0]}: make it with that dtype"
+        )
     _check_written(root, path, array)
-    _check_partner(root, path, array, param, False)
-    if not _same_layout(array, param):
+    if form[1] == (<object>param).shape and not _same_layout(array, param):
         raise ValueError(
             f"{_spell(root, path)} must have the memory layout of its parameter (strides {(<object>param).strides})"
         )
     return 0
 
 
+cdef int _check_grad(str root, tuple path, cnp.ndarray array, cnp.ndarray param, int dtype) except -1:
+    """The format of a gradient, which has the shape of its parameter and no more bits than its arithmetic."""
+    cdef int format
+    if not _same_shape(array, param):
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+    format = _format_beside(array, dtype)
+    if format == NO_FORMAT:
+        expected = "float64" if dtype == INSTEP_FLOAT64 else "float32"
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {expected} or a float of fewer bits: "
+            f"{_how_to_convert(root, path, array, expected)}"
+        )
+    return format
+
+
 cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param):
     """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
     array = _array(root, path, grad)
-    _check_partner(root, path, array, param, True)
     if _is_mapped(array):
         _check_mapped(root, path, array)
     if _same_layout(array, param):
@@ -132,7 +166,7 @@ cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
     for k in range(last + 1):
         shape[k] = cnp.PyArray_DIMS(array)[last - k if in_fortran_order else k]
         strides[k] = cnp.PyArray_STRIDES(array)[last - k if in_fortran_order else k]
-    if <size_t>cnp.PyArray_NBYTES(copy) < LINES_WITH_GIL * INSTEP_LINE:
+    if <size_t>cnp.PyArray_NBYTES(copy) < BYTES_WITH_GIL:
         instep_copy(to, source, width, last + 1, shape, strides)
     else:
         with nogil:
@@ -147,10 +181,6 @@ cdef struct Watched:
     size_t size
     void *dtype
     int flags  # that it must have
-
-
-# Of the dtypes as `instep_dtype` counts them.
-cdef list _DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 
 
 cdef inline uintptr_t _differences(const Watched *watched, Py_ssize_t count) noexcept:
@@ -209,6 +239,10 @@ cdef inline uintptr_t _start(cnp.ndarray array):
 
 cdef inline uintptr_t _end(cnp.ndarray array):
     return _start(array) + cnp.PyArray_NBYTES(array)
+
+
+cdef inline int _numpy_type(uint32_t dtype):
+    return cnp.NPY_FLOAT32 if dtype == INSTEP_FLOAT32 else cnp.NPY_FLOAT64
 
 
 cdef inline int _kernel_dtype(cnp.ndarray array):

@@ -20,9 +20,9 @@ cdef class Function:
         self.places = {name: k for k, name in enumerate(self.names)}
         self.positional = code.co_argcount
         self.states = self.places["step_count"] - 2
-        if set(self.names[3 + self.states:]) != set(options.values()):
-            raise TypeError(f"{rule} has the options {', '.join(options.values())}, and its twin others")
-        options = options.replace({name: defaults[name] for name in options.values()}, ())
+        if set(self.names[3 + self.states:]) != set(options.of_formula):
+            raise TypeError(f"{rule} has the options {', '.join(options.of_formula)}, and its twin others")
+        options = options.replace({name: defaults[name] for name in options.of_formula}, ())
         self.defaults = options.optimizer
         self.values = [_ABSENT, _ABSENT] + [None] * self.states + [1] + [_ABSENT] * (len(self.names) - 3 - self.states)
         for k in range(len(self.names) - 3 - self.states):
@@ -94,16 +94,19 @@ cdef class Function:
         cdef Py_ssize_t k, other, used = 0
         cdef const char *expected
 
+        memset(array, 0, sizeof(array[0]))
         optimizer[0] = self.defaults
         for k in range(3 + self.states, len(values)):
             if values[k] is not _ABSENT:
                 _put(optimizer, self.option[k - 3 - self.states], self.names[k], values[k])
         p = _array("param", (), values[0])
-        _check_written("param", (), p)
+        _check_numbers("param", (), p)
         array.dtype = _kernel_dtype(p)
         _check_options(optimizer, array.dtype)
         array.step_count = <int64_t>whole_number("step_count", values[2 + self.states], 1, LARGEST_COUNT + 1) - 1
-        g = _grad_in_layout("grad", (), values[1], p)
+        g = _array("grad", (), values[1])
+        _check_partner("grad", (), g, p)
+        g = _grad_in_layout("grad", (), g, p)
 
         start[0] = _start(p)
         end[0] = _end(p)
@@ -116,7 +119,7 @@ cdef class Function:
             if values[k] is None:
                 raise TypeError(f"{self.names[k]} is needed with these options")
             s = _array(self.names[k], (), values[k])
-            _check_state(self.names[k], (), s, p)
+            _check_state(self.names[k], (), s, p, ((<object>p).dtype, (<object>p).shape))
             array.state[used] = cnp.PyArray_DATA(s)
             used += 1
             start[used] = _start(s)

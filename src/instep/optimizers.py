@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
-from ._core import Option, Options, Stepper
+from . import groups as groups_of
+from ._core import Option, Options, Stepper, Storage
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
 from .documentation import filled
+from .groups import Group
 
 if TYPE_CHECKING:
     import inspect
@@ -31,7 +35,11 @@ class _Signature:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=type(default))
             for name, default in cls._defaults.items()
         ]
-        return inspect.Signature([params, *options])
+        stored = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+            for name in ("groups", "state_dtype", "master")
+        ]
+        return inspect.Signature([params, *options, *stored])
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(_positional,))
@@ -149,13 +157,34 @@ class Optimizer(Declared):
 
     if TYPE_CHECKING:
         params: Any = _positional(kw_only=False)
+        groups: Any = None
+        state_dtype: Literal["bfloat16", "8bit"] | None = None
+        master: Literal["split", "float32"] | None = None
 
     lr: float
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
     maximize: bool = False
+    grad_scale: float = 1.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    clip_global_norm: float = 0.0
+    skip_nonfinite: bool = False
+    grow_every: int = 0
+    statistics: bool = False
+    zero_grads: bool = False
+    average_decay: float = 0.0
+    seed: int = 0
 
-    def __init__(self, params: Any, *unnamed: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        params: Any,
+        *unnamed: Any,
+        groups: Any = None,
+        state_dtype: Any = None,
+        master: Any = None,
+        **options: Any,
+    ) -> None:
         _require_rule(type(self))
         if unnamed:
             raise TypeError(f"options go by name, as in {type(self).__name__}(params, lr={unnamed[0]!r:.60})")
@@ -164,7 +193,9 @@ class Optimizer(Declared):
                 from .dialects import unknown_option
 
                 raise TypeError(unknown_option(type(self), name))
-        super().__init__(Options(self.rule).replace(self._defaults | options, ()), params)
+        storage = Storage(state_dtype, master)
+        checked = Options(self.rule).replace(self._defaults | options, ())
+        super().__init__(checked, params, storage, groups_of.checked(self, groups))
 
     @staticmethod
     def of_rule(rule: str) -> type[Optimizer]:
@@ -204,6 +235,38 @@ class Optimizer(Declared):
     def options(self) -> dict[str, float | bool]:
         """Every option with its value, by name."""
         return self._options.values()
+
+    if not TYPE_CHECKING:  # for which it is an argument, declared above
+
+        @property
+        def groups(self) -> dict[str, Group]:
+            """The groups by pattern, each with its options as attributes, to read and to assign between steps."""
+            return {pattern: Group(self, pattern) for pattern in self._patterns}
+
+    def _member(self, groups: dict[str, dict[str, Any]]) -> list[int]:
+        return groups_of.members(self._paths, groups)
+
+    @property
+    def loss_scale(self) -> float:
+        """What to multiply the loss by, ``1 / grad_scale``."""
+        return 1 / float(self.options["grad_scale"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[Any]:
+        """A context in which the parameters are their averages, for an evaluation or to save them.
+
+        The parameters come back, to the bit, when it is left; no step can be taken before that.  Needs `average_decay`.
+
+        Yields
+        ------
+        nesting of numpy.ndarray
+            `params`, which hold the averages, rounded to the nearest where they have fewer bits.
+        """
+        self._begin_average()
+        try:
+            yield self.params
+        finally:
+            self._end_average()
 
     def state_dict(self) -> StateDict:
         """Everything but the parameters, as plain dicts of arrays and numbers.
@@ -292,7 +355,15 @@ class Optimizer(Declared):
         )
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        of_formula = set(self._options.of_formula)
+        options = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.options.items()
+            if name in of_formula or value != self._defaults[name]
+        )
+        if self._patterns:
+            options += f", groups={self._patterns!r}"
+        options += "".join(f", {name}={value!r}" for name, value in self._storage.values().items() if value is not None)
         count = len(self._leaves)
         arrays = "1 array" if count == 1 else f"{count} arrays"
         return f"{type(self).__name__}({arrays}, {options})"
