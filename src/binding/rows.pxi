@@ -64,6 +64,7 @@ cdef class Rows:
         cdef Rows found
         cdef const int64_t *index
         cdef Py_ssize_t k, count = len(self._indices)
+        cdef int64_t least = INT64_MAX, most = -1
         cdef bint ascends = True
         if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
             raise ValueError(
@@ -79,16 +80,16 @@ cdef class Rows:
                 f"{_spell(root, path)} has values of dtype {(<object>self._values).dtype}, expected "
                 f"{'float64' if dtype == INSTEP_FLOAT64 else 'float32'} or a float of fewer bits"
             )
-        if count and (np.min(self._indices) < 0 or np.max(self._indices) >= len(param)):
-            raise IndexError(
-                f"{_spell(root, path)} has indices from {np.min(self._indices)} to {np.max(self._indices)}, expected "
-                f"them from 0 to {len(param) - 1}"
-            )
         indices = np.ascontiguousarray(self._indices, np.int64)
         values = np.ascontiguousarray(self._values)
         index = <const int64_t *>cnp.PyArray_DATA(indices)
-        for k in range(1, count):
-            ascends = ascends and index[k - 1] < index[k]
+        for k in range(count):
+            least, most = min(least, index[k]), max(most, index[k])
+            ascends = ascends and (k == 0 or index[k - 1] < index[k])
+        if count and (least < 0 or most >= len(param)):
+            raise IndexError(
+                f"{_spell(root, path)} has indices from {least} to {most}, expected them from 0 to {len(param) - 1}"
+            )
         if not ascends:
             from . import storage
 
