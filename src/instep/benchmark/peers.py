@@ -150,7 +150,7 @@ def instep_optimizer(work: Work) -> optimizers.Optimizer:
 
 def start_twin(work: Work, threads: int) -> Started:
     """What `instep.reference` has, which checks its options at every step."""
-    twin, options, step_counts = getattr(reference, work.kind), work.options.values(), count(1)
+    twin, options, step_counts = getattr(reference, work.kind), work.options.formula(), count(1)
     arrays = [dict(zip(("param", "grad", *work.states), of_param, strict=True)) for of_param in work.of_each]
 
     def step() -> None:

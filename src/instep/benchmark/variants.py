@@ -68,5 +68,5 @@ def stepped(kind: str, options: Options) -> np.ndarray[Any, Any]:
         arrays[name].fill(start)
     for t, factor in enumerate((1, -0.7, 1.1, -1e-3), 1):
         arrays["grad"] *= factor
-        getattr(reference, kind)(**arrays, step_count=t, **options.values())
+        getattr(reference, kind)(**arrays, step_count=t, **options.formula())
     return work.params[0]
