@@ -174,7 +174,7 @@ def time_steps(make: Callable[[Any], Optimizer], params: Params, grads: Params) 
         opt.step(grads)
         between = perf_counter_ns()
         for name, param in numpys.items():
-            twin(param, grads[name], **states[name], step_count=step + 1, **opt.options)
+            twin(param, grads[name], **states[name], step_count=step + 1, **opt._options.formula())
         times[step] = between - start, perf_counter_ns() - between
     our_time, numpy_time = np.median(times, axis=0) / 1000
     return opt, our_time, numpy_time, all(ours[name].tobytes() == numpys[name].tobytes() for name in params)
