@@ -405,11 +405,13 @@ def test_stress(tmp_path, soak):
     (tmp_path / "isas.def").write_text("ISA(baseline, 0)\n")
     flags = ["-std=c11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-pthread", f"-I{CSRC}", f"-I{tmp_path}"]
     objects = []
+    by_type = [CSRC / "kernels.c", CSRC / "blocks.c"]
     for type_, dtype in (("float", "f32"), ("double", "f64")):
-        objects.append(tmp_path / f"{dtype}.o")
         which = ["-DINSTEP_ISA=baseline", f"-DINSTEP_TYPE={type_}", f"-DINSTEP_DTYPE={dtype}"]
-        subprocess.run(["cc", *flags, *which, "-c", CSRC / "kernels.c", "-o", objects[-1]], check=True, timeout=60)
-    sources = sorted({*CSRC.glob("*.c")} - {CSRC / "kernels.c", CSRC / "pool_none.c"})
+        for source in by_type:
+            objects.append(tmp_path / f"{source.stem}_{dtype}.o")
+            subprocess.run(["cc", *flags, *which, "-c", source, "-o", objects[-1]], check=True, timeout=60)
+    sources = sorted({*CSRC.glob("*.c")} - {*by_type, CSRC / "pool_none.c"})
     stress = Path(__file__).parent / "c/stress_pool.c"
     subprocess.run(["cc", *flags, stress, *sources, *objects, "-lm", "-o", program], check=True, timeout=60)
     steps, forks = (1000, 1000) if soak else (30, 20)
