@@ -28,7 +28,7 @@ from ..arithmetic import Array
 from ..dialects import dialects
 from .formulas import FORMULAS, Formula
 from .measure import nothing
-from .work import Arrays, Work, dialect, family, of_formula
+from .work import Arrays, Work, dialect, family
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def instep_optimizer(work: Work) -> optimizers.Optimizer:
 
 def start_twin(work: Work, threads: int) -> Started:
     """What `instep.reference` has, which checks its options at every step."""
-    twin, options, step_counts = getattr(reference, work.kind), of_formula(work.options), count(1)
+    twin, options, step_counts = getattr(reference, work.kind), work.options.formula(), count(1)
     arrays = [dict(zip(("param", "grad", *work.states), of_param, strict=True)) for of_param in work.of_each]
 
     def step() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import reference
 from .._core import Options
-from .work import Work, dialect, make_work, of_formula
+from .work import Work, dialect, make_work
 
 SIZE = 16_384  # elements, which stay in cache
 NORMAL, DEAD, UPDATES = "normal numbers", "one in ten dead", "subnormal updates"
@@ -72,5 +72,5 @@ def moved(options: Options) -> float:
     named: dict[str, Any] = dict(zip(options.states, states, strict=True))
     for t in range(1, STEPS + 1):
         param[:] = 0
-        getattr(reference, options.rule)(param, grad, **named, step_count=t, **of_formula(options))
+        getattr(reference, options.rule)(param, grad, **named, step_count=t, **options.formula())
     return abs(float(param[0]))

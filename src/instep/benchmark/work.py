@@ -32,12 +32,6 @@ def dialect(kind: str, framework: str | None = None) -> Options:
     return Options(family()[kind].rule).replace(defaults | options | {"lr": LR}, (np.float32, np.float64))
 
 
-def of_formula(options: Options) -> dict[str, float | bool]:
-    """Those that a twin takes, without what surrounds a rule, which is off here."""
-    values = options.values()
-    return {name: values[name] for name in options.of_formula}
-
-
 @dataclass(frozen=True)
 class Work:
     """``grads[k]`` and ``states[name][k]`` go with ``params[k]``."""

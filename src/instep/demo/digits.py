@@ -167,7 +167,6 @@ def time_steps(make: Callable[[Any], Optimizer], params: Params, grads: Params) 
     ours, numpys = ({name: param.copy() for name, param in params.items()} for _ in range(2))
     opt, fresh = make(ours), make(numpys)
     twin = getattr(reference, opt.rule)
-    formula = {name: opt.options[name] for name in opt._options.of_formula}
     states = {name: {state: arrays[name] for state, arrays in fresh.state.items()} for name in params}
     times = np.empty((TIMED_STEPS, 2))
     for step in range(TIMED_STEPS):
@@ -175,7 +174,7 @@ def time_steps(make: Callable[[Any], Optimizer], params: Params, grads: Params) 
         opt.step(grads)
         between = perf_counter_ns()
         for name, param in numpys.items():
-            twin(param, grads[name], **states[name], step_count=step + 1, **formula)
+            twin(param, grads[name], **states[name], step_count=step + 1, **opt._options.formula())
         times[step] = between - start, perf_counter_ns() - between
     our_time, numpy_time = np.median(times, axis=0) / 1000
     return opt, our_time, numpy_time, all(ours[name].tobytes() == numpys[name].tobytes() for name in params)
