@@ -171,8 +171,8 @@ BUGS = [
     Bug(
         "weight decay of the other sign when maximizing",
         "csrc/prepare.h",
-        "    *g = c->sign * *g;\n    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n",
-        "    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n    *g = c->sign * *g;\n",
+        "    *g = c->scale * *g;\n    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n",
+        "    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n    *g = c->scale * *g;\n",
         COMBINATIONS,
     ),
     Bug(
@@ -184,10 +184,10 @@ BUGS = [
     ),
     # ---- the step
     Bug(
-        "the last line stepped twice",
+        "elements past the end of an array stepped",
         "csrc/walk.c",
-        "if (length > instep_bytes(array) - offset)",
-        "if (1)",
+        "size_t first = blocks.begin * INSTEP_BLOCK, last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements",
+        "size_t first = blocks.begin * INSTEP_BLOCK, last = blocks.end * INSTEP_BLOCK;\n            step_elements",
         CUTS,
     ),
     Bug("a state left behind", "csrc/aligned.h", "s < states", "s + 1 < states", LINES),
@@ -415,8 +415,8 @@ BUGS = [
     Bug(
         "the plan outlives the choice of arrays",
         "src/binding/stepper.pxi",
-        "        if (self.arrays[k].grad is NULL) != (grad is NULL):\n            self.planned = False\n",
-        "",
+        "        if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format or array.rows is not NULL:\n",
+        "        if array.formats.grad != format or array.rows is not NULL:\n",
         NONE,
     ),
     Bug(
@@ -436,8 +436,8 @@ BUGS = [
     Bug(
         "the count of steps not restored",
         "src/binding/holder.pxi",
-        "            self.optimizer.step_count = total\n",
-        "            pass\n",
+        "                self.optimizers[0].step_count = total\n",
+        "                pass\n",
         CHECKPOINT,
     ),
     # ---- several ranks
