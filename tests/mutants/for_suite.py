@@ -186,8 +186,8 @@ BUGS = [
     Bug(
         "elements past the end of an array stepped",
         "csrc/walk.c",
-        "size_t first = blocks.begin * INSTEP_BLOCK, last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements",
-        "size_t first = blocks.begin * INSTEP_BLOCK, last = blocks.end * INSTEP_BLOCK;\n            step_elements",
+        "last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements",
+        "last = blocks.end * INSTEP_BLOCK;\n            step_elements",
         CUTS,
     ),
     Bug("a state left behind", "csrc/aligned.h", "s < states", "s + 1 < states", LINES),
@@ -415,8 +415,8 @@ BUGS = [
     Bug(
         "the plan outlives the choice of arrays",
         "src/binding/stepper.pxi",
-        "        if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format or array.rows is not NULL:\n",
-        "        if array.formats.grad != format or array.rows is not NULL:\n",
+        "        if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format",
+        "        if array.formats.grad != format",
         NONE,
     ),
     Bug(
