@@ -19,9 +19,9 @@ cdef class Option:
     def __get__(self, optimizer, owner):
         if optimizer is None:
             return self
-        cdef Holder made = (<Holder?>optimizer).made()
-        with cython.critical_section(made):
-            return _shown(made.optimizers, self.place)
+        (<Holder?>optimizer).check_made()
+        with cython.critical_section(optimizer):
+            return _shown((<Holder>optimizer).optimizers, self.place)
 
     def __set__(self, optimizer, value):
         (<Holder?>optimizer).assign(self, value)
@@ -88,7 +88,7 @@ cdef class Holder(Locked):
             raise ValueError("params holds no array")
         for k in range(len(leaves)):
             _check_param("params", paths[k], _array("params", paths[k], leaves[k]))
-        self.lock_now()
+        self.lock()
         try:
             if self.arrays is not NULL:
                 raise TypeError("an optimizer is made once; make another one")
@@ -155,37 +155,42 @@ cdef class Holder(Locked):
 
     # -- options
 
-    cdef Holder made(self):
+    @cython.final
+    cdef inline int check_made(self) except -1:
         if last_step_count(&self.last) == NOT_MADE:
             raise TypeError("the optimizer has not been made: __init__ did not run or raised an exception")
-        return self
-
-    cdef int acquire(self) except -1:
-        self.made()
-        self.lock_now()
         return 0
 
-    cdef void release(self) noexcept:
+    @cython.final
+    cdef inline int acquire(self) except -1:
+        self.check_made()
+        return self.lock()
+
+    @cython.final
+    cdef inline void release(self) noexcept:
         if last_step_count(&self.last) != NOT_MADE:
             self.show_last()
-        Locked.release(self)
+        self.unlock()
 
-    cdef void show_last(self) noexcept:
+    @cython.final
+    cdef inline void show_last(self) noexcept:
         cdef const instep_optimizer *of_all = self.optimizers
         last_step_store(&self.last, of_all.step_count, of_all.skipped_count, of_all.grad_norm)
 
-    cdef Holder shown(self):
-        """To look at what the last step counted and measured."""
-        self.made()
+    @cython.final
+    cdef inline last_step *shown(self) except NULL:
+        """What the last step counted and measured."""
+        self.check_made()
         if self.is_of_the_parent():  # where a step that another thread had in flight is whole, and not shown
             self.acquire()
             self.release()
-        return self
+        return &self.last
 
     @property
     def _options(self):
         """The options as they are now."""
-        cdef Options options = Options(self.made().rule_name)
+        self.check_made()
+        cdef Options options = Options(self.rule_name)
         with cython.critical_section(self):
             memcpy(options.optimizer.option, self.optimizers.option, sizeof(options.optimizer.option))
         return options
@@ -304,7 +309,7 @@ cdef class Holder(Locked):
     @property
     def _patterns(self):
         """The groups: what each changes, by its pattern."""
-        self.made()
+        self.check_made()
         with cython.critical_section(self):
             patterns = self.patterns
         return {pattern: dict(changes) for pattern, changes in patterns.items()}
@@ -347,7 +352,7 @@ cdef class Holder(Locked):
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
-        self.made()
+        self.check_made()
         with cython.critical_section(self):
             return self.states
 
@@ -456,7 +461,7 @@ cdef class Holder(Locked):
         cdef uintptr_t *start
         cdef uintptr_t *end
         options = options.replace({}, self.dtypes)
-        groups = dict(self.patterns if groups is None else groups)
+        groups = dict(self._patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
         member = self._member(groups)
         names = self._storage.names(options)
@@ -499,7 +504,7 @@ cdef class Holder(Locked):
                     f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
                 )
 
-        self.lock_now()  # for what is bound, and for what follows, whole or not at all
+        self.lock()  # for what is bound, and for what follows, whole or not at all
         watched = <Watched *>calloc(len(every), sizeof(Watched))
         start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
@@ -591,17 +596,19 @@ cdef class Holder(Locked):
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
         """
-        return last_step_count(&self.shown().last)
+        return last_step_count(self.shown())
 
     @property
     def params(self):
         """The parameter arrays, in their nesting."""
-        return self.made().nest.build(self.leaves)
+        self.check_made()
+        return self.nest.build(self.leaves)
 
     @property
     def _leaves(self):
         """The parameter arrays, flat."""
-        return self.made().leaves
+        self.check_made()
+        return self.leaves
 
     @property
     def _paths(self):

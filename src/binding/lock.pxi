@@ -13,13 +13,15 @@ cdef class Locked:
     def __dealloc__(self):
         gate_free(gate_load(&self.gate))
 
+    @cython.final
     cdef gate *new_gate(self, unsigned long owner, int depth) except NULL:
         cdef gate *made = gate_new(instep_pool_generation(), owner, depth)
         if made is NULL:
             raise MemoryError
         return made
 
-    cdef gate *own_gate(self) except NULL:
+    @cython.final
+    cdef inline gate *own_gate(self) except NULL:
         """That of this process.  The parent's is left to itself, for a thread that is not here may hold it."""
         cdef gate *found = gate_load(&self.gate)
         cdef gate *made
@@ -35,12 +37,14 @@ cdef class Locked:
             found = gate_load(&self.gate)
         return found
 
-    cdef bint is_of_the_parent(self) noexcept:
+    @cython.final
+    cdef inline bint is_of_the_parent(self) noexcept:
         """Whether the process is a forked child, and nobody has held the lock in it."""
         return gate_load(&self.gate).generation != instep_pool_generation()
 
-    cdef int lock_now(self) except -1:
-        """Until as many calls of `release`: a signal handler may save what its own thread is about to step."""
+    @cython.final
+    cdef inline int lock(self) except -1:
+        """Until as many calls of `unlock`: a signal handler may save what its own thread is about to step."""
         cdef unsigned long thread = PyThread_get_thread_ident()
         cdef gate *found
         while True:
@@ -53,6 +57,7 @@ cdef class Locked:
                 found.depth = 1
                 return 0
 
+    @cython.final
     cdef bint wait(self, gate *found) except -1:
         """True with the lock, False after a signal."""
         cdef int status
@@ -63,13 +68,15 @@ cdef class Locked:
         PyErr_CheckSignals()
         return False
 
-    cdef void release(self) noexcept:
+    @cython.final
+    cdef inline void unlock(self) noexcept:
         cdef gate *held = gate_load(&self.gate)
         held.depth -= 1
         if held.depth == 0:
             gate_set_owner(held, 0)
             PyThread_release_lock(held.lock)
 
-    cdef bint is_nested(self) noexcept:
+    @cython.final
+    cdef inline bint is_nested(self) noexcept:
         """Whether the thread that holds the lock is in the middle of another call."""
         return gate_load(&self.gate).depth > 1

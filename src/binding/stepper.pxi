@@ -20,7 +20,8 @@ cdef class Stepper(Holder):
     def __dealloc__(self):
         free(self.bound_watched)
 
-    cdef int acquire_to_step(self) except -1:
+    @cython.final
+    cdef inline int acquire_to_step(self) except -1:
         self.acquire()
         if self.is_nested():
             self.release()
@@ -321,12 +322,12 @@ cdef class Stepper(Holder):
         It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`; NaN before
         the first such step.
         """
-        return last_grad_norm(&self.shown().last)
+        return last_grad_norm(self.shown())
 
     @property
     def skipped_steps(self):
         """How many steps were skipped, with `skip_nonfinite`, because their gradients were not finite."""
-        return last_skipped_count(&self.shown().last)
+        return last_skipped_count(self.shown())
 
     @property
     def norms(self):
@@ -606,7 +607,7 @@ cdef object _other_keys(tuple path, object grads, tuple keys):
     for key in keys:
         if key not in grads:
             missing.append(key)
-    for key in grads:
+    for key in list(grads):  # which may change meanwhile
         if key not in expected:
             unknown.append(key)
     if missing:
