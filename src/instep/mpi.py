@@ -40,11 +40,12 @@ _PRIVATE = MPI.Comm.Create_keyval()
 
 def _private(comm: MPI.Intracomm) -> MPI.Intracomm:
     """The same ranks, apart from the trainer's own messages."""
-    found: MPI.Intracomm | None = comm.Get_attr(_PRIVATE)
-    if found is None:
-        found = comm.Dup()
-        comm.Set_attr(_PRIVATE, found)
-    return found
+    found = comm.Get_attr(_PRIVATE)
+    if isinstance(found, MPI.Intracomm):
+        return found
+    made = comm.Dup()
+    comm.Set_attr(_PRIVATE, made)
+    return made
 
 
 class Sharded:
