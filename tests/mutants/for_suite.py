@@ -209,6 +209,13 @@ BUGS = [
         CUTS,
     ),
     Bug(
+        "elements past the end of an array stepped",
+        "csrc/walk.c",
+        "last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements",
+        "last = blocks.end * INSTEP_BLOCK;\n            step_elements",
+        CUTS,
+    ),
+    Bug(
         "the caller's rounding used",
         "csrc/float_mode.h",
         "    _mm_setcsr((uint32_t)arithmetic);",
@@ -504,8 +511,8 @@ BUGS = [
     Bug(
         "the plan outlives the choice of arrays",
         "src/binding/stepper.pxi",
-        "if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format",
-        "if array.formats.grad != format",
+        "        if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format",
+        "        if array.formats.grad != format",
         NONE,
     ),
     Bug(
