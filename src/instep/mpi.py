@@ -41,11 +41,10 @@ _PRIVATE = MPI.Comm.Create_keyval()
 def _private(comm: MPI.Intracomm) -> MPI.Intracomm:
     """The same ranks, apart from the trainer's own messages."""
     found = comm.Get_attr(_PRIVATE)
-    if isinstance(found, MPI.Intracomm):
-        return found
-    made = comm.Dup()
-    comm.Set_attr(_PRIVATE, made)
-    return made
+    if not isinstance(found, MPI.Intracomm):
+        found = comm.Dup()
+        comm.Set_attr(_PRIVATE, found)
+    return found
 
 
 class Sharded:
