@@ -5,7 +5,6 @@
 #include "copy.h"
 
 #include "pool.h"
-#include "step.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,12 +19,13 @@
 #endif
 
 enum {
+    LINE = 64, /* bytes */
     /* Bytes of a block, and its rows where it is turned, which leaves it columns of one line.  The more rows, the more
      * lines are read from a page before the next: to find a page takes longer than to fetch another line of it. */
-    BLOCK = 256 * INSTEP_LINE,
+    BLOCK = 256 * LINE,
     ROWS = 256,
-    PATCH = 4,                            /* rows and columns that are turned in registers */
-    BYTES_PER_THREAD = 4096 * INSTEP_LINE /* as a step has it */
+    PATCH = 4,                     /* rows and columns that are turned in registers */
+    BYTES_PER_THREAD = 1024 * LINE /* as a step has it */
 };
 
 struct dimension {

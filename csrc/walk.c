@@ -7,8 +7,8 @@
 #include "step.h"
 
 enum {
-    /* Below two of these no thread wakes: measured by bench/lab/threshold.py. */
-    LINES_PER_THREAD = 4096
+    /* Some microseconds, below two of which a step is not shared: measured by bench/lab/gaps.py. */
+    LINES_PER_THREAD = 1024
 };
 
 struct work {
