@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 /* A job is measured in grains, which a thread takes about so long for until it is known better. */
-enum { INSTEP_GRAIN_TIME = 6000 };
+enum { INSTEP_GRAIN_TIME = 3000 };
 
 /* Of something bad, how often it has happened lately. */
 struct doubt {

@@ -8,7 +8,7 @@
 
 enum {
     /* Some microseconds, below two of which a step is not shared: measured by bench/lab/gaps.py. */
-    LINES_PER_THREAD = 1024
+    LINES_PER_THREAD = 512
 };
 
 struct work {
