@@ -272,9 +272,10 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation site, in build/docs."""
+    """The documentation site, in build/docs; with --external, links to elsewhere are opened too."""
     session.install(".[docs]")
-    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "build/docs")
+    session.run("sphinx-build", "-E", "-W", "--keep-going", "-q", "-b", "html", "docs", "build/docs")
+    session.run("python", "docs/check_site.py", "build/docs", *session.posargs)
 
 
 @nox.session

@@ -19,13 +19,12 @@
 #endif
 
 enum {
-    LINE = 64, /* bytes */
     /* Bytes of a block, and its rows where it is turned, which leaves it columns of one line.  The more rows, the more
      * lines are read from a page before the next: to find a page takes longer than to fetch another line of it. */
-    BLOCK = 256 * LINE,
+    BLOCK = 16384,
     ROWS = 256,
-    PATCH = 4,                     /* rows and columns that are turned in registers */
-    BYTES_PER_THREAD = 1024 * LINE /* as a step has it */
+    PATCH = 4,               /* rows and columns that are turned in registers */
+    BYTES_PER_THREAD = 32768 /* as a step has it */
 };
 
 struct dimension {

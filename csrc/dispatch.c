@@ -16,17 +16,23 @@
 
 #define ISA(name, timed)                                                                                               \
     extern instep_kernel *const instep_kernels_f32_##name[INSTEP_LOOPS];                                               \
-    extern instep_kernel *const instep_kernels_f64_##name[INSTEP_LOOPS];
+    extern instep_kernel *const instep_kernels_f64_##name[INSTEP_LOOPS];                                               \
+    extern const struct instep_block_loops instep_block_loops_f32_##name;                                              \
+    extern const struct instep_block_loops instep_block_loops_f64_##name;
 #include "isas.def"
 #undef ISA
 
 static const struct isa {
     const char *name;
     int (*available)(void);
-    int timed;                        /* whether it is chosen only where it is faster than the one before it */
-    instep_kernel *const *kernels[2]; /* by instep_dtype */
+    int timed;                    /* whether it is chosen only where it is faster than the one before it */
+    struct instep_loops loops[2]; /* by instep_dtype */
 } isas[] = {
-#define ISA(name, timed) {#name, instep_cpu_##name, timed, {instep_kernels_f32_##name, instep_kernels_f64_##name}},
+#define LOOPS(dtype, name)                                                                                             \
+    {                                                                                                                  \
+        instep_kernels_##dtype##_##name, &instep_block_loops_##dtype##_##name                                          \
+    }
+#define ISA(name, timed) {#name, instep_cpu_##name, timed, {LOOPS(f32, name), LOOPS(f64, name)}},
 #include "isas.def"
 #undef ISA
 };
@@ -57,7 +63,7 @@ static int64_t time_taken(const struct isa *isa)
     float_mode callers = float_mode_enter(STEP);
     for (int walk = 0; walk < WALKS; walk++) {
         int64_t begin = nanoseconds();
-        isa->kernels[INSTEP_FLOAT64][0](SIZE, arrays[0], arrays[1], state, SCALED, &none);
+        isa->loops[INSTEP_FLOAT64].kernel[0](SIZE, arrays[0], arrays[1], state, SCALED, &none);
         int64_t taken = nanoseconds() - begin;
         shortest = taken < shortest ? taken : shortest;
     }
@@ -85,9 +91,9 @@ static const struct isa *active(void)
     return isa;
 }
 
-instep_kernel *const *instep_active_kernels(int dtype)
+const struct instep_loops *instep_active_loops(int dtype)
 {
-    return active()->kernels[dtype];
+    return &active()->loops[dtype];
 }
 
 const char *instep_isa_name(size_t isa)

@@ -2,9 +2,15 @@
 #ifndef INSTEP_DISPATCH_H
 #define INSTEP_DISPATCH_H
 
+#include "blocks.h"
 #include "kernels.h"
 
-/* The loops of the active instruction set for a dtype, indexed by enum instep_loop. */
-instep_kernel *const *instep_active_kernels(int dtype);
+struct instep_loops {
+    instep_kernel *const *kernel; /* by enum instep_loop */
+    const struct instep_block_loops *in_blocks;
+};
+
+/* The loops of the active instruction set for a dtype. */
+const struct instep_loops *instep_active_loops(int dtype);
 
 #endif

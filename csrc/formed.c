@@ -5,13 +5,29 @@
 
 #include <string.h>
 
-void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64_t t)
+/* A block is clipped before its rule is called, and scaled with it; otherwise the rule scales, which costs nothing. */
+static void form_around(struct around *around, const struct preparing *o, int64_t t, struct prepared *prepared)
 {
-    const struct preparing preparing = instep_preparing(optimizer);
+    around->clip = o->clip_value;
+    around->scale = prepared->scale;
+    if (o->clip_value != 0)
+        prepared->scale = 1;
+    around->averages = o->average_decay != 0;
+    around->average_keep = t == 1 ? 0 : o->average_decay; /* the first parameters are their own average */
+    around->zeroes = o->zero_grads != 0;
+    around->measures = o->statistics != 0;
+    around->any = o->clip_value != 0 || around->averages || around->zeroes || around->measures;
+}
+
+void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64_t t, double clip)
+{
+    const struct preparing *preparing = instep_preparing(optimizer);
 
     formed->t = t;
+    formed->clip = clip;
     memset(&formed->in_double, 0xff, sizeof formed->in_double); /* NaN, so that none is read that a rule did not form */
-    formed->how = prepare_step(&preparing, &formed->in_double.prepared);
+    formed->how = prepare_step(preparing, instep_lr(optimizer), clip, &formed->in_double.prepared);
+    form_around(&formed->around, preparing, t, &formed->in_double.prepared);
     switch (optimizer->rule) {
 #define RULE(rule)                                                                                                     \
     case RULE_##rule:                                                                                                  \
@@ -31,8 +47,8 @@ void instep_bare_loop(const instep_optimizer *optimizer, int dtype, int64_t t, s
     struct formed formed;
     _Static_assert(sizeof formed.in_double <= sizeof loop->coefficients, "internals.h has too little room");
 
-    instep_form(&formed, optimizer, t);
-    loop->kernel = instep_active_kernels(dtype)[instep_loop_of(optimizer)];
+    instep_form(&formed, optimizer, t, 1);
+    loop->kernel = instep_active_loops(dtype)->kernel[instep_loop_of(optimizer)];
     loop->preparation = formed.how;
     if (dtype == INSTEP_FLOAT32)
         memcpy(loop->coefficients, formed.in_float, sizeof formed.in_float);

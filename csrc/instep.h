@@ -18,7 +18,7 @@
  *     }
  *     optimizer.step_count++;
  *
- * Written:       param, the states, both step counts, and first_line, which is scratch.  Never grad.
+ * Written:       param, the states, both step counts, and first_block, which is scratch.  Never grad.
  * Allocated:     nothing.  A large step asks the system for processors and for threads where it is the first one, or
  *                the first one after instep_set_threads or a fork.
  * May overlap:   gradients with gradients.  Nothing else, and this is not checked: a parameter or a state that
@@ -71,9 +71,11 @@ extern "C" {
 /** Goes up when a struct, an enum value or the meaning of a call changes. */
 #define INSTEP_ABI_VERSION 1
 /** How many options a rule may have. */
-#define INSTEP_MAX_OPTIONS 16
-/** How many state arrays a rule may have. */
-#define INSTEP_MAX_STATES 3
+#define INSTEP_MAX_OPTIONS 32
+/** How long the scratch of an exact sum is. */
+#define INSTEP_LIMBS 68
+/** How many state arrays there may be: those of the rule, and the average of the parameters. */
+#define INSTEP_MAX_STATES 4
 
 /** What the functions return that can fail. */
 typedef enum instep_status {
@@ -103,6 +105,12 @@ typedef enum instep_status {
     INSTEP_BAD_INDEX = 11,
     /** The header that the caller was compiled with has another ABI version than this library. */
     INSTEP_ABI_MISMATCH = 12,
+    /** The format is not one that this array may be stored in, beside the others. */
+    INSTEP_BAD_FORMAT = 13,
+    /** The rows must ascend and lie inside the array, whose size is a multiple of a row's. */
+    INSTEP_BAD_ROWS = 14,
+    /** There is no such group, or the groups are not of one rule with the same states. */
+    INSTEP_BAD_GROUP = 15,
     /* an option's value by itself */
     /** Must be finite. */
     INSTEP_NOT_FINITE = 16,
@@ -118,6 +126,8 @@ typedef enum instep_status {
     INSTEP_NOT_A_FRACTION = 21,
     /** Must be greater than 1. */
     INSTEP_NOT_ABOVE_ONE = 22,
+    /** Must be a whole number from 0 to 2^53. */
+    INSTEP_NOT_A_COUNT = 23,
     /* an option in the arrays' type */
     /** Is infinite in the arrays' type. */
     INSTEP_OVERFLOWS = 32,
@@ -143,7 +153,11 @@ typedef enum instep_status {
     /** Says what amsgrad takes the maximum of: it needs amsgrad. */
     INSTEP_CORRECTED_WITHOUT_AMSGRAD = 55,
     /** Must not exceed step_max. */
-    INSTEP_STEPS_OUT_OF_ORDER = 56
+    INSTEP_STEPS_OUT_OF_ORDER = 56,
+    /** Does not go with another way to clip. */
+    INSTEP_CLIPPED_TWICE = 57,
+    /** Is of the step, and so the same in all groups. */
+    INSTEP_OF_ONE_GROUP = 58
 } instep_status;
 
 /** The type of the elements. */
@@ -169,8 +183,48 @@ typedef enum instep_range {
     /** Greater than 1. */
     INSTEP_GROWTH = 5,
     /** 0 or 1. */
-    INSTEP_FLAG = 6
+    INSTEP_FLAG = 6,
+    /** A whole number from 0 to 2^53. */
+    INSTEP_COUNT = 7
 } instep_range;
+
+/** What kind of option one is: a sum of these. */
+typedef enum instep_trait {
+    /** It chooses a variant of the formula, or which states there are, what they hold or what they start at. */
+    INSTEP_IS_STRUCTURAL = 1,
+    /** It is of what surrounds the formula, and every rule has it. */
+    INSTEP_IS_AROUND = 2,
+    /** It is of the step as a whole, and so the same in all groups. */
+    INSTEP_IS_OF_STEP = 4
+} instep_trait;
+
+/**
+ * How an array is stored beside the others, which are in the type of the arithmetic.  16 bits and 8 go with float
+ * alone, but for gradients.  What has less bits than the arithmetic is rounded stochastically: the random numbers
+ * depend on the option seed, the array's stream, its step and the element.
+ */
+typedef enum instep_format {
+    /** In the type of the arithmetic. */
+    INSTEP_AS_COMPUTED = 0,
+    /** The upper half of a float: param, grad, state, copy. */
+    INSTEP_BFLOAT16 = 1,
+    /** IEEE's half: param, grad, copy. */
+    INSTEP_FLOAT16 = 2,
+    /** float beside double: grad. */
+    INSTEP_FLOAT = 3,
+    /** A float whose rounded upper half is in param, as a bfloat16, and whose lower half is in low: param. */
+    INSTEP_SPLIT = 4,
+    /** A byte an element, then one for each 256 of them, for a state that is never negative. */
+    INSTEP_BYTE = 5,
+    /** The same with a sign, for any state. */
+    INSTEP_SIGNED_BYTE = 6
+} instep_format;
+
+/** The format of each array, an instep_format; all 0 where everything is in the type of the arithmetic. */
+typedef struct instep_formats {
+    uint8_t param, grad, copy, reserved;
+    uint8_t state[INSTEP_MAX_STATES];
+} instep_formats;
 
 /**
  * A rule with its options and its count of steps.  Plain data: copy it, keep it on the stack, write it to a file.
@@ -186,28 +240,62 @@ typedef struct instep_optimizer {
     int64_t step_count;
     /** The options, in the order of instep_option_name. */
     double option[INSTEP_MAX_OPTIONS];
+    /** The norm of all gradients of the last step, if it was wanted: times grad_scale, and before it was clipped. */
+    double grad_norm;
+    /** How many steps were skipped, for their gradients were not finite. */
+    int64_t skipped_count;
+    /** How many steps were taken since the last one that was skipped, or since grad_scale grew. */
+    int64_t finite_count;
 } instep_optimizer;
 
+/** What an array's last step measured, if the array has room for it: the option statistics asks for all of them. */
+typedef struct instep_norms {
+    /** Of its gradient times grad_scale, before it was clipped; with clip_norm too. */
+    double grad;
+    /** Of what the step added to the parameter. */
+    double update;
+    /** Of the parameter after the step. */
+    double param;
+    /** Scratch of a step. */
+    int64_t sums[3][INSTEP_LIMBS];
+} instep_norms;
+
 /**
- * One parameter array and what goes with it, all of `size` elements of `dtype`.
+ * One parameter array and what goes with it, all of `size` elements of `dtype`.  Fill it with zeros first.
  */
 typedef struct instep_array {
     /** How many elements. */
     size_t size;
-    /** An instep_dtype. */
+    /** An instep_dtype: what is computed in. */
     uint32_t dtype;
-    /** Need not be set. */
-    uint32_t reserved;
+    /** Which of the optimizers of the call its options are. */
+    uint32_t group;
     /** Moved by a step. */
     void *param;
-    /** Read by a step.  NULL leaves this array alone, and its count where it is. */
+    /** Read by a step; set to 0 by it with zero_grads.  NULL leaves this array alone, and its count where it is. */
     const void *grad;
     /** As many as instep_state_count says, in the order of instep_state_name.  The others are not looked at. */
     void *state[INSTEP_MAX_STATES];
     /** How often this array has been stepped; start it at 0.  In the formula of its next step t is one more. */
     int64_t step_count;
     /** Scratch of a step; need not be set. */
-    uint64_t first_line;
+    uint64_t first_block;
+    /** How each of them is stored. */
+    instep_formats formats;
+    /** Tells the random numbers of this array from those of others. */
+    uint64_t stream;
+    /** Where the gradient is of some rows only: which, ascending.  NULL where it is of the whole array. */
+    const int64_t *rows;
+    /** How many rows the gradient is of. */
+    size_t row_count;
+    /** How many elements a row has. */
+    size_t row_size;
+    /** The lower halves of a param that is INSTEP_SPLIT: 16 bits each. */
+    void *low;
+    /** What a step writes of the parameter besides, rounded stochastically, in formats.copy; or NULL. */
+    void *copy;
+    /** Room for what a step measures; needed with clip_norm and with statistics. */
+    instep_norms *norms;
 } instep_array;
 
 /* Each declaration is one line: the tables for Python are made of them.  Within an ABI version a function keeps its
@@ -228,11 +316,8 @@ INSTEP_API const char *instep_rule_name(size_t rule);
 INSTEP_API const char *instep_option_name(const instep_optimizer *optimizer, size_t option);
 /** An instep_range. */
 INSTEP_API int instep_option_range(const instep_optimizer *optimizer, size_t option);
-/**
- * 1 for an option that chooses a variant of the formula, or which states there are, what they hold or what they start
- * at; 0 for one that a step just reads.
- */
-INSTEP_API int instep_option_is_structural(const instep_optimizer *optimizer, size_t option);
+/** A sum of instep_trait. */
+INSTEP_API int instep_option_traits(const instep_optimizer *optimizer, size_t option);
 
 /**
  * The rule of that name with its default options and no step taken.  abi_version is INSTEP_ABI_VERSION, which says what
@@ -258,11 +343,17 @@ INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t s
 /* ---- the step --------------------------------------------------------------------------------------------------- */
 
 /**
- * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written, except first_line, which is
+ * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written, except first_block, which is
  * scratch.  From INSTEP_NOT_FINITE on, instep_check names the option.
  */
 INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
-/** Steps arrays[index] only, which must have a gradient.  A sweep over all arrays counts as one step. */
+/**
+ * The same where arrays belong to groups with options of their own: array k goes by optimizers[arrays[k].group].  They
+ * are of one rule, with the same states.  The first one's step_count is the count, and the others' follow it.
+ */
+INSTEP_API int instep_step_groups(instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count);
+/** Steps arrays[index] only, which must have a gradient and be of group 0.  A sweep over all arrays counts as one step.
+ */
 INSTEP_API int instep_step_one(instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t index);
 
 /* ---- instruction sets ------------------------------------------------------------------------------------------- */

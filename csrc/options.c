@@ -11,14 +11,18 @@ struct option {
     const char *name;
     double initial;
     enum instep_range range;
-    bool structural;
+    int traits;
 };
 
 /* In the order of the rule's struct, which is that of instep_optimizer.option. */
 static const struct option options[INSTEP_RULES][INSTEP_MAX_OPTIONS + 1] = {
 #define PLACE(rule, name) [RULE_##rule][offsetof(struct rule, name) / sizeof(double)]
-#define OPTION(rule, name, default, range) PLACE(rule, name) = {#name, default, INSTEP_##range, false},
-#define STRUCTURAL(rule, name, default, range) PLACE(rule, name) = {#name, default, INSTEP_##range, true},
+#define OPTION(rule, name, default, range) PLACE(rule, name) = {#name, default, INSTEP_##range, 0},
+#define TRAITS(rule, name, default, range, traits) PLACE(rule, name) = {#name, default, INSTEP_##range, traits},
+#define STRUCTURAL(...) TRAITS(__VA_ARGS__, INSTEP_IS_STRUCTURAL)
+#define AROUND(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND)
+#define OF_STEP(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND | INSTEP_IS_OF_STEP)
+#define AVERAGE(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND | INSTEP_IS_STRUCTURAL)
 #include "rules.def"
 };
 
@@ -76,6 +80,8 @@ static int status_of_value(enum instep_range range, double value)
 {
     if (range == INSTEP_FLAG)
         return value == 0 || value == 1 ? INSTEP_OK : INSTEP_NOT_A_FLAG;
+    if (range == INSTEP_COUNT)
+        return value >= 0 && value <= 0x1p53 && value == floor(value) ? INSTEP_OK : INSTEP_NOT_A_COUNT;
     if (!isfinite(value))
         return INSTEP_NOT_FINITE;
     if (value < 0 && range != INSTEP_ANY_NUMBER)
@@ -101,7 +107,7 @@ static int status_in_type(enum instep_range range, double value, int dtype)
 
     if (fabs(value) > largest)
         return INSTEP_OVERFLOWS;
-    if (range == INSTEP_ANY_NUMBER || range == INSTEP_ANY_SIZE || range == INSTEP_FLAG)
+    if (range == INSTEP_ANY_NUMBER || range == INSTEP_ANY_SIZE || range == INSTEP_FLAG || range == INSTEP_COUNT)
         return INSTEP_OK;
     if (value != 0 && value < smallest)
         return INSTEP_VANISHES;
@@ -118,8 +124,7 @@ static int check(const instep_optimizer *optimizer, int dtype, const char **opti
         if (status != INSTEP_OK)
             return *option = o->name, status;
     }
-    struct preparing preparing = instep_preparing(optimizer);
-    int status = prepare_contradiction(&preparing, option);
+    int status = prepare_contradiction(instep_preparing(optimizer), instep_lr(optimizer), option);
     if (status != INSTEP_OK)
         return status;
     switch (optimizer->rule) {
@@ -212,22 +217,38 @@ int instep_option_range(const instep_optimizer *optimizer, size_t option)
                                                          : INSTEP_ANY_NUMBER;
 }
 
-int instep_option_is_structural(const instep_optimizer *optimizer, size_t option)
+int instep_option_traits(const instep_optimizer *optimizer, size_t option)
 {
-    return instep_option_name(optimizer, option) != NULL && options[optimizer->rule][option].structural;
+    return instep_option_name(optimizer, option) != NULL ? options[optimizer->rule][option].traits : 0;
 }
 
-struct preparing instep_preparing(const instep_optimizer *optimizer)
+/* Every rule has them in one piece, which begins with the first of every_rule.def. */
+const struct preparing *instep_preparing(const instep_optimizer *optimizer)
 {
     switch (optimizer->rule) {
 #define RULE(rule)                                                                                                     \
-    case RULE_##rule: {                                                                                                \
-        const struct rule *o = (const struct rule *)optimizer->option;                                                 \
-        return (struct preparing){o->lr, o->weight_decay, o->decoupled_weight_decay != 0, o->maximize != 0};           \
-    }
+    case RULE_##rule:                                                                                                  \
+        return (const struct preparing *)&((const struct rule *)optimizer->option)->weight_decay;
 #include "rules.def"
     default:
-        return (struct preparing){0};
+        return NULL;
+    }
+}
+
+struct preparing *instep_preparing_of(instep_optimizer *optimizer)
+{
+    return (struct preparing *)instep_preparing(optimizer);
+}
+
+double instep_lr(const instep_optimizer *optimizer)
+{
+    switch (optimizer->rule) {
+#define RULE(rule)                                                                                                     \
+    case RULE_##rule:                                                                                                  \
+        return ((const struct rule *)optimizer->option)->lr;
+#include "rules.def"
+    default:
+        return 0;
     }
 }
 
@@ -243,14 +264,23 @@ enum instep_loop instep_loop_of(const instep_optimizer *optimizer)
     }
 }
 
+size_t instep_states_of_rule(const instep_optimizer *optimizer)
+{
+    return loops[instep_loop_of(optimizer)].states;
+}
+
 size_t instep_state_count(const instep_optimizer *optimizer)
 {
-    return sound(optimizer) ? loops[instep_loop_of(optimizer)].states : 0;
+    if (!sound(optimizer))
+        return 0;
+    return instep_states_of_rule(optimizer) + (instep_preparing(optimizer)->average_decay != 0);
 }
 
 const char *instep_state_name(const instep_optimizer *optimizer, size_t state)
 {
-    return state < instep_state_count(optimizer) ? loops[instep_loop_of(optimizer)].names[state] : NULL;
+    if (state >= instep_state_count(optimizer))
+        return NULL;
+    return state < instep_states_of_rule(optimizer) ? loops[instep_loop_of(optimizer)].names[state] : "param_avg";
 }
 
 static struct state state_of(const instep_optimizer *optimizer, size_t state)
@@ -298,6 +328,9 @@ const char *instep_message(int status)
         [INSTEP_BAD_INDEX] = "the index is past the last array",
         [INSTEP_ABI_MISMATCH] =
             "the header that the caller was compiled with has another ABI version than this library",
+        [INSTEP_BAD_FORMAT] = "the format is not one that this array may be stored in, beside the others",
+        [INSTEP_BAD_ROWS] = "the rows must ascend and lie inside the array, whose size is a multiple of a row's",
+        [INSTEP_BAD_GROUP] = "there is no such group, or the groups are not of one rule with the same states",
         [INSTEP_NOT_FINITE] = "must be finite",
         [INSTEP_NEGATIVE] = "must not be negative",
         [INSTEP_NOT_POSITIVE] = "must be greater than 0",
@@ -305,6 +338,7 @@ const char *instep_message(int status)
         [INSTEP_NOT_A_FLAG] = "must be on or off",
         [INSTEP_NOT_A_FRACTION] = "must be between 0 and 1",
         [INSTEP_NOT_ABOVE_ONE] = "must be greater than 1",
+        [INSTEP_NOT_A_COUNT] = "must be a whole number from 0 to 2^53",
         [INSTEP_OVERFLOWS] = "is infinite in the arrays' type",
         [INSTEP_VANISHES] = "counts as 0 in the arrays' type, in which it is less than the smallest normal number",
         [INSTEP_ROUNDS_TO_ONE] = "rounds to 1 in the arrays' type, where nothing would ever change",
@@ -319,6 +353,8 @@ const char *instep_message(int status)
         [INSTEP_DAMPENING_OF_NESTEROV] = "does not go with nesterov, which looks ahead along an undamped momentum",
         [INSTEP_CORRECTED_WITHOUT_AMSGRAD] = "says what amsgrad takes the maximum of: it needs amsgrad",
         [INSTEP_STEPS_OUT_OF_ORDER] = "must not exceed step_max",
+        [INSTEP_CLIPPED_TWICE] = "does not go with another way to clip",
+        [INSTEP_OF_ONE_GROUP] = "is of the step, and so the same in all groups",
     };
     if (status < 0 || (size_t)status >= sizeof messages / sizeof messages[0] || messages[status] == NULL)
         return "unknown status";

@@ -1,35 +1,47 @@
-/* What comes before any rule: the sense of the gradient and weight decay.
+/* What comes before any rule: the scale and the sense of the gradient, and weight decay.
  *
  *     p <- (1 - lr weight_decay) p    decoupled (Loshchilov and Hutter, 2019), before the update as Keras does
- *     g <- -g                         maximize
+ *     g <- scale g                    grad_scale, what clipping by a norm leaves of it, and -1 for maximize, in one
  *     g <- g + weight_decay p         L2 otherwise, after the sign as torch does
  *
  * Times 1 is exact, so that only L2 decay has a variant of its own: g + 0 p is not g where p is infinite. */
 enum preparation { SCALED, DECAYED, PREPARATIONS };
 
 struct prepared {
-    S shrink, sign, decay;
+    S shrink, scale, decay;
 };
 
 /* The options of every rule. */
+#include "every_rule.def"
+#define OPTION(rule, name, default, range) double name;
+#define AROUND OPTION
+#define OF_STEP OPTION
+#define AVERAGE OPTION
 struct preparing {
-    double lr, weight_decay;
-    int decoupled, maximize;
+    PREPARED(every)
 };
+#undef OPTION
+#undef AROUND
+#undef OF_STEP
+#undef AVERAGE
 
-static inline int prepare_contradiction(const struct preparing *o, const char **option)
+static inline int prepare_contradiction(const struct preparing *o, double lr, const char **option)
 {
-    if (o->decoupled && o->lr * o->weight_decay > 1)
+    if (o->decoupled_weight_decay != 0 && lr * o->weight_decay > 1)
         return *option = "weight_decay", INSTEP_DECAY_PAST_ZERO;
+    if ((o->clip_value != 0) + (o->clip_norm != 0) + (o->clip_global_norm != 0) > 1)
+        return *option = o->clip_value != 0 ? "clip_value" : "clip_norm", INSTEP_CLIPPED_TWICE;
     return INSTEP_OK;
 }
 
-/* Once a step, in double. */
-static inline enum preparation prepare_step(const struct preparing *o, struct prepared *c)
+/* Once a step, in double; `clip` is what clipping by a norm multiplies the gradient by. */
+static inline enum preparation prepare_step(const struct preparing *o, double lr, double clip, struct prepared *c)
 {
-    c->shrink = o->decoupled ? 1 - o->lr * o->weight_decay : 1;
-    c->sign = o->maximize ? -1 : 1;
-    c->decay = o->decoupled ? 0 : o->weight_decay;
+    int decoupled = o->decoupled_weight_decay != 0;
+
+    c->shrink = decoupled ? 1 - lr * o->weight_decay : 1;
+    c->scale = (o->maximize != 0 ? -1 : 1) * (o->grad_scale * clip);
+    c->decay = decoupled ? 0 : o->weight_decay;
     return c->decay != 0 ? DECAYED : SCALED;
 }
 
@@ -37,7 +49,7 @@ static inline enum preparation prepare_step(const struct preparing *o, struct pr
 static inline void prepare(enum preparation how, T *p, T *g, const struct prepared *c)
 {
     *p = c->shrink * *p;
-    *g = c->sign * *g;
+    *g = c->scale * *g;
     if (how == DECAYED)
         *g = *g + c->decay * *p;
 }

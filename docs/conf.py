@@ -1,50 +1,58 @@
 """The documentation site: `nox -s docs`."""
 
 import importlib.metadata
+import sys
 from pathlib import Path
 
-import instep
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
 
+metadata = importlib.metadata.metadata("instep")
 project = "instep"
 author = "the instep developers"
 copyright = "2026, the instep developers"
-release = importlib.metadata.version("instep")
+release = metadata["Version"]
 
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "hawkmoth",
+    "commands",
+    "formulas",
+    "reference",
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
-exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+exclude_patterns = ["extensions"]
+nitpicky = True
+nitpick_ignore_regex = [("py:class", ".*"), ("c:.*", ".*")]  # types in words, and those of the C library
 default_role = "py:obj"
 autodoc_typehints = "none"
-napoleon_use_ivar = True
 autodoc_member_order = "bysource"
+autosummary_generate = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+python_use_unqualified_type_names = True
 
-hawkmoth_root = str(Path(__file__).parents[1] / "csrc")
+hawkmoth_root = str(HERE.parent / "csrc")
 hawkmoth_compiler = "cc"
 hawkmoth_clang = ["-std=c11", "-DINSTEP_API="]
 
 html_theme = "furo"
 html_title = f"instep {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_search_scorer = str(HERE / "static/scorer.js")
+html_math_renderer = "mathml"
 
-
-def list_rules(app, page, source):
-    """Put what every rule has where a page says so."""
-    classes = [name for name in instep.__all__ if isinstance(getattr(instep, name), type(instep.RMSprop))]
-    rules = [name for name in classes if name != "Optimizer" and name.lower() in instep.__all__]
-    for comment, directive in (
-        (".. the classes of the rules\n", ".. autoclass:: instep.{}\n"),
-        (".. the functions of the rules\n", ".. autofunction:: instep.{}\n"),
-    ):
-        lower = "functions" in comment
-        listed = "".join(directive.format(name.lower() if lower else name) for name in rules)
-        source[0] = source[0].replace(comment, listed)
-
-
-def setup(app):
-    """Connect what pages are read through."""
-    app.connect("source-read", list_rules)
+# The repository's address stands in pyproject.toml, once it has one that is public.
+addresses = dict(line.split(", ", 1) for line in metadata.get_all("Project-URL", []))
+if "Repository" in addresses:
+    html_theme_options = {
+        "source_repository": addresses["Repository"],
+        "source_branch": "main",
+        "source_directory": "docs/",
+    }

@@ -10,6 +10,7 @@ import array
 import ctypes
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from peers import peer
@@ -35,6 +36,10 @@ OTHER_SHAPE = Refused(ValueError, r"shape .* expected \(2, 3\)")
 OTHER_LAYOUT = Refused(ValueError, "layout")
 TRUNCATED = Refused(ValueError, "truncated")
 ABSENT = Refused(TypeError, "must be a numpy.ndarray|is needed")
+
+
+# What an optimizer takes, and the function of one array refuses: see WRONG_DTYPE.
+FOR_CLASSES = ("float16", "bfloat16")
 
 
 class Buffer(NamedTuple):
@@ -192,10 +197,12 @@ BUFFERS = [
     everywhere("map of a deleted file", map_of_a_deleted_file, IN_PLACE),
     everywhere("map of a truncated file, r+", truncated_map("r+"), TRUNCATED),
     everywhere("map of a truncated file, c", truncated_map("c"), TRUNCATED),
+    Buffer("float16", plain("float16"), IN_PLACE, IN_PLACE, WRONG_DTYPE),
+    Buffer("bfloat16", plain(ml_dtypes.bfloat16), IN_PLACE, IN_PLACE, WRONG_DTYPE),
     everywhere("byte order swapped", lambda d: numbers().astype(np.dtype("f4").newbyteorder()), SWAPPED),
     *[
         everywhere(dtype, plain(dtype), WRONG_DTYPE)
-        for dtype in ["float16", "longdouble", "complex64", "int8", "int32", "int64", "uint8", "bool", "object", "str"]
+        for dtype in ["longdouble", "complex64", "int8", "int32", "int64", "uint8", "bool", "object", "str"]
     ],
     everywhere("datetime64", plain("datetime64[s]"), WRONG_DTYPE),
     everywhere("structured", lambda d: np.zeros((2, 3), [("value", "f4")]), WRONG_DTYPE),

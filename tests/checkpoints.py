@@ -21,7 +21,7 @@ def rewritten(content, change):
     header, data = taken_apart(content)
     entries = json.loads(header)
     metadata = entries.pop("__metadata__")
-    parsed = ("step_count", "options", "step_counts")
+    parsed = ("step_count", "skipped_steps", "finite_steps", "options", "groups", "storage", "step_counts")
     metadata |= {name: json.loads(metadata[name]) for name in parsed}
     arrays = {name: [e["dtype"], e["shape"], data[slice(*e["data_offsets"])]] for name, e in entries.items()}
     change(metadata, arrays)

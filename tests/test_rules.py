@@ -23,22 +23,26 @@ from trials import (
     assert_same_bits,
     combinations,
     copies,
+    defaults,
     expected,
     fits,
     function,
     hard,
     hard_arrays,
     one_of_each_loop,
+    ranges,
     start_arrays,
     states_of,
     structural,
     structures,
     tried_values,
+    twin,
 )
 
 THREADS = [1, 2, 3, 4, 8]
-# Bytes of all arrays' parameters from which on a second thread is given work: csrc/step.c.
-BYTES_PER_THREAD = 64 * 4096
+BLOCK = 256
+# Elements of all arrays together from which on a second thread is given work: csrc/walk.c.
+ELEMENTS_PER_THREAD = 256 * BLOCK
 WORTH_ALIGNING = 4096  # bytes: csrc/aligned.h
 
 
@@ -100,12 +104,26 @@ def test_shape_and_order(rule, dtype, isa, order):
             assert_same_bits(arrays, after, f"{shape} {order}, {options}")
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.array])
+def test_options_and_counts_that_are_numbers_of_numpy(rule, dtype, kind):
+    """They are taken for Python's, also by the twin, where NumPy would let them say in which type it multiplies."""
+    random = np.random.default_rng(16)
+    for options in one_of_each_loop(rule):
+        arrays = hard_arrays(random, rule, options, 100, dtype)
+        options = {name: kind(value) if type(value) is float else np.bool_(value) for name, value in options.items()}
+        after = expected(rule, {name: value.item() for name, value in options.items()}, arrays, 3)
+        for step in (function(rule), twin(rule)):
+            actual = copies(arrays)
+            step(**actual, step_count=np.int32(3), **options)
+            assert_same_bits(actual, after, f"{options}")
+
+
 @st.composite
 def any_options(draw, rule, dtype):
     """Options from all of their ranges; most draws go together."""
     width = np.finfo(dtype).bits
     finite = st.floats(0, float(np.finfo(dtype).max), width=width)
-    ranges = {
+    values = {
         "any size": st.just(0.0) | st.floats(0, 10, width=width) | finite,
         "positive": st.floats(0, 1, exclude_min=True, width=width) | finite,
         "decay": st.just(0.0) | st.floats(0, 1, exclude_max=True, width=width),
@@ -114,8 +132,8 @@ def any_options(draw, rule, dtype):
         "flag": st.booleans(),
     }
     options = {}
-    for name, span in Options(rule).ranges.items():
-        options[name] = Options(rule).values()[name] if name.startswith("initial_") else draw(ranges[span])
+    for name, span in ranges(rule).items():
+        options[name] = defaults(rule)[name] if name.startswith("initial_") else draw(values[span])
     assume(fits(rule, options, dtype))
     return options
 
@@ -212,7 +230,7 @@ def test_threads(rule, dtype, isa, threads, soak):
     sizes = [-1, 0, 1, 13]
     for extra in sizes if soak else [sizes[(turn(rule) + THREADS.index(threads)) % 4]]:
         options = loops[extra % len(loops)]
-        size = max(threads, 2) * BYTES_PER_THREAD // np.dtype(dtype).itemsize + extra
+        size = max(threads, 2) * ELEMENTS_PER_THREAD + extra
         arrays = hard_arrays(random, rule, options, size, dtype)
         after = expected(rule, options, arrays)
         room = {name: Placed(size, dtype) for name in arrays}
@@ -235,9 +253,9 @@ def test_the_threshold_that_the_tests_assume():
             arrays = [np.ones(size, np.float32) for _ in range(3)]
             instep.rmsprop(*arrays)
             return len(os.listdir("/proc/self/task"))
-        size = 2 * {BYTES_PER_THREAD} // 4
+        size = 2 * {ELEMENTS_PER_THREAD}
         before = threads_after(1)
-        assert threads_after(size - 16) == before
+        assert threads_after(size - {BLOCK}) == before
         assert threads_after(size) == before + 1
     """
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
@@ -267,25 +285,25 @@ def test_cuts_across_many_arrays(rule, threads):
 
 
 @pytest.mark.parametrize("threads", THREADS[1:])
-def test_a_cut_before_the_last_line(rule, dtype, threads, soak):
-    """Every length that may put a cut between the last whole cache line and the one begun after it.
+def test_a_cut_before_the_last_block(rule, dtype, threads, soak):
+    """Every number of blocks that may put a cut between the last whole one and the one begun after it.
 
     A rule tries each eighth of them, all rules together all of them; in a soak each rule does.
     """
     random = np.random.default_rng(14)
     options = Options(rule).values()
-    a_line = 64 // np.dtype(dtype).itemsize
-    lines = range(threads * BYTES_PER_THREAD // 64, threads * BYTES_PER_THREAD // 64 + 32 * threads)
-    arrays = hard_arrays(random, rule, options, lines[-1] * a_line + 1, dtype)
+    options = {name: options[name] for name in defaults(rule)}
+    blocks = range(threads * ELEMENTS_PER_THREAD // BLOCK, threads * ELEMENTS_PER_THREAD // BLOCK + 32 * threads)
+    arrays = hard_arrays(random, rule, options, blocks[-1] * BLOCK + 1, dtype)
     after = expected(rule, options, arrays)
     instep.set_num_threads(threads)
-    for line in lines if soak else lines[turn(rule) % 8 :: 8]:
-        size = line * a_line + 1
+    for block in blocks if soak else blocks[turn(rule) % 8 :: 8]:
+        size = block * BLOCK + 1
         actual = {name: array[:size].copy() for name, array in arrays.items()}
         function(rule)(**actual, **options)
         for name in actual:
             if actual[name].tobytes() != after[name][:size].tobytes():
-                assert_same_bits(actual, {n: array[:size] for n, array in after.items()}, f"{line} lines and one")
+                assert_same_bits(actual, {n: array[:size] for n, array in after.items()}, f"{block} blocks and one")
 
 
 def test_a_step_of_slices(rule, dtype, isa):
@@ -346,7 +364,7 @@ def test_floating_point_mode_of_workers(mode):
         from trials import CLASSES, assert_same_bits, expected, function, hard_arrays, one_of_each_loop
         instep.set_num_threads(2)
         random = np.random.default_rng(9)
-        size = 2 * {BYTES_PER_THREAD} // 4
+        size = 2 * {ELEMENTS_PER_THREAD}
         with floating_point_mode(MODES[{mode!r}]):
             instep.sgd(*hard_arrays(random, "sgd", {{}}, size, "float32").values())
         for rule in CLASSES:

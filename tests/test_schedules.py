@@ -238,8 +238,8 @@ def test_the_module_is_public():
 # ---- what is refused --------------------------------------------------------------------------------------------
 
 BAD_STEPS = [
-    (-1, ValueError, "step=-1 must be an integer from 0 to 2**63 - 1"),
-    (2**63, ValueError, f"step={2**63} must be an integer from 0 to 2**63 - 1"),
+    (-1, ValueError, "step=-1 must be an integer from 0 to 9223372036854775807"),
+    (2**63, ValueError, f"step={2**63} must be an integer from 0 to 9223372036854775807"),
     (np.int8(-1), ValueError, "step=-1 must be an integer from 0"),
     (3.0, TypeError, "step must be an integer, not 3.0"),
     (np.float64(3.0), TypeError, "step must be an integer, not np.float64(3.0)"),
@@ -284,11 +284,11 @@ def refuses(make, error, message, **bad):
 def test_a_bad_number(make, name):
     for value in (math.nan, math.inf, -math.inf, np.float32("nan"), 10**400):
         refuses(make, ValueError, f"{name}={value!r} must be finite", **{name: value})
-    bad = ["0.1", 1j, True, np.True_, [0.1], np.array([0.1])]
+    bad = ["0.1", 1j, True, np.True_, [0.1], np.array([0.1]), np.array(1j), np.array(True), np.array("0.1")]
     if (make, name) not in [(one_cycle, "start"), (one_cycle, "end"), (exponential, "end")]:
         bad.append(None)
     for value in bad:
-        refuses(make, TypeError, f"{name} must be a real number, not {value!r}", **{name: value})
+        refuses(make, TypeError, f"{name} must be a real number, not a value of type ", **{name: value})
 
 
 @pytest.mark.parametrize(("make", "name"), A_NUMBER)
@@ -307,7 +307,7 @@ def test_a_number_may_be_of_any_type(make, name):
 def test_a_bad_count(make, name):
     least = 0 if make is warmup else 1
     for value in (least - 1, -5, 2**63):
-        message = f"{name}={value} must be an integer from {least} to 2**63 - 1"
+        message = f"{name}={value} must be an integer from {least} to 9223372036854775807"
         refuses(make, ValueError, message, **{name: value})
     for value in (10.0, math.nan, "10", None, True, np.True_):
         refuses(make, TypeError, f"{name} must be an integer, not {value!r}", **{name: value})
@@ -317,8 +317,8 @@ def test_bad_pieces():
     for values in (None, 3, [(1, 0.5)], {1}):
         refuses(piecewise, TypeError, f"values must be a mapping of steps to values, not {values!r}", values=values)
     for step, error, message in (
-        (0, ValueError, "a step of values=0 must be an integer from 1 to 2**63 - 1"),
-        (-3, ValueError, "a step of values=-3 must be an integer from 1 to 2**63 - 1"),
+        (0, ValueError, "a step of values=0 must be an integer from 1 to 9223372036854775807"),
+        (-3, ValueError, "a step of values=-3 must be an integer from 1 to 9223372036854775807"),
         (1.0, TypeError, "a step of values must be an integer, not 1.0"),
         ("1", TypeError, "a step of values must be an integer, not '1'"),
         (True, TypeError, "a step of values must be an integer, not True"),
@@ -326,7 +326,7 @@ def test_bad_pieces():
         refuses(piecewise, error, message, values={step: 0.5})
     refuses(piecewise, ValueError, "values: step 2 must be greater than the step before it, 3", values={3: 0.1, 2: 0.2})
     refuses(piecewise, ValueError, "values[3]=nan must be finite", values={2: 0.1, 3: math.nan})
-    refuses(piecewise, TypeError, "values[2] must be a real number, not '0.1'", values={2: "0.1"})
+    refuses(piecewise, TypeError, "values[2] must be a real number, not a value of type str", values={2: "0.1"})
 
 
 def test_bad_numbers_for_exponential():
@@ -354,8 +354,12 @@ def test_bad_numbers_for_the_others():
 
 def test_a_bad_schedule_to_warm_up():
     refuses(warmup, TypeError, "schedule must be a function of the step, not 0.1", schedule=0.1)
-    refuses(warmup, TypeError, "schedule(0) must be a real number, not '0.1'", schedule=lambda step: "0.1")
-    refuses(warmup, TypeError, "schedule(0) must be a real number, not None", schedule=lambda step: None)
+    refuses(
+        warmup, TypeError, "schedule(0) must be a real number, not a value of type str", schedule=lambda step: "0.1"
+    )
+    refuses(
+        warmup, TypeError, "schedule(0) must be a real number, not a value of type NoneType", schedule=lambda step: None
+    )
     refuses(warmup, ValueError, "schedule(0)=nan must be finite", schedule=lambda step: math.nan)
     late = warmup(lambda step: 0.1 if step < 3 else math.inf, 10)
     assert late(12) == 0.1
@@ -461,6 +465,14 @@ def test_optax(name):
     np.testing.assert_allclose(
         [schedule(step) for step in steps], [float(theirs(step)) for step in steps], rtol=1e-6, atol=1e-6 * 0.3
     )
+
+
+def test_what_a_schedule_of_optax_returns_is_assigned_as_it_is(rule):
+    theirs = peer("optax").cosine_decay_schedule(0.25, 90)
+    optimizer = instep.optimizers.Optimizer.of_rule(rule)(np.ones(3))
+    optimizer.lr = theirs(optimizer.step_count)
+    assert type(optimizer.lr) is float
+    assert optimizer.lr == 0.25
 
 
 def test_a_schedule_of_optax_warmed_up():

@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -88,10 +89,10 @@ def test_what_is_wrong_raises():
 @every_variant
 def test_signature_help_and_defaults_agree(cls):
     parameters = inspect.signature(cls).parameters
-    assert list(parameters) == ["params", *_core.rules()[cls.rule]]
+    assert list(parameters) == ["params", *_core.rules()[cls.rule], "groups", "state_dtype", "master"]
     text = pydoc.render_doc(cls, renderer=pydoc.plaintext)
     optimizer = cls(np.ones(2))
-    for name, parameter in list(parameters.items())[1:]:
+    for name, parameter in list(parameters.items())[1:-3]:
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert getattr(optimizer, name) == optimizer.options[name] == parameter.default
         assert type(getattr(optimizer, name)) is type(parameter.default) is parameter.annotation
@@ -143,9 +144,44 @@ def test_what_a_subclass_may_not_declare(cls):
 
     refused(r"Mine.lr is redeclared without its type: write lr: float = 0\.5", lr=0.5)
     refused("Mine declares alpha, but", alpha=0.5, __annotations__={"alpha": float})
-    refused("Mine.lr must be a float, not 1", lr=1, __annotations__={"lr": float})
-    refused("Mine.maximize must be a bool, not 1", maximize=1, __annotations__={"maximize": bool})
+    refused("Mine.lr must be a real number, not a value of type str", lr="1", __annotations__={"lr": float})
+    refused("Mine.maximize must be True or False, not 1", maximize=1, __annotations__={"maximize": bool})
+    refused(r"Mine.lr is redeclared without a default: write lr: float = ", __annotations__={"lr": float})
+    refused("Mine declares alpha, but", __annotations__={"alpha": "float"})
     assert Optimizer.of_rule(cls.rule).__name__ != "Mine"
+
+
+def test_a_rule_that_there_is_not():
+    with pytest.raises(ValueError, match="there is no rule named 'adan'; there are rmsprop, "):
+        type("Adan", (Optimizer,), {"rule": "adan"})
+
+
+@pytest.mark.parametrize("one", [1, np.float64(1), np.float32(1)], ids=lambda one: type(one).__name__)
+@every_variant
+def test_every_number_is_a_default(cls, one):
+    """As for a type checker and as an argument."""
+    mine = type("Mine", (cls,), {"weight_decay": one, "__annotations__": {"weight_decay": "float"}})
+    assert type(mine(np.ones(2), lr=0.5).weight_decay) is type(mine.weight_decay.default) is float
+    assert inspect.signature(mine).parameters["weight_decay"].annotation is float
+
+
+@pytest.mark.parametrize("spelled", ["ClassVar[str]", "typing.ClassVar", ClassVar[str], ClassVar])
+def test_what_is_of_the_class_is_no_option(spelled):
+    mine = type("Mine", (instep.Adam,), {"label": "fast", "__annotations__": {"label": spelled}})
+    assert mine(np.ones(2)).label == mine.label == "fast"
+    assert "label" not in inspect.signature(mine).parameters
+
+
+def test_the_signature_of_a_class_with_arguments_of_its_own():
+    class Halving(instep.Adam):
+        """Has another constructor."""
+
+        def __init__(self, params: Any, *, speed: float = 0.5) -> None:
+            super().__init__(params, lr=speed / 2)
+
+    assert str(inspect.signature(Halving)) == "(params: Any, *, speed: float = 0.5) -> None"
+    assert Halving(np.ones(2)).lr == 0.25
+    assert list(inspect.signature(instep.Adam).parameters)[:2] == ["params", "lr"]
 
 
 def test_a_misspelt_attribute_is_no_attribute(rule):

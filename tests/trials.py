@@ -36,12 +36,14 @@ CLASSES = {rule: Optimizer._of_rule[rule] for rule in rules() if rule in Optimiz
 
 
 def defaults(rule):
-    return Options(rule).values()
+    """The options of the formula; those of what surrounds it are tests/test_around.py's."""
+    options = Options(rule)
+    return {name: options.values()[name] for name in options.of_formula}
 
 
 def tried_values(rule, name):
     """The values that every combination of options is made of."""
-    default, span = defaults(rule)[name], Options(rule).ranges[name]
+    default, span = defaults(rule)[name], ranges(rule)[name]
     if name == "lr":
         return [0.003]
     if name.startswith("initial_"):  # which only makes states
@@ -50,6 +52,11 @@ def tried_values(rule, name):
         return [default * 1000]  # an eps that counts
     values = [0.0, 0.7] if span == "decay" and default == 0 else NUMBERS[span]
     return values if len(values) == 1 or default in values else [default, *values]
+
+
+def ranges(rule):
+    """What each of them may be."""
+    return {name: span for name, span in Options(rule).ranges.items() if name in defaults(rule)}
 
 
 def refusal(rule, options, dtype="float64"):
@@ -124,7 +131,7 @@ def situations():
 def contradictions(rule):
     """Options of which one is refused because of the others: as few as show it, one example of each reason."""
     found = {}
-    ends = {name: ENDS[span] for name, span in Options(rule).ranges.items()}
+    ends = {name: ENDS[span] for name, span in ranges(rule).items()}
     for count in (1, 2, 3):
         for names in subsets(ends, count):
             for values in product(*(ends[name] for name in names)):

@@ -12,20 +12,34 @@ from cpython.unicode cimport PyUnicode_AsUTF8
 from instep cimport (
     INSTEP_ABI_VERSION,
     INSTEP_ANY_NUMBER,
+    INSTEP_AS_COMPUTED,
+    INSTEP_BFLOAT16,
+    INSTEP_BYTE,
+    INSTEP_COUNT,
     INSTEP_FLAG,
+    INSTEP_FLOAT,
+    INSTEP_FLOAT16,
     INSTEP_FLOAT32,
     INSTEP_FLOAT64,
+    INSTEP_IS_AROUND,
+    INSTEP_IS_OF_STEP,
+    INSTEP_IS_STRUCTURAL,
     INSTEP_MAX_OPTIONS,
     INSTEP_MAX_STATES,
     INSTEP_OK,
+    INSTEP_SIGNED_BYTE,
+    INSTEP_SPLIT,
     instep_array,
+    instep_norms,
     instep_optimizer,
 )
-from libc.stdint cimport INT64_MAX, int64_t, uintptr_t
+from libc.math cimport NAN, isfinite
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 import numbers
+import operator
 import os
 import weakref
 
@@ -36,11 +50,16 @@ cnp.import_array()
 include "extern_functions.pxi"
 
 cdef extern from "step.h":
-    enum:
-        INSTEP_LINE
-    int instep_plan(const instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t *total)
+    int instep_plan(
+        const instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count, size_t *total
+    )
     void instep_run(
-        instep_optimizer *optimizer, instep_array *arrays, size_t count, size_t total, int64_t step_count
+        instep_optimizer *optimizers,
+        size_t groups,
+        instep_array *arrays,
+        size_t count,
+        size_t total,
+        int64_t step_count,
     ) nogil
 
 cdef extern from "float_mode.h":
@@ -65,6 +84,8 @@ cdef extern from "pool.h":
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
         pass
+    enum:
+        NPY_USERDEF
     bint PyArray_CheckExact(object)
     void *data_of "PyArray_DATA"(PyArrayObject *)
     int dimensions_of "PyArray_NDIM"(PyArrayObject *)
@@ -73,7 +94,6 @@ cdef extern from "numpy/arrayobject.h":
     int flags_of "PyArray_FLAGS"(PyArrayObject *)
 
 cdef extern from "Python.h":
-    PyObject *item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t k)
     int PyObject_GenericSetAttr(object, object, object) except -1
 
     ctypedef void *PyThread_type_lock
@@ -87,16 +107,31 @@ cdef extern from "Python.h":
     void PyThread_release_lock(PyThread_type_lock lock)
 
 DEEPEST_NESTING = 64
+MOST_COUNTED = 2**53  # by an option, which is a double
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more
 MOST_STATES = INSTEP_MAX_STATES
 
-cdef object _ABSENT = object()
+cdef enum:
+    NO_FORMAT = 255
+    BYTES_WITH_ONE_EXPONENT = 256
+
+
+cdef class _Absent:
+    """Stands for an argument that is not given."""
+
+    def __repr__(self):
+        return "<absent>"
+
+
+cdef object _ABSENT = _Absent()
 
 include "float_mode.pxi"
 include "options.pxi"
 include "buffers.pxi"
+include "forms.pxi"
 include "function.pxi"
 include "nest.pxi"
+include "rows.pxi"
 include "lock.pxi"
 include "holder.pxi"
 include "stepper.pxi"

@@ -1,5 +1,6 @@
 cdef enum:
-    LINES_WITH_GIL = 1024  # of a step or a copy that keeps it: some 10 microseconds
+    BLOCKS_WITH_GIL = 64  # of a step that keeps it: some 10 microseconds
+    BYTES_WITH_GIL = 65536  # of a copy
 
 
 cdef object MEMMAP = np.memmap
@@ -40,9 +41,7 @@ cdef cnp.ndarray _array(str root, tuple path, object value):
 
 
 cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
-    """A parameter or a state: what is right by itself."""
-    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
-        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    """What is written, and is right by itself but for its dtype."""
     if not cnp.PyArray_ISNOTSWAPPED(array):
         raise TypeError(
             f"{_spell(root, path)} must be in the machine's byte order: {(<object>array).dtype} is swapped"
@@ -58,6 +57,22 @@ cdef int _check_written(str root, tuple path, cnp.ndarray array) except -1:
     if _is_mapped(array):
         _check_mapped(root, path, array)
     return 0
+
+
+cdef int _check_numbers(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter or a state of a function: float32 or float64."""
+    if cnp.PyArray_TYPE(array) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(f"{_spell(root, path)} must be float32 or float64, not {(<object>array).dtype}")
+    return _check_written(root, path, array)
+
+
+cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
+    """A parameter of an optimizer."""
+    if cnp.PyArray_ISNOTSWAPPED(array) and _param_format(array) == NO_FORMAT:
+        raise TypeError(
+            f"{_spell(root, path)} must be float32, float64, float16 or bfloat16, not {(<object>array).dtype}"
+        )
+    return _check_written(root, path, array)
 
 
 cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
@@ -78,40 +93,59 @@ cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
     return 0
 
 
-cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param, bint is_grad) except -1:
-    """What goes with a parameter has its shape and dtype."""
+cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+    """A gradient of a function has the shape and dtype of its parameter."""
     if not _same_shape(array, param):
         raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
     if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(param) or not cnp.PyArray_ISNOTSWAPPED(array):
         raise TypeError(
             f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {(<object>param).dtype}: "
-            + (_how_to_convert(root, path, array, param) if is_grad else "make it with the dtype of its parameter")
+            + _how_to_convert(root, path, array, str((<object>param).dtype))
         )
     return 0
 
 
-cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, cnp.ndarray param):
-    expected = (<object>param).dtype
+cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, str expected):
     hint = f"pass {_spell(root, path)}.astype(np.{expected})"
     if cnp.PyArray_ISNOTSWAPPED(grad) and cnp.PyArray_TYPE(grad) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         hint += f", or make the parameter {(<object>grad).dtype}"
     return hint
 
 
-cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
+cdef int _check_state(str root, tuple path, cnp.ndarray array, cnp.ndarray param, tuple form) except -1:
+    """A state array is as its form says: of its dtype, and flat or laid out as its parameter."""
+    if (<object>array).shape != form[1]:
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {form[1]}")
+    if (<object>array).dtype != form[0]:
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {form[0]}: make it with that dtype"
+        )
     _check_written(root, path, array)
-    _check_partner(root, path, array, param, False)
-    if not _same_layout(array, param):
+    if form[1] == (<object>param).shape and not _same_layout(array, param):
         raise ValueError(
             f"{_spell(root, path)} must have the memory layout of its parameter (strides {(<object>param).strides})"
         )
     return 0
 
 
+cdef int _check_grad(str root, tuple path, cnp.ndarray array, cnp.ndarray param, int dtype) except -1:
+    """The format of a gradient, which has the shape of its parameter and no more bits than its arithmetic."""
+    cdef int format
+    if not _same_shape(array, param):
+        raise ValueError(f"{_spell(root, path)} has shape {(<object>array).shape}, expected {(<object>param).shape}")
+    format = _format_beside(array, dtype)
+    if format == NO_FORMAT:
+        expected = "float64" if dtype == INSTEP_FLOAT64 else "float32"
+        raise TypeError(
+            f"{_spell(root, path)} has dtype {(<object>array).dtype}, expected {expected} or a float of fewer bits: "
+            f"{_how_to_convert(root, path, array, expected)}"
+        )
+    return format
+
+
 cdef object _grad_in_layout(str root, tuple path, object grad, cnp.ndarray param):
     """The gradient if it can be walked with the parameter, a copy of it in that layout otherwise."""
     array = _array(root, path, grad)
-    _check_partner(root, path, array, param, True)
     if _is_mapped(array):
         _check_mapped(root, path, array)
     if _same_layout(array, param):
@@ -132,7 +166,7 @@ cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
     for k in range(last + 1):
         shape[k] = cnp.PyArray_DIMS(array)[last - k if in_fortran_order else k]
         strides[k] = cnp.PyArray_STRIDES(array)[last - k if in_fortran_order else k]
-    if <size_t>cnp.PyArray_NBYTES(copy) < LINES_WITH_GIL * INSTEP_LINE:
+    if <size_t>cnp.PyArray_NBYTES(copy) < BYTES_WITH_GIL:
         instep_copy(to, source, width, last + 1, shape, strides)
     else:
         with nogil:
@@ -140,51 +174,63 @@ cdef cnp.ndarray _copied(cnp.ndarray array, bint in_fortran_order):
     return copy
 
 
-cdef struct Known:
-    # What an array must be, beside its address: NumPy lets anyone change it in place.
+cdef struct Watched:
+    # An array as it was checked, for NumPy lets anyone change it in place.
+    PyArrayObject *array
+    const void *data
     size_t size
     void *dtype
-    int flags
+    int flags  # that it must have
 
 
-# Of the dtypes as `instep_dtype` counts them; others may mean the same.
-cdef void *_DTYPES[2]
-_DTYPES[:] = [<void *>np.dtype(np.float32), <void *>np.dtype(np.float64)]  # which live as long as NumPy
+cdef inline uintptr_t _differences(const Watched *watched, Py_ssize_t count) noexcept:
+    """0 if all the arrays are what they were; if not, they are to be looked at more closely.
 
-
-cdef inline uintptr_t _difference(PyObject *array, const void *data, const Known *known) noexcept:
-    """0 if the array is what it was; if not, it is to be looked at more closely.
-
-    Without branches, for this comes before every bound step, for each of its arrays.
+    With few branches, for this comes before every bound step.
     """
-    cdef PyArrayObject *now = <PyArrayObject *>array
-    cdef size_t size = 1
-    cdef int k
-    for k in range(dimensions_of(now)):
-        size *= <size_t>shape_of(now)[k]
-    return (
-        (<uintptr_t>data_of(now) ^ <uintptr_t>data)
-        | (<uintptr_t>dtype_of(now) ^ <uintptr_t>known.dtype)
-        | (size ^ known.size)
-        | <uintptr_t>(~flags_of(now) & known.flags)
-    )
+    cdef uintptr_t found = 0
+    cdef size_t size
+    cdef PyArrayObject *now
+    cdef const cnp.npy_intp *shape
+    cdef int dimensions, d
+    cdef Py_ssize_t k
+    for k in range(count):
+        now = watched[k].array
+        shape = shape_of(now)
+        dimensions = dimensions_of(now)
+        if dimensions == 1:
+            size = shape[0]
+        elif dimensions == 2:
+            size = <size_t>shape[0] * <size_t>shape[1]
+        else:
+            size = 1
+            for d in range(dimensions):
+                size *= <size_t>shape[d]
+        found |= (
+            (<uintptr_t>data_of(now) ^ <uintptr_t>watched[k].data)
+            | (<uintptr_t>dtype_of(now) ^ <uintptr_t>watched[k].dtype)
+            | (size ^ watched[k].size)
+            | <uintptr_t>(~flags_of(now) & watched[k].flags)
+        )
+    return found
 
 
-cdef int _check_known(str root, tuple path, cnp.ndarray array, const void *data, const Known *known) except -1:
-    what = _spell(root, path)
-    if ~cnp.PyArray_FLAGS(array) & known.flags & cnp.NPY_ARRAY_WRITEABLE:
-        raise ValueError(f"{what} has become read-only and cannot be updated in place")
-    if (<object>array).dtype != <object>known.dtype:
-        how = f"its dtype is {(<object>array).dtype!r}"
-    elif (<object>array).size != known.size:
-        how = f"its shape is {(<object>array).shape}"
-    elif cnp.PyArray_DATA(array) != data:
+cdef int _check_watched(str root, tuple path, const Watched *watched, int flags) except -1:
+    """Refuse an array that is not what it was, or has not these of the flags that it must have."""
+    array = <object>watched.array
+    if ~flags_of(watched.array) & flags & cnp.NPY_ARRAY_WRITEABLE:
+        raise ValueError(f"{_spell(root, path)} has become read-only and cannot be updated in place")
+    if array.dtype != <object>watched.dtype:
+        how = f"its dtype is {array.dtype!r}"
+    elif array.size != watched.size:
+        how = f"its shape is {array.shape}"
+    elif data_of(watched.array) != watched.data:
         how = "it is elsewhere in memory"
-    elif ~cnp.PyArray_FLAGS(array) & known.flags:
-        how = f"its strides are {(<object>array).strides}"
+    elif ~flags_of(watched.array) & flags:
+        how = f"its strides are {array.strides}"
     else:
         return 0
-    raise ValueError(f"{what} is not what it was when it was checked: {how} now")
+    raise ValueError(f"{_spell(root, path)} is not what it was when it was checked: {how} now")
 
 
 cdef inline uintptr_t _start(cnp.ndarray array):
@@ -193,6 +239,10 @@ cdef inline uintptr_t _start(cnp.ndarray array):
 
 cdef inline uintptr_t _end(cnp.ndarray array):
     return _start(array) + cnp.PyArray_NBYTES(array)
+
+
+cdef inline int _numpy_type(uint32_t dtype):
+    return cnp.NPY_FLOAT32 if dtype == INSTEP_FLOAT32 else cnp.NPY_FLOAT64
 
 
 cdef inline int _kernel_dtype(cnp.ndarray array):

@@ -5,7 +5,7 @@ cdef class Option:
     cdef readonly str name
     cdef readonly object default
     cdef readonly bint is_structural
-    cdef bint is_flag
+    cdef readonly bint is_around
     cdef Py_ssize_t place
 
     def __cinit__(self, str rule, str name, default):
@@ -13,29 +13,19 @@ cdef class Option:
         self.name = name
         self.default = default
         self.place = options.place(name)
-        self.is_flag = options.is_flag(self.place)
-        self.is_structural = instep_option_is_structural(&options.optimizer, self.place)
+        self.is_structural = instep_option_traits(&options.optimizer, self.place) & INSTEP_IS_STRUCTURAL != 0
+        self.is_around = instep_option_traits(&options.optimizer, self.place) & INSTEP_IS_AROUND != 0
 
     def __get__(self, optimizer, owner):
         if optimizer is None:
             return self
-        cdef double value = (<Holder?>optimizer).made().optimizer.option[self.place]
-        return value != 0 if self.is_flag else value
+        return _shown((<Holder?>optimizer).made().optimizers, self.place)
 
     def __set__(self, optimizer, value):
         (<Holder?>optimizer).assign(self, value)
 
     def __repr__(self):
         return f"<option {self.name}, by default {self.default!r}>"
-
-
-cdef list _anchors(list arrays):
-    """NumPy does not resize in place, which may move the memory away, what has a weak reference."""
-    cdef list anchors = []
-    for array in arrays:
-        if array is not None:
-            anchors.append(weakref.ref(array))
-    return anchors
 
 
 cdef enum:
@@ -45,24 +35,29 @@ cdef enum:
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
-    cdef instep_optimizer optimizer
+    cdef instep_optimizer *optimizers  # the options of all, then those of each group
+    cdef Py_ssize_t groups
+    cdef dict patterns  # the groups: what each changes, by its pattern
     cdef str rule_name
+    cdef readonly Storage _storage
     cdef unsigned long long changes  # of options or states, so far
     cdef Nest nest
     cdef list leaves
     cdef list paths
     cdef list anchors
-    cdef tuple dtypes  # each once
+    cdef tuple dtypes  # of the arithmetic, each once
     cdef int narrowest  # what is good for float32 is good for float64
     cdef dict places
     cdef dict states
-    cdef PyObject *state_lists[INSTEP_MAX_STATES]  # its values
-    cdef int state_count
     cdef instep_array *arrays
-    cdef int *layouts  # the flag of the order in memory, in which an array is walked with its states and gradient
-    cdef readonly Py_ssize_t count
+    cdef instep_norms *measured
+    cdef Py_ssize_t count
 
-    # What is written, sorted by address, for the overlap check of gradients.
+    # What is written: each parameter, followed by its states.
+    cdef Watched *watched
+    cdef Py_ssize_t each
+
+    # The same, sorted by address, for the overlap check of gradients.
     cdef uintptr_t *written_start
     cdef uintptr_t *written_end
     cdef Py_ssize_t written_count
@@ -78,26 +73,35 @@ cdef class Holder(Locked):
     def __cinit__(self, *args, **kwargs):
         self.count = 0
 
-    def __init__(self, Options options, params):
+    def __init__(self, Options options, params, Storage storage, dict groups):
         cdef list leaves = []
         cdef list paths = []
+        cdef list dtypes = []
         cdef Nest nest = Nest.of(params, leaves, paths)
+        cdef cnp.ndarray leaf
         cdef Py_ssize_t k
         if self.arrays is not NULL:
             raise TypeError("an optimizer is made once; make another one")
         if not leaves:
             raise ValueError("params holds no array")
-        for k, leaf in enumerate(leaves):
-            _check_written("params", paths[k], _array("params", paths[k], leaf))
-        self.dtypes = tuple({leaf.dtype for leaf in leaves})
-        self.narrowest = INSTEP_FLOAT32 if np.dtype(np.float32) in self.dtypes else INSTEP_FLOAT64
+        for k in range(len(leaves)):
+            _check_param("params", paths[k], _array("params", paths[k], leaves[k]))
+            dtypes.append(np.float64 if cnp.PyArray_TYPE(leaves[k]) == cnp.NPY_FLOAT64 else np.float32)
+        storage.check(leaves, paths)
+        self.dtypes = tuple({np.dtype(dtype) for dtype in dtypes})
+        self.narrowest = INSTEP_FLOAT32 if np.float32 in dtypes else INSTEP_FLOAT64
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
-        self.layouts = <int *>calloc(len(leaves), sizeof(int))
         self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
-        if self.arrays is NULL or self.layouts is NULL or self.known_grad is NULL or self.held is NULL:
+        self.optimizers = <instep_optimizer *>calloc(1, sizeof(instep_optimizer))
+        if (
+            self.arrays is NULL
+            or self.known_grad is NULL
+            or self.held is NULL
+            or self.optimizers is NULL
+        ):
             raise MemoryError
         self.nest = nest
         self.leaves = leaves
@@ -107,24 +111,26 @@ cdef class Holder(Locked):
             if len(path) == 1:
                 self.places[path[0]] = AMBIGUOUS if path[0] in self.places else k
         self.count = len(leaves)
+        self._storage = storage
         for k in range(self.count):
-            self.arrays[k].size = cnp.PyArray_SIZE(<cnp.ndarray>leaves[k])
-            self.arrays[k].dtype = _kernel_dtype(<cnp.ndarray>leaves[k])
-            self.arrays[k].param = cnp.PyArray_DATA(<cnp.ndarray>leaves[k])
-            self.layouts[k] = (
-                cnp.NPY_ARRAY_C_CONTIGUOUS
-                if cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>leaves[k])
-                else cnp.NPY_ARRAY_F_CONTIGUOUS
-            )
+            leaf = leaves[k]
+            self.arrays[k].size = cnp.PyArray_SIZE(leaf)
+            self.arrays[k].dtype = _dtype_number(dtypes[k])
+            self.arrays[k].stream = k
         self.rule_name = options.rule
-        self.optimizer = options.optimizer
-        self._adopt(options, self._make_states(options, options, {}))
+        self.optimizers[0] = options.optimizer
+        self.optimizers[0].grad_norm = NAN
+        self.groups = 1
+        self.patterns = {}
+        self._adopt(options, self._first_states(options, groups), groups=groups)
 
     def __dealloc__(self):
+        free(self.optimizers)
         free(self.arrays)
-        free(self.layouts)
+        free(self.measured)
         free(self.known_grad)
         free(self.held)
+        free(self.watched)
         free(self.written_start)
         free(self.written_end)
 
@@ -143,7 +149,7 @@ cdef class Holder(Locked):
     @property
     def _options(self):
         """The options as they are now."""
-        return Options.of(self.rule_name, &self.made().optimizer)
+        return Options.of(self.rule_name, self.made().optimizers)
 
     def __setattr__(self, name, value):
         """Assign an option; a name that there is not is answered with the one that is meant."""
@@ -159,77 +165,138 @@ cdef class Holder(Locked):
     @cython.final
     cdef int assign(self, Option option, object value) except -1:
         cdef instep_optimizer changed
-        if option.is_structural:
+        if option.is_structural or self.groups > 1:
             self._set_options({option.name: value})
             return 0
         self.acquire()
         try:
-            changed = self.optimizer
+            changed = self.optimizers[0]
             _put(&changed, option.place, option.name, value)
             _check_options(&changed, self.narrowest)
-            self.optimizer.option[option.place] = changed.option[option.place]
+            self.optimizers[0].option[option.place] = changed.option[option.place]
+            self.planned = self.planned and not option.is_around
             self.changes += 1
         finally:
             self.release()
         return 0
 
-    def _set_options(self, dict changes):
-        """Change options between steps, and with them the state that they need."""
+    def _set_options(self, dict changes, pattern=None):
+        """Change options between steps, those of all or of one group, and with them the state that they need."""
         cdef Options before, options
-        cdef dict states
+        cdef dict states, groups
+        cdef list every, every_before
         cdef unsigned long long since
         self.acquire()
         try:
             while True:
                 since, before, states = self.changes, self._options, self.states
-                options = before.replace(changes, self.dtypes)
-                if not self._keeps_states(options, before):
-                    if self._adopt(options, self._make_states(options, before, states), since=since):
+                groups = dict(self.patterns)
+                if pattern is None:
+                    options = before.replace(changes, self.dtypes)
+                else:
+                    options = before
+                    groups[pattern] = groups[pattern] | changes
+                every = self.options_of_groups(options, groups)
+                every_before = self.options_of_groups(before, dict(self.patterns))
+                if not self.keeps_every_state(every, every_before):
+                    states = self.states_of_groups(every, every_before, states, groups)
+                    if self._adopt(options, states, since=since, groups=groups):
                         return
                 elif self.changes == since:
-                    self.use(options)
+                    self.use(every, groups)
                     return
                 # A signal handler has assigned or loaded meanwhile: what was made is of before that.
         finally:
             self.release()
 
-    cdef void use(self, Options options) noexcept:
+    @cython.final
+    cdef list options_of_groups(self, Options options, dict groups):
+        """The options of all, then those of each group, if they go together; what groups change is put into form."""
+        cdef list every = [options]
+        cdef Options own
+        for pattern, changes in list(groups.items()):
+            for name in changes:
+                if name in options.of_step:
+                    raise ValueError(f"groups[{pattern!r}]: {name} is of the step, and so the same for all arrays")
+            try:
+                own = options.replace(changes, self.dtypes)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"groups[{pattern!r}]: {error}") from None
+            if list(own.states) != list(options.states):
+                raise ValueError(
+                    f"groups[{pattern!r}]: all arrays have the same states, {', '.join(options.states) or 'none'} "
+                    f"here, and these options need {', '.join(own.states) or 'none'}"
+                )
+            every.append(own)
+            groups[pattern] = {name: own.values()[name] for name in changes}
+        return every
+
+    cdef int make_room(self, Py_ssize_t groups) except -1:
+        """For the options of so many groups; those that there are stay."""
+        cdef instep_optimizer *room
+        if groups <= self.groups:
+            return 0
+        room = <instep_optimizer *>calloc(groups, sizeof(instep_optimizer))
+        if room is NULL:
+            raise MemoryError
+        memcpy(room, self.optimizers, self.groups * sizeof(instep_optimizer))
+        free(self.optimizers)
+        self.optimizers = room
+        return 0
+
+    cdef void use(self, list every, dict groups) noexcept:
+        """There is room for them."""
+        cdef Py_ssize_t g
+        cdef Options options
         self.planned = False
         self.changes += 1
-        memcpy(self.optimizer.option, options.optimizer.option, sizeof(self.optimizer.option))
+        self.patterns = groups
+        self.groups = len(every)
+        for g in range(self.groups):
+            options = <Options>every[g]
+            self.optimizers[g].abi_version = options.optimizer.abi_version
+            self.optimizers[g].rule = options.optimizer.rule
+            self.optimizers[g].step_count = self.optimizers[0].step_count
+            memcpy(self.optimizers[g].option, options.optimizer.option, sizeof(options.optimizer.option))
+
+    @property
+    def _patterns(self):
+        """The groups: what each changes, by its pattern."""
+        return {pattern: dict(changes) for pattern, changes in self.made().patterns.items()}
 
     # -- states
 
     @cython.final
-    cdef inline Known known(self, Py_ssize_t k) noexcept:
-        """What the gradient of the k-th array must be."""
-        cdef Known known
-        known.size = self.arrays[k].size
-        known.dtype = _DTYPES[self.arrays[k].dtype]
-        known.flags = self.layouts[k]
-        return known
+    cdef Watched watch(self, cnp.ndarray array, int flags, list anchors):
+        """What is stepped, and must stay as it is while the anchors live."""
+        cdef Watched watched
+        dtype = (<object>array).dtype
+        anchors.append(dtype)
+        anchors.append(weakref.ref(array))  # with one, NumPy does not resize it, which may move it away
+        watched.array = <PyArrayObject *>array
+        watched.data = cnp.PyArray_DATA(array)
+        watched.size = cnp.PyArray_SIZE(array)
+        watched.dtype = <void *>dtype
+        watched.flags = flags | (
+            cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(array) else cnp.NPY_ARRAY_F_CONTIGUOUS
+        )
+        return watched
 
     @cython.final
     cdef inline int check_written(self, Py_ssize_t k) except -1:
-        """The k-th array and its states are what they were, and none of them frozen."""
-        cdef Known known = self.known(k)
-        cdef uintptr_t difference
-        cdef int s
-        known.flags |= cnp.NPY_ARRAY_WRITEABLE
-        difference = _difference(item(<PyObject *>self.leaves, k), self.arrays[k].param, &known)
-        for s in range(self.state_count):
-            difference |= _difference(item(self.state_lists[s], k), self.arrays[k].state[s], &known)
-        if difference:
-            _check_known("params", self.paths[k], self.leaves[k], self.arrays[k].param, &known)
-            self.check_states(k, &known)
+        """The k-th parameter and its states are what they were, and none of them frozen."""
+        cdef const Watched *watched = self.watched + k * self.each
+        if _differences(watched, self.each):
+            _check_watched("params", self.paths[k], watched, watched.flags)
+            self.check_states(k, -1)
         return 0
 
     @cython.final
-    cdef int check_states(self, Py_ssize_t k, const Known *known) except -1:
-        cdef int s = 0
-        for name, arrays in self.states.items():
-            _check_known(f"state[{name!r}]", self.paths[k], (<list>arrays)[k], self.arrays[k].state[s], known)
-            s += 1
+    cdef int check_states(self, Py_ssize_t k, int flags) except -1:
+        cdef const Watched *watched = self.watched + k * self.each
+        for name in self.states:
+            watched += 1
+            _check_watched(f"state[{name!r}]", self.paths[k], watched, watched.flags & flags)
         return 0
 
     @property
@@ -240,69 +307,118 @@ cdef class Holder(Locked):
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
         starts, old_starts = options.states, before.states
-        return tuple(starts) == tuple(old_starts) and (self.optimizer.step_count != 0 or starts == old_starts)
+        return tuple(starts) == tuple(old_starts) and (self.optimizers.step_count != 0 or starts == old_starts)
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
         cdef list arrays
         cdef dict states = {}
-        old_starts = before.states
-        for name, start in options.states.items():
-            if name in old and (self.optimizer.step_count != 0 or start == old_starts[name]):
+        starts, old_starts = options.states, before.states
+        for name in self._storage.names(options):
+            if name in old and (self.optimizers.step_count != 0 or starts.get(name) == old_starts.get(name)):
                 states[name] = old[name]
                 continue
             states[name] = arrays = []
             for param in self.leaves:
-                arrays.append(np.full_like(param, start, subok=False))
+                arrays.append(self._storage.start(options, name, param))
+        return states
+
+    def _first_states(self, Options options, dict groups):
+        """State arrays as they start with these options and groups."""
+        cdef list every = self.options_of_groups(options, groups)
+        return self.states_of_groups(every, every, {}, groups)
+
+    @cython.final
+    cdef bint keeps_every_state(self, list every, list before) except -1:
+        cdef Py_ssize_t g
+        for g in range(len(every)):
+            if not self._keeps_states(every[g], before[g]):
+                return False
+        return True
+
+    @cython.final
+    cdef dict states_of_groups(self, list every, list before, dict old, dict groups):
+        """What `_make_states` makes for the options that each array has."""
+        cdef dict own, states = self._make_states(every[0], before[0], old)
+        cdef list member = self._member(groups)
+        cdef Py_ssize_t g, k
+        for g in range(1, len(every)):
+            if not old and every[g].states == every[0].states:
+                continue
+            own = self._make_states(every[g], before[g], old)
+            for name in states:
+                states[name] = list(states[name])
+                for k in range(self.count):
+                    if member[k] == g:
+                        states[name][k] = own[name][k]
         return states
 
     def _snapshot(self):
-        """Options, copies of the state arrays by name, step count and the count of each array: between two steps."""
+        """Options, copies of the state arrays by name, step count and the count of each array, groups, and what
+        `_history` has: between two steps.
+        """
         cdef Py_ssize_t k
         cdef list copies
         cdef list counts = []
         cdef dict states = {}
-        cdef Known known
         self.acquire()
         try:
-            for k in range(self.count):
-                known = self.known(k)
-                self.check_states(k, &known)
+            if _differences(self.watched, self.count * self.each):
+                for k in range(self.count):
+                    self.check_states(k, ~cnp.NPY_ARRAY_WRITEABLE)
             for name, arrays in self.states.items():
                 states[name] = copies = []
                 for array in arrays:
                     copies.append(array.copy("K"))
             for k in range(self.count):
                 counts.append(self.arrays[k].step_count)
-            return self._options, states, self.optimizer.step_count, counts
+            return self._options, states, self.optimizers.step_count, counts, self._patterns, self._history
         finally:
             self.release()
 
-    def _adopt(self, Options options, dict states, step_count=None, counts=None, since=None):
-        """Step with these options, state arrays and counts from now on, if all of them are right.
+    @property
+    def _history(self):
+        """How many steps were skipped, and how many were taken since one was."""
+        return self.made().optimizers.skipped_count, self.optimizers.finite_count
 
-        Without counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no longer the
-        number of changes.
+    def _member(self, dict groups):
+        """The group of each array: 0 of none, k of the k-th pattern.  The optimizers know how to match them."""
+        return [0] * self.count
+
+    def _adopt(
+        self, Options options, dict states, step_count=None, counts=None, since=None, groups=None, history=(0, 0)
+    ):
+        """Step with these options, groups, state arrays and counts from now on, if all of them are right.
+
+        Without groups or counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no
+        longer the number of changes.
         """
-        cdef Py_ssize_t k, s
-        cdef int64_t total = 0
-        cdef list names
+        cdef Py_ssize_t k, s, each
+        cdef int64_t total = 0, skipped = 0, finite = 0
+        cdef list names, every_options, member
         cdef list every = []
         cdef list roots = []
         cdef list written = []
-        cdef list anchors
+        cdef list anchors = []
         cdef Py_ssize_t one, other
+        cdef Watched *watched
+        cdef uintptr_t *start
+        cdef uintptr_t *end
         options = options.replace({}, self.dtypes)
-        names = list(options.states)
+        groups = dict(self.patterns if groups is None else groups)
+        every_options = self.options_of_groups(options, groups)
+        member = self._member(groups)
+        names = self._storage.names(options)
         if counts is not None:
+            counts = list(counts)
             if len(counts) != self.count:
                 raise ValueError(f"there are {len(counts)} step counts for {self.count} arrays")
-            for count in [step_count, *counts]:
+            for count in [step_count, *history, *counts]:
                 if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
                     raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT}, not {count!r}")
             if max(counts) > step_count:
                 raise ValueError(f"an array cannot have taken {max(counts)} of {step_count} steps")
-            total = step_count
+            total, skipped, finite = step_count, history[0], history[1]
         if list(states) != names:
             raise ValueError(f"the state arrays must be {', '.join(names)}, not {', '.join(map(str, states))}")
         states = dict(zip(names, map(list, states.values()), strict=True))
@@ -311,12 +427,14 @@ cdef class Holder(Locked):
                 raise ValueError(f"state[{name!r}] has {len(states[name])} arrays for {self.count} parameters")
         every.extend(self.leaves)
         roots.append("params")
+        each = 1 + len(names)
         for name in names:
             root = f"state[{name!r}]"
             roots.append(root)
             for k in range(self.count):
                 array = _array(root, self.paths[k], states[name][k])
-                _check_state(root, self.paths[k], array, self.leaves[k])
+                form = self._storage.form(options, name, self.leaves[k])
+                _check_state(root, self.paths[k], array, self.leaves[k], form)
                 every.append(array)
         for k in range(len(every)):
             if every[k].size:
@@ -330,64 +448,97 @@ cdef class Holder(Locked):
                     f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
                 )
 
-        anchors = _anchors(every)
-        cdef uintptr_t *start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        cdef uintptr_t *end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
-        if start is NULL or end is NULL:
-            free(start)
-            free(end)
-            raise MemoryError
-        for k in range(len(written)):
-            start[k] = written[k][0]
-            end[k] = written[k][1]
-
-        if self.bound is not None:
+        self.lock_now()  # for what is bound, and for what follows, whole or not at all
+        watched = <Watched *>calloc(len(every), sizeof(Watched))
+        start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
+        try:
+            if watched is NULL or start is NULL or end is NULL:
+                raise MemoryError
+            for k in range(len(written)):
+                start[k] = written[k][0]
+                end[k] = written[k][1]
+            if self.bound is not None:
+                for k in range(self.count):
+                    if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
+                        raise ValueError(
+                            f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
+                        )
             for k in range(self.count):
-                if self.bound[k] is not None and _overlapped(self.bound[k], start, end, len(written)):
-                    free(start)
-                    free(end)
-                    raise ValueError(
-                        f"{_spell('grads', self.paths[k])}, which is bound, overlaps a parameter or state in memory"
-                    )
-
-        self.lock_now()
-        if since is not None and self.changes != since:
+                watched[each * k] = self.watch(self.leaves[k], cnp.NPY_ARRAY_WRITEABLE, anchors)
+                if self.watched is not NULL:  # a parameter is still to be what it was at first
+                    watched[each * k] = self.watched[self.each * k]
+                    anchors.append(<object>watched[each * k].dtype)
+                for s in range(1, each):
+                    watched[each * k + s] = self.watch(every[s * self.count + k], cnp.NPY_ARRAY_WRITEABLE, anchors)
+            if since is not None and self.changes != since:
+                return False
+            self.make_room(len(every_options))
+            if counts is not None:
+                self.optimizers[0].step_count = total
+                self.optimizers[0].skipped_count = skipped
+                self.optimizers[0].finite_count = finite
+                for k in range(self.count):
+                    self.arrays[k].step_count = counts[k]
+            self.use(every_options, groups)
+            states, self.states = self.states, states
+            anchors, self.anchors = self.anchors, anchors
+            watched, self.watched = self.watched, watched
+            self.each = each
+            for k in range(self.count):
+                self.known_grad[k] = 0
+                self.arrays[k].group = member[k]
+                self.place_arrays(k, options, names)
+            start, self.written_start = self.written_start, start
+            end, self.written_end = self.written_end, end
+            self.written_count = len(written)
+            return True
+        finally:
             self.release()
+            free(watched)
             free(start)
             free(end)
-            return False
-        self.use(options)
-        if counts is not None:
-            self.optimizer.step_count = total
-        self.states = states
-        self.anchors = anchors
-        self.state_count = <int>len(names)
-        for s in range(self.state_count):
-            self.state_lists[s] = <PyObject *>states[names[s]]
-        for k in range(self.count):
-            self.known_grad[k] = 0
-            if counts is not None:
-                self.arrays[k].step_count = counts[k]
-            for s in range(INSTEP_MAX_STATES):
-                self.arrays[k].state[s] = (
-                    cnp.PyArray_DATA(<cnp.ndarray>(states[names[s]][k])) if s < len(names) else NULL
-                )
-        start, self.written_start = self.written_start, start
-        end, self.written_end = self.written_end, end
-        self.written_count = len(written)
-        self.release()
-        free(start)
-        free(end)
-        return True
+
+    @cython.final
+    cdef int place_arrays(self, Py_ssize_t k, Options options, list names) except -1:
+        """Where the k-th parameter and its states are, and in which formats."""
+        cdef instep_array *array = &self.arrays[k]
+        cdef const Watched *watched = self.watched + k * self.each
+        cdef int s = 0
+        cdef void *data
+        memset(array.state, 0, sizeof(array.state))
+        memset(array.formats.state, 0, sizeof(array.formats.state))
+        array.param = <void *>watched.data
+        array.low = array.copy = NULL
+        array.formats.copy = 0
+        array.formats.param = _param_format(<cnp.ndarray>self.leaves[k])
+        for name in names:
+            watched += 1
+            data = <void *>watched.data
+            if name == "param_low":
+                if array.formats.param != INSTEP_AS_COMPUTED:
+                    array.low = data
+                    array.formats.param = INSTEP_SPLIT
+            elif name == "param_master":
+                if array.formats.param != INSTEP_AS_COMPUTED:
+                    array.copy = array.param
+                    array.formats.copy = array.formats.param
+                    array.param = data
+                    array.formats.param = INSTEP_AS_COMPUTED
+            else:
+                array.state[s] = data
+                array.formats.state[s] = self._storage.format_of(options, name)
+                s += 1
+        return 0
 
     @property
     def step_count(self):
-        """How many steps have been taken: a 64-bit integer.
+        """How many steps have been taken, as a 64-bit integer.
 
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
         """
-        return self.optimizer.step_count
+        return self.optimizers.step_count
 
     @property
     def params(self):
@@ -407,5 +558,5 @@ cdef class Holder(Locked):
 
     @property
     def state(self):
-        """The state arrays by name, each in the nesting of the params: the arrays themselves, not copies."""
+        """The state arrays by name, each in the nesting of the params.  They are no copies."""
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}

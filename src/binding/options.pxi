@@ -9,15 +9,32 @@ def rules():
     return found
 
 
-cdef double _number(str name, object value) except? -1:
+cpdef double real_number(str name, value) except? -1:
+    """A float of a number, or of an array without dimensions, such as optax's schedules return."""
     if type(value) is float:
         return <double>value
+    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0:
+        value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, not {_type_name(value)}")
     try:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name}={value!r} must be finite") from None
+
+
+cpdef object whole_number(str name, value, least, most):
+    """An int of a whole number, NumPy's too, within these bounds."""
+    if type(value) is not int:
+        try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer, not {value!r:.60}") from None
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value} must be an integer from {least} to {most}")
+    return value
 
 
 cdef double _flag(str name, object value) except? -1:
@@ -30,10 +47,23 @@ cdef double _flag(str name, object value) except? -1:
 
 cdef int _put(instep_optimizer *optimizer, Py_ssize_t place, str name, object value) except -1:
     """Set an option to a value of the right type, which is yet to be checked."""
-    optimizer.option[place] = (
-        _flag(name, value) if instep_option_range(optimizer, place) == INSTEP_FLAG else _number(name, value)
-    )
+    cdef int span = instep_option_range(optimizer, place)
+    if span == INSTEP_FLAG:
+        optimizer.option[place] = _flag(name, value)
+    elif span == INSTEP_COUNT:
+        optimizer.option[place] = <double>whole_number(name, value, 0, MOST_COUNTED)
+    else:
+        optimizer.option[place] = real_number(name, value)
     return 0
+
+
+cdef object _shown(const instep_optimizer *optimizer, Py_ssize_t place):
+    """An option's value as Python has it."""
+    cdef double value = optimizer.option[place]
+    cdef int span = instep_option_range(optimizer, place)
+    if span == INSTEP_FLAG:
+        return value != 0
+    return int(value) if span == INSTEP_COUNT and isfinite(value) else value
 
 
 cdef str _type_name(object value):
@@ -41,7 +71,7 @@ cdef str _type_name(object value):
 
 
 # In the order of instep_range.
-cdef tuple _RANGES = ("any number", "any size", "positive", "decay", "fraction", "growth", "flag")
+cdef tuple _RANGES = ("any number", "any size", "positive", "decay", "fraction", "growth", "flag", "count")
 
 
 @cython.final
@@ -62,9 +92,6 @@ cdef class Options:
         options.optimizer = optimizer[0]
         return options
 
-    cdef bint is_flag(self, Py_ssize_t place) noexcept:
-        return instep_option_range(&self.optimizer, place) == INSTEP_FLAG
-
     cdef Py_ssize_t place(self, str name) except -1:
         cdef size_t k = 0
         while instep_option_name(&self.optimizer, k) is not NULL:
@@ -78,12 +105,28 @@ cdef class Options:
         cdef size_t k = 0
         found = {}
         while instep_option_name(&self.optimizer, k) is not NULL:
-            value = self.optimizer.option[k]
-            found[instep_option_name(&self.optimizer, k).decode()] = (
-                value != 0 if self.is_flag(k) else value
-            )
+            found[instep_option_name(&self.optimizer, k).decode()] = _shown(&self.optimizer, k)
             k += 1
         return found
+
+    cdef list with_trait(self, int trait, bint wanted):
+        cdef size_t k = 0
+        found = []
+        while instep_option_name(&self.optimizer, k) is not NULL:
+            if ((instep_option_traits(&self.optimizer, k) & trait) != 0) == wanted:
+                found.append(instep_option_name(&self.optimizer, k).decode())
+            k += 1
+        return found
+
+    @property
+    def of_formula(self):
+        """The options that the function of one array takes too; the others are of what surrounds the formula."""
+        return self.with_trait(INSTEP_IS_AROUND, False)
+
+    @property
+    def of_step(self):
+        """The options that are of the step as a whole, and so the same in all groups."""
+        return self.with_trait(INSTEP_IS_OF_STEP, True)
 
     def replace(self, dict changes, tuple dtypes):
         """A copy with these options changed, checked for arrays of these dtypes."""
@@ -135,9 +178,7 @@ cdef int _check_options(const instep_optimizer *optimizer, int dtype) except -1:
         raise ValueError(instep_message(status).decode())
     while instep_option_name(optimizer, k) != name:
         k += 1
-    value = optimizer.option[k]
-    if instep_option_range(optimizer, k) == INSTEP_FLAG:
-        value = value != 0
+    value = _shown(optimizer, k)
     dtype_name = "float32" if dtype == INSTEP_FLOAT32 else "float64"
     message = instep_message(status).decode().replace("the arrays' type", dtype_name)
     raise ValueError(f"{name.decode()}={value!r} {message}")

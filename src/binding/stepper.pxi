@@ -1,10 +1,24 @@
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
+    cdef Watched *bound_watched
+    cdef Py_ssize_t bound_count
     cdef list bound_anchors
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
-    cdef size_t lines  # of the step as it was planned
+    cdef size_t blocks  # of the step as it was planned
+    cdef list pending  # the gradients accumulated so far
+    cdef list kept  # the parameters while their averages are in their place
+    cdef Py_ssize_t place_of_zero_grads, place_of_statistics, place_of_clip_norm
+
+    def __init__(self, Options options, params, Storage storage, dict groups):
+        self.place_of_zero_grads = options.place("zero_grads")
+        self.place_of_statistics = options.place("statistics")
+        self.place_of_clip_norm = options.place("clip_norm")
+        super().__init__(options, params, storage, groups)
+
+    def __dealloc__(self):
+        free(self.bound_watched)
 
     cdef int acquire_to_step(self) except -1:
         self.acquire()
@@ -18,11 +32,12 @@ cdef class Stepper(Holder):
 
         Parameters
         ----------
-        grads : nesting of numpy.ndarray or None
-            In the nesting of the params, each gradient of the shape and dtype of its parameter; lists and tuples may
-            stand for each other, and a subclass of dict is asked for its items, as it is in the params.  Read only.
-            A gradient that is not laid out in memory as its parameter is copied first.  None leaves an array, its
-            state and its count alone.  May be left out after `bind`.
+        grads : nesting of numpy.ndarray, Rows or None
+            In the nesting of the params, each gradient of the shape of its parameter and of its dtype or one of fewer
+            bits (float32, float16, bfloat16), which is read exactly; lists and tuples may stand for each other, and a
+            subclass of dict is asked for its items, as it is in the params.  Read only, unless `zero_grads` is set.  A
+            gradient that is not laid out in memory as its parameter is copied first.  `Rows` are of some rows alone.
+            None leaves an array, its state and its count alone.  May be left out after `bind` and after `accumulate`.
 
         Raises
         ------
@@ -31,19 +46,21 @@ cdef class Stepper(Holder):
         ValueError
             A gradient has another shape, or shares memory with a parameter or state and need not be copied; all of
             them are None; a parameter or state has been made read-only, or been given another dtype, layout or
-            memory in place.
-
-        Whatever is raised, nothing has been written.
+            memory in place.  In both cases nothing has been written.
         """
         self.acquire_to_step()
         try:
-            if grads is _ABSENT:
+            self.check_not_averaged()
+            if self.pending is not None:
+                self.show_pending(grads)
+            elif grads is _ABSENT:
                 self.show_bound()
             else:
                 self.bound_in_place = False
                 self.collect(self.nest, grads, ())
             self.plan()
             self.run()
+            self.pending = None
         finally:
             self.let_go()
             self.release()
@@ -67,20 +84,28 @@ cdef class Stepper(Holder):
             As for `step`.  Nothing has been written.
         """
         cdef int status
+        cdef int64_t step_count
         cdef Py_ssize_t k
         k = self.place(key)
         self.acquire_to_step()
         try:
+            self.check_not_averaged()
             self.bound_in_place = False
-            grad = self.checked("grad", k, _array("grad", self.paths[k], grad))
             self.planned = False  # for a step of all of them
-            self.arrays[k].grad = cnp.PyArray_DATA(<cnp.ndarray>grad)
+            if grad is None:
+                raise TypeError(f"{_spell('grad', self.paths[k])} must be a numpy.ndarray or Rows, not None")
+            self.set_grad("grad", k, grad)
+            self.make_norms()
+            status = instep_plan(self.optimizers, self.groups, &self.arrays[k], 1, &self.blocks)
+            if status != INSTEP_OK:
+                raise ValueError(instep_message(status).decode())
+            self.check_zeroed(k, k + 1)
+            step_count = max(self.optimizers.step_count, self.arrays[k].step_count + 1)
             with nogil:
-                status = instep_step_one(&self.optimizer, self.arrays, self.count, k)
+                instep_run(self.optimizers, self.groups, &self.arrays[k], 1, self.blocks, step_count)
         finally:
+            self.let_go()
             self.release()
-        if status != INSTEP_OK:
-            raise ValueError(instep_message(status).decode())
 
     @cython.final
     cdef Py_ssize_t place(self, object key) except -1:
@@ -107,7 +132,7 @@ cdef class Stepper(Holder):
         grads : nesting of numpy.ndarray or None
             As for `step`, and laid out in memory as their parameters, for no copy is made.  They are checked here,
             and kept alive.  While they are bound NumPy does not resize them in place; one that was given another
-            dtype, layout or memory in place is checked anew by the next step.  `bind(None)` forgets them.
+            dtype, layout or memory in place is checked anew by the next step.  ``bind(None)`` forgets them.
 
         Raises
         ------
@@ -124,35 +149,63 @@ cdef class Stepper(Holder):
                 return
             self.copied = -1
             self.collect(self.nest, grads, ())
+            for k in range(self.count):
+                if self.arrays[k].rows is not NULL:
+                    raise TypeError(f"{_spell('grads', self.paths[k])} is of rows, which cannot be bound")
             self.plan()
             if self.copied >= 0:
                 self.refuse_copied(self.copied)
             for k in range(self.count):
                 bound.append(None if self.held[k] is NULL else <object>self.held[k])
-            self.bound, self.bound_anchors = bound, _anchors(bound)
+            self.watch_bound(bound)
+            self.let_go()
+            self.bound_in_place = True
         finally:
             self.let_go()
             self.release()
 
+    @cython.final
+    cdef int watch_bound(self, list bound) except -1:
+        """Keep these gradients, which have been shown."""
+        cdef list anchors = []
+        cdef Py_ssize_t k, count = 0
+        cdef Watched *watched = <Watched *>calloc(self.count, sizeof(Watched))
+        if watched is NULL:
+            raise MemoryError
+        try:
+            for k in range(self.count):
+                if bound[k] is not None:
+                    watched[count] = self.watch(bound[k], 0, anchors)
+                    count += 1
+            watched, self.bound_watched = self.bound_watched, watched
+            self.bound_count = count
+            self.bound, self.bound_anchors = bound, anchors
+        finally:
+            free(watched)
+        return 0
+
+    @cython.final
     cdef int show_bound(self) except -1:
         cdef Py_ssize_t k
-        cdef PyObject *grad
-        cdef Known known
+        cdef int format = INSTEP_AS_COMPUTED
         if self.bound is None:
             raise TypeError("step() without gradients needs bind(grads) first")
+        if self.bound_in_place and not (
+            _differences(self.bound_watched, self.bound_count)
+            or _differences(self.watched, self.count * self.each)
+        ):
+            return 0
+        self.bound_in_place = False
         for k in range(self.count):
-            grad = item(<PyObject *>self.bound, k)
-            if grad is <PyObject *>None:
-                self.show(k, NULL)
+            grad = self.bound[k]
+            if grad is None:
+                self.show(k, NULL, format)
                 continue
-            known = self.known(k)
-            if self.bound_in_place and _difference(grad, self.arrays[k].grad, &known) == 0:
-                self.check_written(k)
-            else:
-                array = self.checked("grads", k, self.bound[k])
-                if array is not self.bound[k]:
-                    self.refuse_copied(k)
-                self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
+            array = self.checked("grads", k, grad, &format)
+            if array is not grad:
+                self.refuse_copied(k)
+            self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array), format)
+        self.watch_bound(self.bound)
         self.bound_in_place = True
         return 0
 
@@ -164,35 +217,246 @@ cdef class Stepper(Holder):
         )
 
     @cython.final
-    cdef inline void show(self, Py_ssize_t k, const void *grad) noexcept:
-        if (self.arrays[k].grad is NULL) != (grad is NULL):
+    cdef inline void show(self, Py_ssize_t k, const void *grad, int format) noexcept:
+        cdef instep_array *array = &self.arrays[k]
+        if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format or array.rows is not NULL:
             self.planned = False
-        self.arrays[k].grad = grad
+        array.grad = grad
+        array.formats.grad = format
+        array.rows = NULL
 
     @cython.final
     cdef void run(self) noexcept:
         """A short step keeps the GIL: to give it away and get it back may take longer, above all among many threads."""
-        if self.lines < LINES_WITH_GIL:
-            instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
+        cdef int64_t step_count = self.optimizers.step_count + 1
+        if self.blocks < BLOCKS_WITH_GIL:
+            instep_run(self.optimizers, self.groups, self.arrays, self.count, self.blocks, step_count)
         else:
             with nogil:
-                instep_run(&self.optimizer, self.arrays, self.count, self.lines, self.optimizer.step_count + 1)
+                instep_run(self.optimizers, self.groups, self.arrays, self.count, self.blocks, step_count)
 
     @cython.final
     cdef int plan(self) except -1:
         """Check what a step meets beside gradients, if it is not what the last step met."""
         cdef Py_ssize_t k = 0
         cdef int status
-        if self.planned and self.optimizer.step_count < INT64_MAX:
-            return 0
-        while k < self.count and self.arrays[k].grad is NULL:
-            k += 1
-        if k == self.count:
-            raise ValueError("every gradient is None: there is nothing to step")
-        status = instep_plan(&self.optimizer, self.arrays, self.count, &self.lines)
-        if status != INSTEP_OK:
-            raise ValueError(instep_message(status).decode())
+        if not self.planned or self.optimizers.step_count == INT64_MAX:
+            while k < self.count and self.arrays[k].grad is NULL:
+                k += 1
+            if k == self.count:
+                raise ValueError("every gradient is None: there is nothing to step")
+            self.make_norms()
+            status = instep_plan(self.optimizers, self.groups, self.arrays, self.count, &self.blocks)
+            if status != INSTEP_OK:
+                raise ValueError(instep_message(status).decode())
+        self.check_zeroed(0, self.count)
         self.planned = True
+        return 0
+
+    @cython.final
+    cdef bint sets(self, Py_ssize_t place) noexcept:
+        """Whether this option is set for any array."""
+        cdef Py_ssize_t g
+        for g in range(self.groups):
+            if self.optimizers[g].option[place] != 0:
+                return True
+        return False
+
+    @cython.final
+    cdef inline bint zeroes(self, Py_ssize_t k) noexcept:
+        """Whether this gradient is to be set to 0."""
+        return self.optimizers[self.arrays[k].group].option[self.place_of_zero_grads] != 0
+
+    @cython.final
+    cdef int make_norms(self) except -1:
+        """Room for what a step measures, if it does."""
+        cdef Py_ssize_t k
+        cdef bint wanted = self.sets(self.place_of_statistics) or self.sets(self.place_of_clip_norm)
+        if wanted and self.measured is NULL:
+            self.measured = <instep_norms *>calloc(self.count, sizeof(instep_norms))
+            if self.measured is NULL:
+                raise MemoryError
+        for k in range(self.count):
+            self.arrays[k].norms = &self.measured[k] if wanted else NULL
+        return 0
+
+    @cython.final
+    cdef int check_zeroed(self, Py_ssize_t begin, Py_ssize_t end) except -1:
+        """Gradients that a step writes can be written, and are apart from one another."""
+        cdef Py_ssize_t k
+        cdef list written
+        cdef cnp.ndarray array
+        if not self.sets(self.place_of_zero_grads):
+            return 0
+        written = []
+        for k in range(begin, end):
+            if self.arrays[k].grad is NULL or not self.zeroes(k):
+                continue
+            held = <object>self.held[k] if self.held[k] is not NULL else self.bound[k]
+            if type(held) is Rows:
+                held = (<Rows>held)._values
+            array = <cnp.ndarray>held
+            if not cnp.PyArray_ISWRITEABLE(array):
+                raise ValueError(
+                    f"{_spell('grads', self.paths[k])} is read-only and cannot be set to 0: see zero_grads"
+                )
+            if array.size:
+                written.append((_start(array), _end(array), k))
+        written.sort()
+        for k in range(1, len(written)):
+            if written[k][0] < written[k - 1][1]:
+                raise ValueError(
+                    f"{_spell('grads', self.paths[written[k][2]])} overlaps "
+                    f"{_spell('grads', self.paths[written[k - 1][2]])} in memory, and both would be set to 0: "
+                    "see zero_grads"
+                )
+        return 0
+
+    # -- what steps measured
+
+    @property
+    def grad_norm(self):
+        """The norm of all gradients of the last step, times `grad_scale`, before it was clipped.
+
+        It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`; NaN before
+        the first such step.
+        """
+        return self.made().optimizers.grad_norm
+
+    @property
+    def skipped_steps(self):
+        """How many steps were skipped, with `skip_nonfinite`, because their gradients were not finite."""
+        return self.made().optimizers.skipped_count
+
+    @property
+    def norms(self):
+        """The norms of ``grad``, ``update`` and ``param`` in the last step, each in the nesting of the params.
+
+        They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of
+        what the step added to the parameter; and that of the parameter after it.  0 for an array never stepped.
+        """
+        cdef Py_ssize_t k
+        cdef list grad = []
+        cdef list update = []
+        cdef list param = []
+        self.acquire()
+        try:
+            if not self.sets(self.place_of_statistics):
+                raise ValueError("nothing is measured: set statistics=True")
+            self.make_norms()
+            for k in range(self.count):
+                grad.append(self.measured[k].grad)
+                update.append(self.measured[k].update)
+                param.append(self.measured[k].param)
+        finally:
+            self.release()
+        return {
+            "grad": self.nest.build(grad), "update": self.nest.build(update), "param": self.nest.build(param),
+        }
+
+    # -- gradients that are summed first
+
+    def accumulate(self, grads):
+        """Add gradients to a sum that the next `step()` takes.
+
+        The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others.
+        With ``grad_scale = 1 / k`` the step after k calls is one of their mean.
+
+        Parameters
+        ----------
+        grads : nesting of numpy.ndarray, Rows or None
+            As for `step`.  None adds nothing; what is never given is left alone by the step.  None for all of them
+            forgets the sum.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `step`; also for rows of an array whose sum is of all of it, or the other way round.  Nothing has
+            been added.
+        """
+        cdef Py_ssize_t k
+        cdef list pending
+        cdef float_mode callers
+        self.acquire_to_step()
+        try:
+            if grads is None:
+                self.pending = None
+                return
+            self.bound_in_place = False
+            self.collect(self.nest, grads, ())
+            pending = [None] * self.count if self.pending is None else list(self.pending)
+            for k in range(self.count):
+                if self.held[k] is not NULL and pending[k] is not None:
+                    if (type(pending[k]) is Rows) != (type(<object>self.held[k]) is Rows):
+                        raise ValueError(
+                            f"{_spell('grads', self.paths[k])} cannot be added: one is of rows, the other of the array"
+                        )
+            from . import storage
+
+            callers = float_mode_enter(IEEE)
+            try:
+                for k in range(self.count):
+                    if self.held[k] is not NULL:
+                        pending[k] = storage.added(pending[k], <object>self.held[k], self.arithmetic_of(k))
+                self.pending = pending
+            finally:
+                float_mode_leave(callers)
+        finally:
+            self.let_go()
+            self.release()
+
+    # -- averages in the parameters' place
+
+    def _begin_average(self):
+        """Write the averages into the parameters, and keep those."""
+        cdef Py_ssize_t k
+        cdef list kept = []
+        self.acquire_to_step()
+        try:
+            if self.kept is not None:
+                raise RuntimeError("the parameters are their averages already")
+            if "param_avg" not in self.states:
+                raise ValueError("there is no average of the parameters: it is made with average_decay > 0")
+            for k in range(self.count):
+                self.check_written(k)
+                kept.append(self.leaves[k].copy("K"))
+            self.kept = kept
+            for k in range(self.count):
+                self.leaves[k][...] = self.states["param_avg"][k]
+        finally:
+            self.release()
+
+    def _end_average(self):
+        """Put the parameters back."""
+        cdef Py_ssize_t k
+        self.acquire_to_step()
+        try:
+            for k in range(self.count):
+                self.leaves[k][...] = self.kept[k]
+            self.kept = None
+        finally:
+            self.release()
+
+    @cython.final
+    cdef int check_not_averaged(self) except -1:
+        if self.kept is not None:
+            raise RuntimeError("the parameters are their averages now: leave the context of averaged() before a step")
+        return 0
+
+    @cython.final
+    cdef object arithmetic_of(self, Py_ssize_t k):
+        return np.float64 if self.arrays[k].dtype == INSTEP_FLOAT64 else np.float32
+
+    @cython.final
+    cdef int show_pending(self, object grads) except -1:
+        cdef Py_ssize_t k
+        if grads is not _ABSENT:
+            raise TypeError(
+                "gradients were accumulated: step() takes them, and no others; accumulate(None) forgets them"
+            )
+        self.bound_in_place = False
+        for k in range(self.count):
+            self.set_grad("grads", k, self.pending[k])
         return 0
 
     @cython.final
@@ -200,7 +464,7 @@ cdef class Stepper(Holder):
         cdef Py_ssize_t k
         cdef list items
         if nest.kind == LEAF:
-            return self.set_grad(nest.leaf, grads)
+            return self.set_grad("grads", nest.leaf, grads)
         if nest.kind == MAPPING:
             if not isinstance(grads, dict):
                 raise TypeError(f"{_spell('grads', path)} must be a dict like the params, not {_type_name(grads)}")
@@ -219,7 +483,7 @@ cdef class Stepper(Holder):
             raise ValueError(f"{_spell('grads', path)} has {len(items)} items, expected {len(nest.keys)}")
         if nest.is_flat:
             for k in range(len(items)):
-                self.set_grad(nest.leaf + k, items[k])
+                self.set_grad("grads", nest.leaf + k, items[k])
         else:
             for k in range(len(items)):
                 self.collect_child(nest, k, items[k], path)
@@ -229,44 +493,89 @@ cdef class Stepper(Holder):
     cdef int collect_child(self, Nest nest, Py_ssize_t k, object grads, tuple path) except -1:
         cdef Nest child = <Nest>nest.children[k]
         if child.kind == LEAF:
-            return self.set_grad(child.leaf, grads)
+            return self.set_grad("grads", child.leaf, grads)
         return self.collect(child, grads, path + (nest.keys[k],))
 
     @cython.final
-    cdef inline int set_grad(self, Py_ssize_t k, object grad) except -1:
+    cdef inline int set_grad(self, str root, Py_ssize_t k, object grad) except -1:
+        cdef int format = INSTEP_AS_COMPUTED
         if grad is None:
-            self.show(k, NULL)
+            self.show(k, NULL, format)
             return 0
-        array = self.checked("grads", k, grad)
-        self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array))
-        Py_INCREF(array)
+        if type(grad) is Rows:
+            grad = self.checked_rows(root, k, <Rows>grad)
+        else:
+            grad = self.checked(root, k, grad, &format)
+            self.show(k, cnp.PyArray_DATA(<cnp.ndarray>grad), format)
+        Py_INCREF(grad)
         Py_XDECREF(self.held[k])
-        self.held[k] = <PyObject *>array
+        self.held[k] = <PyObject *>grad
         return 0
 
     @cython.final
-    cdef inline cnp.ndarray checked(self, str root, Py_ssize_t k, object grad):
+    cdef int check_apart(self, str root, Py_ssize_t k, cnp.ndarray array) except -1:
+        if _overlapped(array, self.written_start, self.written_end, self.written_count):
+            raise ValueError(f"{_spell(root, self.paths[k])} overlaps a parameter or state in memory")
+        return 0
+
+    @cython.final
+    cdef inline cnp.ndarray checked(self, str root, Py_ssize_t k, object grad, int *format):
         """The gradient of the k-th array, or a copy in the layout of its parameter."""
         cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
         cdef cnp.ndarray array
         self.check_written(k)
         if (
             PyArray_CheckExact(grad)
-            and cnp.PyArray_TYPE(<cnp.ndarray>grad) == cnp.PyArray_TYPE(param)
+            and cnp.PyArray_TYPE(<cnp.ndarray>grad) == _numpy_type(self.arrays[k].dtype)
             and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>grad)
             and _same_shape(<cnp.ndarray>grad, param)
             and _same_layout(<cnp.ndarray>grad, param)
         ):
             array = <cnp.ndarray>grad
+            format[0] = INSTEP_AS_COMPUTED
         else:
-            array = _grad_in_layout(root, self.paths[k], grad, param)
+            array = _array(root, self.paths[k], grad)
+            format[0] = _check_grad(root, self.paths[k], array, param, self.arrays[k].dtype)
+            array = _grad_in_layout(root, self.paths[k], array, param)
             if array is not grad:
                 self.copied = k
-        if _start(array) != self.known_grad[k]:
-            if _overlapped(array, self.written_start, self.written_end, self.written_count):
-                raise ValueError(f"{_spell(root, self.paths[k])} overlaps a parameter or state in memory")
+                if self.zeroes(k):
+                    raise ValueError(
+                        f"{_spell(root, self.paths[k])} is not laid out in memory as its parameter and cannot be set "
+                        "to 0: see zero_grads"
+                    )
+        if _start(array) != self.known_grad[k] or format[0] != self.arrays[k].formats.grad:
+            self.check_apart(root, k, array)
             self.known_grad[k] = _start(array)
         return array
+
+    @cython.final
+    cdef Rows checked_rows(self, str root, Py_ssize_t k, Rows given):
+        """The rows of the k-th array in ascending order, shown to the step."""
+        cdef instep_array *array = &self.arrays[k]
+        cdef cnp.ndarray param = <cnp.ndarray>self.leaves[k]
+        cdef Rows rows
+        self.check_written(k)
+        if array.formats.state[0] == INSTEP_BYTE or array.formats.state[0] == INSTEP_SIGNED_BYTE:
+            raise ValueError(
+                f"{_spell(root, self.paths[k])} is of rows, and state_dtype='8bit' has one scale for 256 elements"
+            )
+        rows = given.fit(root, self.paths[k], param, array.dtype)
+        self.check_apart(root, k, rows._values)
+        if self.zeroes(k) and rows._values is not given._values:
+            raise ValueError(
+                f"{_spell(root, self.paths[k])} is of rows that are copied, and cannot be set to 0: see zero_grads"
+            )
+        self.planned = False
+        self.known_grad[k] = 0
+        array.grad = cnp.PyArray_DATA(rows._values)
+        array.formats.grad = _format_beside(rows._values, array.dtype)
+        array.rows = NULL
+        if array.size:
+            array.rows = <const int64_t *>cnp.PyArray_DATA(rows._indices)
+            array.row_count = len(rows._indices)
+            array.row_size = array.size // <size_t>cnp.PyArray_DIMS(param)[0]
+        return rows
 
     @cython.final
     cdef void let_go(self) noexcept:

@@ -2,9 +2,9 @@
 
 import os as _os
 
-from . import _core, interchange, reference, schedules
+from . import _core, around, interchange, reference, schedules, storage
 from ._build_config import VERSION as __version__
-from ._core import C_API, get_num_threads, set_num_threads
+from ._core import C_API, Rows, get_num_threads, set_num_threads
 from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds its functions
 from .checkpoint.resume import load
 from .checkpoint.state_dict import CheckpointError
@@ -33,6 +33,7 @@ __all__ = [
     "Lion",
     "Optimizer",
     "RMSprop",
+    "Rows",
     "Rprop",
     "Yogi",
     "__version__",
@@ -40,6 +41,7 @@ __all__ = [
     "adagrad",
     "adam",
     "adamw",
+    "around",
     "get_include",
     "get_num_threads",
     "interchange",
@@ -55,6 +57,7 @@ __all__ = [
     "sgd",
     "show_config",
     "square_avg_of",
+    "storage",
     "variance_of",
     "yogi",
 ]

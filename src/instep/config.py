@@ -15,7 +15,7 @@ def show_config(mode: Literal["stdout"] = ...) -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Show version, compiler, flags and instruction sets, as `numpy.show_config` does.
+    """Show version, compiler, flags and instruction sets, as ``numpy.show_config`` does.
 
     Parameters
     ----------

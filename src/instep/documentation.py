@@ -18,6 +18,40 @@ PARTS = {
         Shrink the parameters by ``1 - lr weight_decay`` before the update instead; ``lr weight_decay`` at most 1.
     maximize : bool
         Climb instead of descending.
+    grad_scale : float
+        What every gradient is multiplied by first: one over the scale of the loss, or over the number of gradients that
+        were summed.  Greater than 0.
+    clip_value : float
+        No element of a gradient is larger than this, either way; 0 for no bound.
+    clip_norm : float
+        A gradient whose norm is larger is scaled down to it, array by array; 0 for no bound.
+    clip_global_norm : float
+        The same for the norm of all gradients together; 0 for no bound.  At most one of the three bounds may be set.
+    skip_nonfinite : bool
+        Skip a step whose gradients hold a NaN or an infinity, whole: no parameter, state or count changes, but
+        `skipped_steps`.
+    grow_every : int
+        Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
+        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
+    statistics : bool
+        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.
+    zero_grads : bool
+        Set every gradient to 0 as soon as it has been used, for trainers that add to it.
+    average_decay : float
+        How much of an average of the parameters a step keeps, in [0, 1); 0 for no average.  The state ``param_avg`` is
+        that average; the first step makes it the parameters.
+    seed : int
+        Of the random numbers that arrays of fewer than 32 bits are rounded with.
+    groups : dict of dict
+        Options by place: ``{"*/bias": {"weight_decay": 0.0}}`` gives the arrays whose place matches the pattern options
+        of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches
+        nothing is refused, and so are two that match the same array.
+    state_dtype : {None, "bfloat16", "8bit"}
+        What the state arrays of float32 arithmetic are kept in, stochastically rounded; None for float32.
+    master : {None, "split", "float32"}
+        What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
+        bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
+        ``param_master``, of which the 16 bits are a rounded copy.
 """,
     "preparation": """\
     ``p = (1 - lr weight_decay) p``                                  if `decoupled_weight_decay`
@@ -51,9 +85,7 @@ PARTS = {
         they do not need is given.
     ValueError
         An array is read-only, not contiguous, of another shape, or shares memory with another one; an option is out
-        of its range or contradicts another.
-
-    Whatever is raised, nothing has been written.
+        of its range or contradicts another.  In both cases nothing has been written.
 """,
 }
 

@@ -36,4 +36,5 @@ def variant(function: Callable[P, None], name: str, doc: str, **defaults: Any) -
     other.__annotations__ = twin.__annotations__
     other.__doc__ = doc
     other.__module__ = twin.__module__
+    other.__qualname__ = name
     return native(other)

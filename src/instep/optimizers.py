@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
-from ._core import Option, Options, Stepper, rules
+from . import groups as groups_of
+from ._core import Option, Options, Stepper, Storage
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
 from .documentation import filled
+from .groups import Group
 
 if TYPE_CHECKING:
     import inspect
@@ -20,15 +25,21 @@ def _positional(*, kw_only: Literal[False]) -> Any:
 class _Signature:
     """What `inspect.signature` and `help` show of a class: the options that it declares."""
 
-    def __get__(self, optimizer: object, cls: type[Optimizer]) -> inspect.Signature:
+    def __get__(self, optimizer: object, cls: type[Optimizer]) -> inspect.Signature | None:
         import inspect
 
+        if cls.__init__ is not Optimizer.__init__:
+            return None  # that of the subclass, which `inspect` finds by itself
         params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=type(default))
             for name, default in cls._defaults.items()
         ]
-        return inspect.Signature([params, *options])
+        stored = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+            for name in ("groups", "state_dtype", "master")
+        ]
+        return inspect.Signature([params, *options, *stored])
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(_positional,))
@@ -49,16 +60,12 @@ class Declared(Stepper):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        defaults = dict(cls._defaults)
-        for name in cls.__annotations__:
-            if name in cls.__dict__ and not name.startswith("_") and name != "rule":
-                defaults[name] = cls.__dict__[name]
+        declared = [name for name, annotation in cls.__annotations__.items() if _is_option(name, annotation)]
+        defaults = cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}
         rule = getattr(cls, "rule", None)
         if rule is not None:
+            defaults = _checked(cls, declared, defaults)
             cls._of_rule.setdefault(rule, cls)
-            registry = rules()[rule]
-            _check_declarations(cls, defaults, registry)
-            defaults = {name: defaults[name] for name in registry}
             for name, default in defaults.items():
                 if not isinstance(getattr(cls, name), Option) or getattr(cls, name).default != default:
                     setattr(cls, name, Option(rule, name, default))
@@ -66,22 +73,39 @@ class Declared(Stepper):
         cls.__doc__ = filled(cls.__doc__)
 
 
-def _check_declarations(cls: type[Declared], defaults: dict[str, Any], registry: dict[str, float | bool]) -> None:
-    for name, default in defaults.items():
+def _is_option(name: str, annotation: Any) -> bool:
+    """As type checkers see it: not what is the class's own, such as ``label: ClassVar[str]``."""
+    spelled = annotation if isinstance(annotation, str) else repr(annotation)
+    return name != "rule" and not name.startswith("_") and not re.match(r"(\w+\.)*ClassVar\b", spelled)
+
+
+def _checked(cls: type[Declared], declared: list[str], defaults: dict[str, Any]) -> dict[str, float | bool]:
+    """The defaults of every option of its rule, if these declarations are right."""
+    registry = Options(cls.rule).values()
+    for name in [*defaults, *declared]:
         if name not in registry:
             raise TypeError(f"{cls.__name__} declares {name}, but {cls.rule} has the options {', '.join(registry)}")
-        if type(default) is not type(registry[name]):
-            raise TypeError(f"{cls.__name__}.{name} must be a {type(registry[name]).__name__}, not {default!r}")
-        if "rule" in cls.__dict__ and default != registry[name]:
-            raise TypeError(f"{cls.__name__} declares {name}={default!r}, csrc/rules.def {registry[name]!r}")
-    for name in registry:
+    for name, default in registry.items():
+        kind = type(default).__name__
         if name not in defaults:
             raise TypeError(f"{cls.__name__} does not declare {name}, which is an option of {cls.rule}")
-        if name in cls.__dict__ and name not in cls.__annotations__:
+        if name in declared and name not in cls.__dict__:
             raise TypeError(
-                f"{cls.__name__}.{name} is redeclared without its type: write "
-                f"{name}: {type(registry[name]).__name__} = {cls.__dict__[name]!r}"
+                f"{cls.__name__}.{name} is redeclared without a default: write {name}: {kind} = {defaults[name]!r}"
             )
+        if name in cls.__dict__ and name not in declared:
+            raise TypeError(
+                f"{cls.__name__}.{name} is redeclared without its type: write {name}: {kind} = {cls.__dict__[name]!r}"
+            )
+    try:
+        checked = Options(cls.rule).replace(defaults, ()).values()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{cls.__name__}.{error}") from None
+    if "rule" in cls.__dict__:
+        for name, default in checked.items():
+            if default != registry[name]:
+                raise TypeError(f"{cls.__name__} declares {name}={default!r}, csrc/rules.def {registry[name]!r}")
+    return checked
 
 
 def _require_rule(cls: type[Declared]) -> None:
@@ -133,13 +157,34 @@ class Optimizer(Declared):
 
     if TYPE_CHECKING:
         params: Any = _positional(kw_only=False)
+        groups: Any = None
+        state_dtype: Literal["bfloat16", "8bit"] | None = None
+        master: Literal["split", "float32"] | None = None
 
     lr: float
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
     maximize: bool = False
+    grad_scale: float = 1.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    clip_global_norm: float = 0.0
+    skip_nonfinite: bool = False
+    grow_every: int = 0
+    statistics: bool = False
+    zero_grads: bool = False
+    average_decay: float = 0.0
+    seed: int = 0
 
-    def __init__(self, params: Any, *unnamed: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        params: Any,
+        *unnamed: Any,
+        groups: Any = None,
+        state_dtype: Any = None,
+        master: Any = None,
+        **options: Any,
+    ) -> None:
         _require_rule(type(self))
         if unnamed:
             raise TypeError(f"options go by name, as in {type(self).__name__}(params, lr={unnamed[0]!r:.60})")
@@ -148,7 +193,9 @@ class Optimizer(Declared):
                 from .dialects import unknown_option
 
                 raise TypeError(unknown_option(type(self), name))
-        super().__init__(Options(self.rule).replace(self._defaults | options, ()), params)
+        storage = Storage(state_dtype, master)
+        checked = Options(self.rule).replace(self._defaults | options, ())
+        super().__init__(checked, params, storage, groups_of.checked(self, groups))
 
     @staticmethod
     def of_rule(rule: str) -> type[Optimizer]:
@@ -189,6 +236,38 @@ class Optimizer(Declared):
         """Every option with its value, by name."""
         return self._options.values()
 
+    if not TYPE_CHECKING:  # for which it is an argument, declared above
+
+        @property
+        def groups(self) -> dict[str, Group]:
+            """The groups by pattern, each with its options as attributes, to read and to assign between steps."""
+            return {pattern: Group(self, pattern) for pattern in self._patterns}
+
+    def _member(self, groups: dict[str, dict[str, Any]]) -> list[int]:
+        return groups_of.members(self._paths, groups)
+
+    @property
+    def loss_scale(self) -> float:
+        """What to multiply the loss by, ``1 / grad_scale``."""
+        return 1 / float(self.options["grad_scale"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[Any]:
+        """A context in which the parameters are their averages, for an evaluation or to save them.
+
+        The parameters come back, to the bit, when it is left; no step can be taken before that.  Needs `average_decay`.
+
+        Yields
+        ------
+        nesting of numpy.ndarray
+            `params`, which hold the averages, rounded to the nearest where they have fewer bits.
+        """
+        self._begin_average()
+        try:
+            yield self.params
+        finally:
+            self._end_average()
+
     def state_dict(self) -> StateDict:
         """Everything but the parameters, as plain dicts of arrays and numbers.
 
@@ -226,7 +305,7 @@ class Optimizer(Declared):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the `state_dict` to a checkpoint, a file that is replaced whole or not at all.
 
-        The parameters are not in it, for they are the trainer's: write them beside it, with `numpy.savez` say.  The
+        The parameters are not in it, for they are the trainer's: write them beside it, with ``numpy.savez`` say.  The
         layout is that of safetensors, so that its tools can read the arrays.
 
         Parameters
@@ -263,9 +342,7 @@ class Optimizer(Declared):
             The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer
             instep.
         ValueError
-            The checkpoint is sound, but of another rule or other params.
-
-        Whatever is raised, nothing has changed.
+            The checkpoint is sound, but of another rule or other params.  In all three cases nothing has changed.
         """
         from .checkpoint import file
 
@@ -278,6 +355,15 @@ class Optimizer(Declared):
         )
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        arrays = "1 array" if self.count == 1 else f"{self.count} arrays"
+        of_formula = set(self._options.of_formula)
+        options = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.options.items()
+            if name in of_formula or value != self._defaults[name]
+        )
+        if self._patterns:
+            options += f", groups={self._patterns!r}"
+        options += "".join(f", {name}={value!r}" for name, value in self._storage.values().items() if value is not None)
+        count = len(self._leaves)
+        arrays = "1 array" if count == 1 else f"{count} arrays"
         return f"{type(self).__name__}({arrays}, {options})"

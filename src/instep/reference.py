@@ -12,28 +12,34 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from ._core import Options, rules, run_in_step_arithmetic
+from . import _core
 
 
 def __getattr__(name: str) -> Callable[..., None]:
-    import instep
-
-    twin: Any = getattr(instep.__dict__.get(name), "__wrapped__", None)
-    if twin is None:
-        raise AttributeError(f"instep.reference has no {name!r}; it has {', '.join(rules())}")
-    rule = twin.__code__.co_name
-    names = Options(rule).values()
+    twins = _twins()
+    if name not in twins:
+        raise AttributeError(f"instep.reference has no {name!r}; it has {', '.join(twins)}")
+    twin = twins[name]
+    function = _core.Function(twin.__code__.co_name, twin)
 
     @wraps(twin)
-    def checked(param: Any, *args: Any, **kwargs: Any) -> None:
-        """Refuses the options that the kernels refuse, with the same words."""
-        options = twin.__kwdefaults__ | kwargs
-        Options(rule).replace({option: options[option] for option in names}, (param.dtype,))
-        run_in_step_arithmetic(twin, (param, *args), kwargs)
+    def checked(*args: Any, **kwargs: Any) -> None:
+        """Refuses what the kernels refuse, with the same words, before anything is written."""
+        _core.run_in_step_arithmetic(twin, (), function.arguments(args, kwargs))
 
+    checked.__module__ = __name__
     globals()[name] = checked
     return checked
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *rules()})
+    return sorted(_twins())
+
+
+def _twins() -> dict[str, Any]:
+    """Those of the rules and of their variants, by name."""
+    import instep
+
+    functions = {name: instep.__dict__[name] for name in instep.__all__}
+    twins: dict[str, Any] = {name: vars(step).get("__wrapped__") for name, step in functions.items() if callable(step)}
+    return {name: twin for name, twin in twins.items() if twin and twin.__code__.co_name in _core.rules()}

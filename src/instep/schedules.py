@@ -1,6 +1,6 @@
 """Schedules: an option as a function of how many steps have been taken.
 
-A schedule is called with `RMSprop.step_count` and returns a float, for any option that is a number::
+A schedule is called with `Optimizer.step_count` and returns a float, for any option that is a number::
 
     opt.lr = schedule(opt.step_count)
 
@@ -10,13 +10,13 @@ It remembers nothing between calls, so a run that goes on from a checkpoint goes
 from __future__ import annotations
 
 import math
-import numbers
-import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, SupportsIndex, final
 
 import numpy as np
+
+from ._core import LARGEST_COUNT, real_number, whole_number
 
 __all__ = ["Schedule", "constant", "cosine", "exponential", "one_cycle", "piecewise", "polynomial", "warmup"]
 
@@ -51,7 +51,7 @@ class Schedule:
         Parameters
         ----------
         step : int
-            How many steps have been taken, from 0: `RMSprop.step_count`.
+            How many steps have been taken, from 0: `Optimizer.step_count`.
 
         Raises
         ------
@@ -420,14 +420,7 @@ def _half_cosine(left: float) -> float:
 
 
 def _number(name: str, value: Any) -> float:
-    """A finite float of a number, which may be an array of no dimensions, such as optax's schedules return."""
-    real = isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0
-    if not real or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a real number, not {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = real_number(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name}={value!r} must be finite")
     return number
@@ -441,12 +434,4 @@ def _positive(name: str, value: Any) -> float:
 
 
 def _count(name: str, value: Any, *, least: int) -> int:
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if not least <= count < 2**63:
-        raise ValueError(f"{name}={count} must be an integer from {least} to 2**63 - 1")
-    return count
+    return whole_number(name, value, least, LARGEST_COUNT + 1)

@@ -241,8 +241,8 @@ BUGS = [
     Bug(
         "a redeclared default ignored",
         "src/instep/optimizers.py",
-        "defaults[name] = cls.__dict__[name]",
-        "defaults.setdefault(name, cls.__dict__[name])",
+        "cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}",
+        "{name: cls.__dict__[name] for name in declared if name in cls.__dict__} | cls._defaults",
         VARIANT,
     ),
     # ---- dispatch

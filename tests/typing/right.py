@@ -1,6 +1,6 @@
 """What type checkers must take."""
 
-from typing import assert_type
+from typing import Any, ClassVar, assert_type
 
 import numpy as np
 
@@ -41,6 +41,24 @@ class Mine(RMSprop):
     centered: bool = True
 
 
+class Labelled(Adam):
+    """With an int for a default, and what is no option."""
+
+    label: ClassVar[str] = "at length"
+
+    lr: float = 1
+
+
+class Halving(Adam):
+    """With arguments of its own."""
+
+    def __init__(self, params: Any, speed: float) -> None:
+        super().__init__(params, lr=speed / 2)
+
+
+assert_type(Labelled(params).lr, float)
+assert_type(Labelled.label, str)
+assert_type(Halving(params, speed=0.5).lr, float)
 assert_type(Mine(params), Mine)
 assert_type(Mine(params, momentum=0.9).centered, bool)
 assert_type(Mine.preset("keras", params), Mine)

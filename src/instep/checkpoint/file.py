@@ -8,10 +8,10 @@ header   JSON, filled up with spaces to a multiple of 8 bytes:
 
          ``__metadata__``
              ``sha256`` of what follows it in the header; ``instep``, the version of this format; ``rule``; and as JSON
-             ``step_count``, ``options``, ``step_counts`` by place, and ``checksums``, the SHA-256 of every array
+             the rest of the state_dict but its arrays, and ``checksums``, the SHA-256 of every array
          ``<state>/<place>``
              ``dtype``, ``shape`` and ``data_offsets`` of an array
-data     the arrays, little-endian and in C order, float64 before float32, without gaps
+data     the arrays, little-endian and in C order, larger items before smaller ones, without gaps
 =======  ============================================================================================================
 
 Every byte is covered.  What comes before the first checksum is the same in every file but for the length, which decides
@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from .._core import MOST_STATES
+from .._core import MOST_STATES, Storage, import_bfloat16
 from ..arithmetic import Array, default_arithmetic
 from .atomic import replace_file
 from .state_dict import CheckpointError, StateDict, check, check_places
@@ -47,8 +47,9 @@ MOST_DIMENSIONS = 64  # the limit of NumPy
 
 _HEAD = b'{"__metadata__":{"sha256":"'
 _DIGEST = slice(len(_HEAD), len(_HEAD) + 64)
-_DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
-_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "BF16": "bfloat16", "U16": "<u2", "U8": "|u1", "I8": "|i1"}
+_SIZES = {"F64": 8, "F32": 4, "BF16": 2, "U16": 2, "U8": 1, "I8": 1}
+_FIELDS = ("step_count", "skipped_steps", "finite_steps", "options", "groups", "storage", "step_counts")
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -75,7 +76,9 @@ def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) ->
 
     That is seen before room is made for it: a sparse file of any size takes none on the disk.
     """
-    most = math.inf if params is None else MOST_STATES * sum(param.nbytes for param in params)
+    most = (
+        math.inf if params is None else (MOST_STATES + 1) * sum(param.size * max(param.itemsize, 4) for param in params)
+    )
     with open(os.fsdecode(path), "rb") as file:
         try:
             return _read(file, os.fstat(file.fileno()).st_size, most)
@@ -109,21 +112,21 @@ def _read(file: BufferedReader, size: int, most: float) -> StateDict:
         if file.readinto(flat.data) != flat.size or sha256(flat.data).hexdigest() != checksums[name]:
             raise ValueError(f"the array {name!r} is damaged")
         dtype, shape = tensor
-        array = flat.view(_DTYPES[dtype]).reshape(shape)
+        array = flat.view(_dtype(dtype)).reshape(shape)
         kind, _, place = name.partition("/")
         state.setdefault(kind, {})[place] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    state_dict: StateDict = {
-        "rule": metadata["rule"],
-        "options": json.loads(metadata["options"]),
-        "step_count": json.loads(metadata["step_count"]),
-        "step_counts": json.loads(metadata["step_counts"]),
-        "state": state,
-    }
+    found: Any = {name: json.loads(metadata[name]) for name in _FIELDS}
+    state_dict: StateDict = found | {"rule": metadata["rule"], "state": state}
     options = check(state_dict)
     check_places(state_dict["step_counts"])
     state_dict["options"] = options.values()
+    state_dict["groups"] = {
+        pattern: {name: options.replace(changes, ()).values()[name] for name in changes}
+        for pattern, changes in state_dict["groups"].items()
+    }
     state_dict["state"] = {
-        kind: {place: state[kind][place] for place in state_dict["step_counts"]} for kind in options.states
+        kind: {place: state[kind][place] for place in state_dict["step_counts"]}
+        for kind in Storage(**state_dict["storage"]).names(options)
     }
     if _header(state_dict, checksums)[_DIGEST.stop :] != header[_DIGEST.stop :]:
         raise ValueError("its header is not as instep writes it")
@@ -139,7 +142,7 @@ def _parse(header: bytes) -> tuple[dict[str, str], Tensors]:
     version = metadata["instep"]
     if version != str(VERSION):
         raise ValueError(f"it was written by another instep, in format {version!r:.20}; this one reads {VERSION}")
-    if list(metadata) != ["sha256", "instep", "rule", "step_count", "options", "step_counts", "checksums"]:
+    if list(metadata) != ["sha256", "instep", "rule", *_FIELDS, "checksums"]:
         raise ValueError("its metadata is not that of a checkpoint")
     tensors = {}
     for name, entry in entries.items():
@@ -160,16 +163,14 @@ def _header(state_dict: StateDict, checksums: dict[str, str]) -> bytes:
         "sha256": "0" * 64,
         "instep": str(VERSION),
         "rule": state_dict["rule"],
-        "step_count": _to_json(state_dict["step_count"]),
-        "options": _to_json(state_dict["options"]),
-        "step_counts": _to_json(state_dict["step_counts"]),
+        **{name: _to_json(state_dict[name]) for name in _FIELDS},  # type: ignore[literal-required]
         "checksums": _to_json(checksums),
     }
     entries: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, array in _arrays(state_dict).items():
         start, end = end, end + array.nbytes
-        dtype = _DTYPE_NAMES[array.dtype.newbyteorder("<")]
+        dtype = _name(array.dtype)
         entries[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (start, end)}
     header = _to_json(entries).encode()
     return header + b" " * (-len(header) % 8)
@@ -191,7 +192,20 @@ def _digest(header: bytes | bytearray) -> bytes:
 
 def _size(tensor: tuple[str, tuple[int, ...]]) -> int:
     dtype, shape = tensor
-    return math.prod(shape) * _DTYPES[dtype].itemsize
+    return math.prod(shape) * _SIZES[dtype]
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """That of arrays in the file."""
+    if name == "BF16":
+        import_bfloat16()
+    return np.dtype(_DTYPES[name])
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    """What the file calls it."""
+    spelled = "bfloat16" if dtype.name == "bfloat16" else dtype.newbyteorder("<").str
+    return next(name for name, found in _DTYPES.items() if found == spelled)
 
 
 def tensor_name(kind: str, place: str) -> str:

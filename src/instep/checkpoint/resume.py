@@ -48,6 +48,6 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
     leaves: list[Any] = []
     Nest.of(params, leaves, [])
     state_dict = file.read(path, [leaf for leaf in leaves if isinstance(leaf, np.ndarray)])
-    optimizer = Optimizer.of_rule(state_dict["rule"])(params)
+    optimizer = Optimizer.of_rule(state_dict["rule"])(params, **state_dict["storage"])
     optimizer.load_state_dict(state_dict)
     return optimizer

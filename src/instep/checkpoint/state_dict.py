@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options, some
+from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options, Storage, some
 from ..arithmetic import Array, default_arithmetic
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
 
 _INTEGER = "-?[0-9]+"
+MASTERS = ("param_low", "param_master")  # states that only parameters of 16 bits have
 
 
 class CheckpointError(ValueError):
@@ -30,7 +31,11 @@ class StateDict(TypedDict):
 
     rule: str
     options: dict[str, float | bool]
+    groups: dict[str, dict[str, float | bool]]
+    storage: dict[str, str | None]
     step_count: int
+    skipped_steps: int
+    finite_steps: int
     step_counts: dict[str, int]
     state: dict[str, dict[str, Array]]
 
@@ -94,11 +99,15 @@ def _leaves(nesting: dict[str | int, Any], path: tuple[str | int, ...]) -> Itera
 def state_dict_of(optimizer: Optimizer) -> StateDict:
     """Between two steps; the arrays are copies."""
     paths = [spell_path(path) for path in optimizer._paths]
-    options, states, step_count, counts = optimizer._snapshot()
+    options, states, step_count, counts, groups, (skipped, finite) = optimizer._snapshot()
     return {
         "rule": options.rule,
         "options": options.values(),
+        "groups": groups,
+        "storage": optimizer._storage.values(),
         "step_count": step_count,
+        "skipped_steps": skipped,
+        "finite_steps": finite,
         "step_counts": dict(zip(paths, counts, strict=True)),
         "state": {name: dict(zip(paths, arrays, strict=True)) for name, arrays in states.items()},
     }
@@ -113,11 +122,20 @@ def check(state_dict: StateDict) -> Options:
     options = Options(rule)
     _check_keys("options", state_dict["options"], options.values())
     options = options.replace(state_dict["options"], (np.float64,))  # there may be no array to say of which dtype
-    _check_keys("state", state, options.states)
+    _check_dict("groups", state_dict["groups"])
+    for pattern, changes in state_dict["groups"].items():
+        if not isinstance(pattern, str):
+            raise TypeError(f"a pattern of groups must be a str, not {pattern!r}")
+        _check_dict(f"groups[{pattern!r}]", changes)
+        options.replace(changes, (np.float64,))
+    _check_keys("storage", state_dict["storage"], Storage().values())
+    storage = Storage(**state_dict["storage"])
+    _check_keys("state", state, storage.names(options))
     _check_dict("step_counts", state_dict["step_counts"])
     for name, arrays in state.items():
         _check_keys(f"state[{name!r}]", arrays, state_dict["step_counts"])
-    for count in (state_dict["step_count"], *state_dict["step_counts"].values()):
+    totals = (state_dict["step_count"], state_dict["skipped_steps"], state_dict["finite_steps"])
+    for count in (*totals, *state_dict["step_counts"].values()):
         if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
             raise ValueError(f"a step count must be an integer from 0 to {LARGEST_COUNT}, not {count!r}")
     for path, count in state_dict["step_counts"].items():
@@ -128,10 +146,11 @@ def check(state_dict: StateDict) -> Options:
         for name, arrays in state.items():
             if type(arrays[path]) not in (np.ndarray, np.memmap):
                 raise TypeError(f"state[{name!r}][{path!r}] must be a numpy.ndarray, not {type(arrays[path]).__name__}")
-        kinds = {(arrays[path].shape, arrays[path].dtype) for arrays in state.values()}
-        if len(kinds) > 1:
+        kinds = {(arrays[path].shape, arrays[path].dtype) for name, arrays in state.items() if name not in MASTERS}
+        kinds = {(shape, np.dtype(np.uint8) if dtype == np.int8 else dtype) for shape, dtype in kinds}
+        if len(kinds) > (1 if storage.state_dtype is None else 2):  # of which the other is that of the average
             raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
-        dtypes |= {dtype for _, dtype in kinds}
+        dtypes |= {dtype if dtype.kind == "f" else np.dtype(np.float32) for _, dtype in kinds}
     for dtype in dtypes:
         options.replace({}, (dtype,))
     for name in options.never_negative:
@@ -147,6 +166,9 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     options = check(state_dict)
     if options.rule != optimizer.rule:
         raise ValueError(f"the state is of {options.rule}, the optimizer of {optimizer.rule}")
+    for name, value in optimizer._storage.values().items():
+        if state_dict["storage"][name] != value:
+            raise ValueError(f"the state is of {name}={state_dict['storage'][name]!r}, the optimizer of {value!r}")
     paths = [spell_path(path) for path in optimizer._paths]
     lacking = [path for path in paths if path not in state_dict["step_counts"]]
     if lacking:
@@ -155,7 +177,7 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
     unknown = [path for path in state_dict["step_counts"] if path not in expected]
     if unknown:
         raise ValueError(f"the state is of other params: it has {some(unknown)}")
-    states = optimizer._make_states(options, options, {})
+    states = optimizer._first_states(options, dict(state_dict["groups"]))
     for name, arrays in states.items():
         for path, array in zip(paths, arrays, strict=True):
             saved = state_dict["state"][name][path]
@@ -164,8 +186,10 @@ def restore(optimizer: Optimizer, state_dict: StateDict) -> None:
             if saved.dtype != array.dtype:
                 raise ValueError(f"state[{name!r}][{path!r}] has dtype {saved.dtype}, the parameter {array.dtype}")
             array[...] = saved
+    history = (state_dict["skipped_steps"], state_dict["finite_steps"])
     counts = [state_dict["step_counts"][path] for path in paths]
-    optimizer._adopt(options, states, state_dict["step_count"], counts)
+    step_count, groups = state_dict["step_count"], state_dict["groups"]
+    optimizer._adopt(options, states, step_count, counts, groups=groups, history=history)
 
 
 def _check_dict(what: str, found: Any) -> None:

@@ -35,7 +35,7 @@ class Dialect(NamedTuple):
     # Its options by our names, the items of a tuple in their order.  One that is not here it does not have.
     names: Mapping[str, Name]
     # Its state arrays by our names, a minus before those of the other sign; only for frameworks that runs move to and
-    # from.
+    # from, or that `instep.torch` steps in.
     states: Mapping[str, str] = _NONE
     # Those of our options that may be None there; it means what the preset says.
     optional: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ O = TypeVar("O", bound=Optimizer)  # noqa: E741, that of the signatures
 Arrays = dict[str, dict[str, Array]]
 
 # Options that change nothing while another is off.
-_IDLE_WITHOUT = {
+IDLE_WITHOUT = {
     "nesterov": "momentum",
     "lr_in_momentum": "momentum",
     "dampening": "momentum",
@@ -192,7 +192,7 @@ def count(value: Any) -> int:
 
 
 def _is_idle(name: str, options: Mapping[str, Any]) -> bool:
-    needed = _IDLE_WITHOUT.get(name, "")
+    needed = IDLE_WITHOUT.get(name, "")
     return needed in options and not options[needed]
 
 

@@ -8,6 +8,7 @@ from . import Dialect, Dialects, Name
 
 _TF: dict[str, Any] = dict(eps_inside=True, lr_in_momentum=True)
 _GRAVES: dict[str, Any] = dict(eps_inside=True, momentum=0.9, lr_in_momentum=True)
+_TORCH_STATES = dict(square_avg="square_avg", momentum_buffer="momentum_buffer", grad_avg="grad_avg")
 _MLX_ADAM: dict[str, Name] = dict(
     lr="learning_rate", beta1=("betas", 0), beta2=("betas", 1), eps="eps", bias_correction="bias_correction"
 )
@@ -46,6 +47,7 @@ DIALECTS: Dialects = {
             | dict(
                 lr_in_momentum="lr_in_momentum", weight_decay="weight_decay", decoupled_weight_decay="decoupled_decay"
             ),
+            _TORCH_STATES,
         )
     },
     # stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike
@@ -54,6 +56,7 @@ DIALECTS: Dialects = {
             dict(lr=1e-2, rho=0.99, eps=1e-8, eps_inside=True, initial_square_avg=1.0),
             dict(lr="lr", rho="alpha", eps="eps", momentum="momentum", centered="centered")
             | dict(weight_decay="weight_decay"),
+            _TORCH_STATES,
         )
     },
     # mlx.optimizers; its Adam corrects no bias unless asked, its SGD dampens the first gradient too

@@ -20,7 +20,7 @@ DIALECTS: Dialects = {
         "rmsprop": Dialect(
             preset=dict(lr=1e-2, rho=0.99, eps=1e-8),
             names=_COMMON | dict(rho="alpha", eps="eps", momentum="momentum", centered="centered"),
-            states=dict(square_avg="square_avg", grad_avg="grad_avg", momentum_buffer="momentum_buffer"),
+            states=dict(square_avg="square_avg", momentum_buffer="momentum_buffer", grad_avg="grad_avg"),
         ),
         "sgd": Dialect(
             preset=dict(lr=1e-3),
@@ -53,7 +53,7 @@ DIALECTS: Dialects = {
                 step_max=("step_sizes", 1),
                 maximize="maximize",
             ),
-            states=dict(step_size="step_size", prev_grad="prev"),
+            states=dict(prev_grad="prev", step_size="step_size"),
         ),
     }
 }

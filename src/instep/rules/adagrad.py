@@ -47,6 +47,7 @@ class Adagrad(Optimizer):
     ----------
     John Duchi, Elad Hazan and Yoram Singer, Adaptive subgradient methods for online learning and stochastic
     optimization, Journal of Machine Learning Research 12, 2011.
+
     `lr_decay` is that of ``torch.optim.Adagrad``.
 
     Examples

@@ -66,7 +66,9 @@ class Adam(Optimizer):
     References
     ----------
     Diederik Kingma and Jimmy Ba, Adam: a method for stochastic optimization, arXiv:1412.6980, 2015.
+
     Sashank Reddi, Satyen Kale and Sanjiv Kumar, On the convergence of Adam and beyond, ICLR 2018.
+
     Timothy Dozat, Incorporating Nesterov momentum into Adam, 2016.
 
     Examples

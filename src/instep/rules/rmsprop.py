@@ -68,6 +68,7 @@ class RMSprop(WithMomentum):
     References
     ----------
     Geoffrey Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
+
     Alex Graves, Generating sequences with recurrent neural networks, arXiv:1308.0850, 2013.
 
     Examples

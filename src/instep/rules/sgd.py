@@ -49,7 +49,9 @@ class SGD(WithMomentum):
     References
     ----------
     Boris Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
+
     Ilya Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
+
     The options are those of ``torch.optim.SGD``, ``keras.optimizers.SGD`` and ``optax.sgd`` together.
 
     Examples

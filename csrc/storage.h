@@ -1,0 +1,202 @@
+/* Floats in fewer bits: reading them is exact, writing them rounds stochastically.
+ *
+ * Rounded up or down with a probability by how near either is, a value is right on the average, and an average of
+ * squares that grows by less than half a bit a step still grows.  Rounded to the nearest it would stand still for ever,
+ * so that is not to be had.  The random number of element i of a block is the upper half of
+ *
+ *     a + b i  modulo 2^32
+ *
+ * with a and b the halves of a hash of seed, stream, step, place and block (random_of): any two are independent, and
+ * none depends on threads or on where a step was cut.
+ *
+ * All of it is done on the bits, in integers of 32: loops over these become vectors with any instruction set.  Bits are
+ * compared signed, for which there are instructions. */
+#ifndef INSTEP_STORAGE_H
+#define INSTEP_STORAGE_H
+
+#include "blocks.h"
+
+enum {
+    INFINITE = 0x7f800000,
+    LARGEST_FLOAT = 0x7f7fffff,
+    QUIET = 0x00400000,
+    MAGNITUDE = 0x7fffffff,
+    /* half precision */
+    HALF_INFINITE = 0x7c00,
+    HALF_NAN = 0x7e00,
+    HALF_OVERFLOWS = 0x47800000,       /* 2^16 */
+    BELOW_OVERFLOW = 0x477fffff,       /* what is below it becomes 65504 at most */
+    SMALLEST_NORMAL_HALF = 0x38800000, /* 2^-14 */
+    HALF_BIAS = 112 << 23              /* what the exponents of float and half differ by */
+};
+
+static inline int32_t bits_of(float x)
+{
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float float_of(int32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline int32_t lesser(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int32_t greater(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- random numbers ------------------------------------------------------------------------------------------------ */
+
+/* SplitMix64 (Steele, Lea and Flood, 2014): the number after x. */
+static inline uint64_t hashed(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+}
+
+/* Of an array's t-th step. */
+static inline uint64_t random_of_step(uint64_t seed, uint64_t stream, uint64_t t)
+{
+    return hashed(hashed(hashed(seed) ^ stream) ^ t);
+}
+
+struct random {
+    uint32_t a, b;
+};
+
+/* Of a block; place 0 is the parameter, 1 its copy, and 2 the first of the states. */
+static inline struct random random_of(uint64_t step, uint64_t block, unsigned place)
+{
+    uint64_t hash = hashed(step ^ (block * 8 + place));
+    return (struct random){(uint32_t)hash, (uint32_t)(hash >> 32)};
+}
+
+/* 16 bits for element i. */
+static inline int32_t random_bits(struct random random, size_t i)
+{
+    return (int32_t)((random.a + random.b * (uint32_t)i) >> 16);
+}
+
+/* ---- bfloat16: the upper half of a float ---------------------------------------------------------------------------- */
+
+static inline float from_bfloat16(uint16_t stored)
+{
+    return float_of((int32_t)((uint32_t)stored << 16));
+}
+
+/* A finite number stays finite. */
+static inline uint16_t to_bfloat16(float x, int32_t random)
+{
+    int32_t bits = bits_of(x), size = bits & MAGNITUDE;
+    int32_t rounded = lesser(lesser(size, LARGEST_FLOAT) + random, LARGEST_FLOAT);
+    rounded = size < INFINITE ? rounded : size;
+    rounded |= size > INFINITE ? QUIET : 0;
+    return (uint16_t)((rounded | (bits & ~MAGNITUDE)) >> 16);
+}
+
+/* ---- a float in two halves: the upper one rounded to nearest, the lower one what that is off by --------------------- */
+
+static inline float from_split(uint16_t high, uint16_t low)
+{
+    return float_of((int32_t)(((uint32_t)high << 16) + (uint32_t)(int32_t)(int16_t)low));
+}
+
+static inline void to_split(float x, uint16_t *high, uint16_t *low)
+{
+    uint32_t bits = (uint32_t)bits_of(x);
+    /* a NaN whose digits would round up to infinity's neighbour, or past the sign, is made a plain one */
+    bits = (int32_t)(bits & MAGNITUDE) > INFINITE ? (bits & 0xffff0000) | QUIET : bits;
+    *high = (uint16_t)((bits + 0x8000) >> 16);
+    *low = (uint16_t)bits;
+}
+
+/* ---- IEEE half precision -------------------------------------------------------------------------------------------- */
+
+static inline float from_half(uint16_t stored)
+{
+    int32_t size = (stored & 0x7fff) << 13, sign = (int32_t)((uint32_t)(stored & 0x8000) << 16);
+    int32_t normal = size + HALF_BIAS;
+    normal += size >= HALF_INFINITE << 13 ? HALF_BIAS : 0;
+    /* one that is subnormal as a half: its digits below those of 2^-14, which is taken away again */
+    int32_t small = bits_of(float_of(size + SMALLEST_NORMAL_HALF) - float_of(SMALLEST_NORMAL_HALF));
+    return float_of((size < 0x400 << 13 ? small : normal) | sign);
+}
+
+/* From 2^16 on it is infinite, as in any conversion; below it stays finite. */
+static inline uint16_t to_half(float x, int32_t random)
+{
+    int32_t bits = bits_of(x), size = bits & MAGNITUDE;
+    int32_t normal = (lesser(lesser(size, BELOW_OVERFLOW) + (random >> 3), BELOW_OVERFLOW) - HALF_BIAS) >> 13;
+    int32_t small = (int32_t)(float_of(lesser(size, SMALLEST_NORMAL_HALF)) * 0x1p24f + (float)random * 0x1p-16f);
+    int32_t rounded = size < SMALLEST_NORMAL_HALF ? small : normal;
+    rounded = size < HALF_OVERFLOWS ? rounded : HALF_INFINITE;
+    rounded = size > INFINITE ? HALF_NAN : rounded;
+    return (uint16_t)(rounded | (int32_t)((uint32_t)bits >> 16 & 0x8000));
+}
+
+/* ---- bytes: three digits and an exponent relative to the block's ------------------------------------------------------
+ *
+ * A code c from 1 on is the float whose bits are those of 2^(E - R) plus (c - 1) 2^20, E being the block's exponent, a
+ * byte of its own, and R how far the codes reach below it.  Code 0 is 0, the last two are infinity and NaN, so that
+ * either stays in its element.  Without a sign a positive number never becomes 0: it may be a denominator. */
+
+struct byte_format {
+    int32_t reach, last; /* R, and the code of the largest finite number */
+    int32_t is_signed;
+};
+
+static inline struct byte_format byte_format(int format)
+{
+    return format == INSTEP_BYTE ? (struct byte_format){31, 253, 0} : (struct byte_format){15, 125, 1};
+}
+
+/* The bits of code 1. */
+static inline int32_t byte_base(struct byte_format f, uint8_t exponent)
+{
+    return (int32_t)(exponent - f.reach) * (1 << 23);
+}
+
+/* The smallest exponent whose codes reach up to this size, that of the largest finite number of a block. */
+static inline uint8_t byte_exponent(struct byte_format f, int32_t largest)
+{
+    int32_t exponent = (largest + (4 << 20) - 1) >> 23;
+    return (uint8_t)greater(lesser(exponent, 255), f.reach + 1);
+}
+
+static inline float from_byte(struct byte_format f, uint8_t stored, int32_t base)
+{
+    int32_t code = f.is_signed ? stored & 0x7f : stored;
+    int32_t sign = f.is_signed ? (int32_t)((uint32_t)(stored & 0x80) << 24) : 0;
+    int32_t bits = base + (code - 1) * (1 << 20);
+    bits = code == 0 ? 0 : bits;
+    bits = code > f.last ? INFINITE : bits;
+    bits |= code > f.last + 1 ? QUIET : 0;
+    return float_of(bits | sign);
+}
+
+static inline uint8_t to_byte(struct byte_format f, float x, int32_t base, int32_t random)
+{
+    int32_t bits = bits_of(x), size = bits & MAGNITUDE;
+    int32_t code = ((lesser(lesser(size, LARGEST_FLOAT) + random * 16, LARGEST_FLOAT) - base) >> 20) + 1;
+    /* below code 1: the size relative to it, in 2^-16 */
+    float one = float_of((254 << 23) - base); /* its reciprocal */
+    int32_t below = (int32_t)(float_of(lesser(size, base)) * one * 65536.0f);
+    int32_t small = f.is_signed ? random < below : size > 0;
+    code = size < base ? small : code;
+    code = size >= INFINITE ? f.last + 1 : code;
+    code = size > INFINITE ? f.last + 2 : code;
+    return (uint8_t)(code | (f.is_signed ? (int32_t)((uint32_t)bits >> 24 & 0x80) : 0));
+}
+
+#endif

@@ -1,0 +1,99 @@
+@cython.final
+cdef class Rows:
+    """A gradient of some rows of a parameter, as embeddings give: all others are left alone, and not looked at.
+
+    Parameters
+    ----------
+    indices : numpy.ndarray
+        Which rows, along the first axis of the parameter: integers from 0 on, of one dimension, in any order.  Where
+        one stands several times, its values are added up, in the order in which they come.
+    values : numpy.ndarray
+        Their gradients: of the shape ``(len(indices), *param.shape[1:])``, and of a dtype that a gradient may have.
+
+    Notes
+    -----
+    Sums are formed in the type of the arithmetic.
+
+    A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
+    shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  The step count is that of the array, so
+    that a correction of the bias takes a row that was seen seldom for one that was seen always.
+
+    Examples
+    --------
+    >>> import numpy as np, instep
+    >>> table = np.zeros((5, 2))
+    >>> opt = instep.SGD(table, lr=1.0)
+    >>> opt.step(instep.Rows(np.array([3, 0, 3]), np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])))
+    >>> table[[0, 3]]
+    array([[ 0., -2.],
+           [-2., -1.]])
+    """
+
+    cdef cnp.ndarray _indices
+    cdef cnp.ndarray _values
+
+    def __init__(self, indices, values):
+        self._indices = _array("indices", (), indices)
+        self._values = _array("values", (), values)
+        if not cnp.PyArray_ISINTEGER(self._indices):
+            raise TypeError(f"indices must be integers, not {(<object>self._indices).dtype}")
+        if cnp.PyArray_NDIM(self._indices) != 1:
+            raise ValueError(f"indices must have one dimension, not the shape {(<object>self._indices).shape}")
+        if cnp.PyArray_NDIM(self._values) == 0 or len(self._values) != len(self._indices):
+            raise ValueError(
+                f"values must have a row for each of the {len(self._indices)} indices, not the shape "
+                f"{(<object>self._values).shape}"
+            )
+
+    @property
+    def indices(self):
+        """The indices that were given."""
+        return self._indices
+
+    @property
+    def values(self):
+        """The gradients that were given, a row for each of the indices."""
+        return self._values
+
+    def __repr__(self):
+        return f"Rows({len(self._indices)} of the shape {(<object>self._values).shape[1:]})"
+
+    cdef Rows fit(self, str root, tuple path, cnp.ndarray param, int dtype):
+        """The same rows in ascending order, each once, for this parameter."""
+        cdef cnp.ndarray indices, values
+        cdef Rows found
+        cdef const int64_t *index
+        cdef Py_ssize_t k, count = len(self._indices)
+        cdef int64_t least = INT64_MAX, most = -1
+        cdef bint ascends = True
+        if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
+            raise ValueError(
+                f"{_spell(root, path)} is of rows, and its parameter must have two dimensions or more, in C order"
+            )
+        if (<object>self._values).shape[1:] != (<object>param).shape[1:]:
+            raise ValueError(
+                f"{_spell(root, path)} has rows of the shape {(<object>self._values).shape[1:]}, expected "
+                f"{(<object>param).shape[1:]}"
+            )
+        if _format_beside(self._values, dtype) == NO_FORMAT:
+            raise TypeError(
+                f"{_spell(root, path)} has values of dtype {(<object>self._values).dtype}, expected "
+                f"{'float64' if dtype == INSTEP_FLOAT64 else 'float32'} or a float of fewer bits"
+            )
+        indices = np.ascontiguousarray(self._indices, np.int64)
+        values = np.ascontiguousarray(self._values)
+        index = <const int64_t *>cnp.PyArray_DATA(indices)
+        for k in range(count):
+            least, most = min(least, index[k]), max(most, index[k])
+            ascends = ascends and (k == 0 or index[k - 1] < index[k])
+        if count and (least < 0 or most >= len(param)):
+            raise IndexError(
+                f"{_spell(root, path)} has indices from {least} to {most}, expected them from 0 to {len(param) - 1}"
+            )
+        if not ascends:
+            from . import storage
+
+            indices, values = storage.summed(indices, values, np.float64 if dtype == INSTEP_FLOAT64 else np.float32)
+        found = Rows.__new__(Rows)
+        found._indices, found._values = indices, values
+        return found

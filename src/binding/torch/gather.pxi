@@ -1,0 +1,566 @@
+# A step: collect the objects, look at their memory, step it.
+
+cdef object MODES = torch._C._len_torch_dispatch_stack
+cdef object NUM_THREADS = torch.get_num_threads
+cdef dict PROFILER = torch.autograd.profiler.__dict__
+cdef object HOOKS_BEFORE = _global_optimizer_pre_hooks
+cdef object HOOKS_AFTER = _global_optimizer_post_hooks
+cdef object INCREMENT_VERSION = torch._C._increment_version
+cdef str STEP = "step"
+
+cdef enum:
+    BYTES_WITH_GIL = 1 << 16  # of parameters: some 10 microseconds
+    COUNT = INSTEP_MAX_STATES  # the place of the count among the objects of a state
+
+cdef double LARGEST_COUNT = 2.0**53  # up to which every whole number is a double
+
+# A parameter that has a gradient, and what goes with it.  The references are owned.
+cdef struct Slot:
+    PyObject *param
+    PyObject *grad
+    PyObject *entries  # its state, or that to be
+    PyObject *state[INSTEP_MAX_STATES + 1]
+    Py_ssize_t group
+    Py_ssize_t index
+    Py_ssize_t place  # among all parameters
+    bint is_fresh
+    bint is_refused
+    bint count_is_double
+    char *count  # NULL where it is no tensor
+    double counted
+
+# Whether torch writes it in place, as far as it is seen in neither memory nor type.
+cdef enum Verdict:
+    UNCHECKED
+    GOOD
+    NEGATED
+    INFERENCE
+
+cdef tuple VERDICTS = (None, None, "it is a view that negates what it is of", "the parameter is an inference tensor")
+
+# What was found of a parameter when it was looked at last.
+cdef struct Known:
+    PyObject *param
+    PyObject *state[INSTEP_MAX_STATES]
+    instep_array array
+    char *count
+    Verdict verdict
+    bint is_written  # its memory is among that which is known to be apart
+    bint is_doubtful  # it was refused
+
+
+@cython.final
+cdef class Gathering:
+    """The arrays of one step, in the order of their groups."""
+
+    cdef Slot *slots
+    cdef instep_array *arrays
+    cdef Py_ssize_t count
+    cdef Py_ssize_t room
+    cdef list refused  # (group, index in it or None, reason)
+    cdef bint is_bare  # there is a state yet to be made
+    cdef bint is_stale  # other threads may have run since
+
+    def __cinit__(self, list groups):
+        self.refused = []
+        for group in groups:
+            self.room += len(<list>(<dict>group)["params"])
+        self.slots = <Slot *>PyMem_Calloc(self.room + 1, sizeof(Slot))
+        self.arrays = <instep_array *>PyMem_Calloc(self.room + 1, sizeof(instep_array))
+        if self.slots is NULL or self.arrays is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef Py_ssize_t k, s
+        for k in range(self.count):
+            Py_XDECREF(self.slots[k].param)
+            Py_XDECREF(self.slots[k].grad)
+            Py_XDECREF(self.slots[k].entries)
+            for s in range(COUNT + 1):
+                Py_XDECREF(self.slots[k].state[s])
+        PyMem_Free(self.slots)
+        PyMem_Free(self.arrays)
+
+    cdef inline Slot *add(
+        self, PyObject *param, PyObject *grad, Py_ssize_t group, Py_ssize_t index, Py_ssize_t place
+    ) except NULL:
+        cdef Slot *slot = &self.slots[self.count]
+        if self.count == self.room:
+            raise RuntimeError("the parameter groups have changed in the middle of a step")
+        slot.param = owned(param)
+        slot.grad = owned(grad)
+        slot.group = group
+        slot.index = index
+        slot.place = place
+        self.count += 1
+        return slot
+
+    cdef int refuse(self, Slot *slot, str reason) except -1:
+        slot.is_refused = True
+        self.refused.append((slot.group, slot.index, reason))
+        return 0
+
+
+cdef inline str why_not_at_all(object optimizer):
+    if MODES() != 0:
+        return "a TorchDispatchMode is to see the operations"
+    if getattr(optimizer, "found_inf", None) is not None or getattr(optimizer, "grad_scale", None) is not None:
+        return "the gradients are to be unscaled by the step"
+    return None
+
+
+cdef inline PyObject *owned(PyObject *found) noexcept:
+    if found is not NULL:
+        Py_INCREF(<object>found)
+    return found
+
+
+@cython.final
+cdef class Gatherer:
+    """Steps the optimizer that it was made for.
+
+    Parameters
+    ----------
+    language : Language
+        How its groups and states are to be read.
+    by_torch : callable
+        Called with the optimizer and a dict of the indices of the parameters that torch is to step, by that of their
+        group; None instead of a group's indices is all of them.
+    """
+
+    cdef Language language
+    cdef object by_torch
+    cdef list groups
+    cdef readonly list refused  # by the last step: (group, index in it or None, reason)
+
+    cdef Known *known
+    cdef Py_ssize_t known_room
+    cdef Intervals written  # by the last step, sorted: known to be apart from each other and from the gradients
+    cdef Py_ssize_t written_count  # of how many parameters
+
+    def __init__(self, Language language, by_torch):
+        self.language = language
+        self.by_torch = by_torch
+        self.groups = []
+        self.refused = []
+        self.written = Intervals()
+
+    def __dealloc__(self):
+        PyMem_Free(self.known)
+
+    def is_watched(self, optimizer):
+        """Somebody wants to know of its steps: hooks, a profiler or a mode."""
+        return (
+            PyDict_GET_SIZE(<PyObject *>HOOKS_BEFORE) != 0
+            or PyDict_GET_SIZE(<PyObject *>HOOKS_AFTER) != 0
+            or PyDict_GET_SIZE(<PyObject *>optimizer._optimizer_step_pre_hooks) != 0
+            or PyDict_GET_SIZE(<PyObject *>optimizer._optimizer_step_post_hooks) != 0
+            or PROFILER["_is_profiler_enabled"] is not False
+            or MODES() != 0
+        )
+
+    def step(self, optimizer):
+        """Step what can be stepped here.  torch steps the rest, and does so first, for it may raise an exception."""
+        cdef Gathering found
+        cdef set done = None
+        cdef dict made = None
+        self.refused = []
+        whole = why_not_at_all(optimizer)
+        if whole is not None:
+            self.leave_to_torch(optimizer, [(group, None, whole) for group in range(len(optimizer.param_groups))])
+            return
+        while True:
+            found = self.gather(optimizer, done, made)
+            if found.is_stale:
+                continue
+            if found.refused:
+                self.leave_to_torch(optimizer, found.refused)
+                done = set() if done is None else done
+                done.update([(group, index) for group, index, _ in found.refused])
+            elif found.is_bare:
+                made = self.make_states(found)
+            else:
+                if found.count != 0:
+                    self.run(optimizer, found)
+                return
+
+    cdef int leave_to_torch(self, object optimizer, list refused) except -1:
+        cdef dict indices = {}
+        self.refused.extend(refused)
+        for group, index, _ in refused:
+            if index is None:
+                indices[group] = None
+            elif indices.setdefault(group, []) is not None:
+                indices[group].append(index)
+        self.by_torch(optimizer, indices)
+        return 0
+
+    # -- collect
+
+    cdef Gathering gather(self, object optimizer, set done, dict made):
+        cdef list groups = optimizer.param_groups
+        cdef object states = optimizer.state
+        cdef dict defaults = optimizer.defaults
+        cdef Gathering found = Gathering(groups)
+        cdef dict group
+        cdef list params
+        cdef Group read
+        cdef Slot *slot
+        cdef PyObject *param
+        cdef Py_ssize_t next_state = 0, place = 0, g, k
+        while len(self.groups) < len(groups):
+            self.groups.append(Group(self.language))
+        self.know(found.room)
+        for g in range(PyList_GET_SIZE(groups)):
+            group = groups[g]
+            params = group["params"]
+            if done is not None and (g, None) in done:
+                place += PyList_GET_SIZE(params)
+                continue
+            read = <Group>self.groups[g]
+            read.read(group, defaults)
+            if read.refusal is not None:
+                found.refused.append((g, None, read.refusal))
+            for k in range(PyList_GET_SIZE(params)):
+                place += 1
+                if done is not None and (g, k) in done:
+                    continue
+                param = <PyObject *>PyList_GET_ITEM(params, k)
+                grad = (<object>param).grad
+                if grad is None:
+                    is_next(states, &next_state, param)
+                    continue
+                slot = found.add(param, <PyObject *>grad, g, k, place - 1)
+                if read.refusal is not None:
+                    slot.is_refused = True
+                elif is_exact(slot.grad) and is_negated(slot.grad):
+                    found.refuse(slot, VERDICTS[NEGATED])
+                else:
+                    self.find_state(found, slot, read, states, &next_state, made)
+        if found.count != 0:
+            self.look(found)
+        return found
+
+    cdef int find_state(
+        self, Gathering found, Slot *slot, Group read, object states, Py_ssize_t *next_state, dict made
+    ) except -1:
+        cdef PyObject *entries = is_next(states, next_state, slot.param)
+        cdef PyObject *entry
+        cdef Py_ssize_t s
+        if entries is NULL:  # they stand in another order
+            entries = PyDict_GetItemWithError(<PyObject *>states, slot.param)
+        if entries is not NULL and type(<object>entries) is not dict:
+            return found.refuse(slot, f"its state is a {type(<object>entries).__name__}")
+        slot.is_fresh = entries is NULL or PyDict_GET_SIZE(entries) == 0
+        if self.language.counter is None:  # what it is torch tells by what there is
+            slot.is_fresh = False
+            for s in range(read.states):
+                entry = NULL if entries is NULL else _borrowed_item(entries, <PyObject *>read.state_keys[s])
+                slot.is_fresh = slot.is_fresh or entry is NULL or entry is <PyObject *>None
+        if slot.is_fresh:
+            fresh = None if made is None else made.get((slot.group, slot.index))
+            if fresh is None:
+                found.is_bare = True
+                return 0
+            entries = <PyObject *>fresh
+        slot.entries = owned(entries)
+        for s in range(read.states):
+            slot.state[s] = owned(_borrowed_item(entries, <PyObject *>read.state_keys[s]))
+            if slot.state[s] is NULL:
+                return found.refuse(slot, f"its state has no {read.state_keys[s]}")
+        if self.language.counter is not None:
+            slot.state[COUNT] = owned(_borrowed_item(entries, <PyObject *>STEP))
+            if slot.state[COUNT] is NULL or type(<object>slot.state[COUNT]) is not self.language.counter:
+                return found.refuse(slot, f"its state has no step that is a {self.language.counter.__name__}")
+        return 0
+
+    cdef dict make_states(self, Gathering found):
+        """The states of parameters that have none yet, as torch makes them."""
+        cdef dict made = {}
+        cdef Slot *slot
+        cdef Group read
+        cdef Py_ssize_t k
+        for k in range(found.count):
+            slot = &found.slots[k]
+            if slot.is_fresh:
+                read = <Group>self.groups[slot.group]
+                made[slot.group, slot.index] = self.language.start(read, <object>slot.param)
+        return made
+
+    # -- look: no Python runs in between, nor another thread
+
+    cdef int look(self, Gathering found) except -1:
+        cdef Slot *slot
+        cdef Verdict verdict
+        cdef Py_ssize_t k
+        for k in range(found.count):
+            slot = &found.slots[k]
+            if slot.is_refused:
+                continue
+            reason = self.look_at_slot(slot, &found.arrays[k])
+            if reason is None:
+                verdict = self.verdict_on(slot, &found.arrays[k])
+                found.is_stale |= verdict == UNCHECKED
+                reason = VERDICTS[verdict]
+            if reason is not None:
+                found.refuse(slot, reason)
+            self.known[slot.place].is_doubtful = reason is not None
+        if found.is_stale:
+            self.judge(found)
+        elif found.refused or not self.are_apart(found):
+            self.look_for_sharing(found)
+        return 0
+
+    cdef str look_at_slot(self, Slot *slot, instep_array *array):
+        """Fill the array, or say why it cannot be."""
+        cdef Group read = <Group>self.groups[slot.group]
+        cdef View param, other
+        cdef Py_ssize_t s
+        if not is_exact(slot.param):
+            return f"the parameter is a {type(<object>slot.param).__name__}"
+        if not is_exact(slot.grad):
+            return f"the gradient is a {type(<object>slot.grad).__name__}"
+        if self.known[slot.place].is_doubtful:  # torch takes most of a millisecond to say that something has no memory
+            reason = why_not("the parameter", <object>slot.param) or why_not("the gradient", <object>slot.grad)
+            if reason is not None:
+                return reason
+        if not look_at(slot.param, &param):
+            return why_not("the parameter", <object>slot.param) or "the parameter has no memory"
+        if read.refusals[param.dtype] is not None:
+            return read.refusals[param.dtype]
+        if not is_dense(&param):
+            return "the parameter is not dense"
+        if not look_at(slot.grad, &other):
+            return why_not("the gradient", <object>slot.grad) or "the gradient has no memory"
+        if not alike(&param, &other):
+            return "the gradient has other strides or another dtype than the parameter"
+        array.size = param.size
+        array.dtype = param.dtype
+        array.param = param.data
+        array.grad = other.data if param.size != 0 else <void *>slot  # any address is a gradient of nothing
+        array.step_count = 0
+        if slot.entries is not NULL:
+            for s in range(read.states):
+                if not is_exact(slot.state[s]) or not look_at(slot.state[s], &other):
+                    return f"its {read.state_keys[s]} is not a dense tensor of this processor"
+                if not alike(&param, &other):
+                    return f"its {read.state_keys[s]} has other strides or another dtype than the parameter"
+                array.state[s] = other.data
+            return self.look_at_count(slot, array)
+        return None
+
+    cdef str look_at_count(self, Slot *slot, instep_array *array):
+        cdef View count
+        if self.language.counter is None:
+            array.step_count = not slot.is_fresh
+            return None
+        if self.language.counter is int:
+            slot.counted = <double><object>slot.state[COUNT] + 1
+        else:
+            if not look_at(slot.state[COUNT], &count) or count.size != 1:
+                return "its step is not a number of this processor"
+            slot.count = count.data
+            slot.count_is_double = count.dtype == INSTEP_FLOAT64
+            if slot.count_is_double:
+                slot.counted = (<double *>count.data)[0] + 1
+            else:
+                slot.counted = <float>((<float *>count.data)[0] + 1)
+        if not 1 <= slot.counted <= LARGEST_COUNT or slot.counted != <double><int64_t>slot.counted:
+            return f"its step is {<object>slot.state[COUNT]!r}"
+        array.step_count = <int64_t>slot.counted - 1
+        return None
+
+    cdef int know(self, Py_ssize_t room) except -1:
+        if room > self.known_room:
+            PyMem_Free(self.known)
+            self.known_room = self.written_count = 0
+            self.known = <Known *>PyMem_Calloc(room, sizeof(Known))
+            if self.known is NULL:
+                raise MemoryError
+            self.known_room = room
+        return 0
+
+    cdef Verdict verdict_on(self, const Slot *slot, const instep_array *array) noexcept:
+        """The last one, if what is written is what it was and where it was."""
+        cdef Known *known = &self.known[slot.place]
+        cdef bint moved = known.param != slot.param or known.array.param != array.param or known.count != slot.count
+        cdef Py_ssize_t s
+        moved |= known.array.size != array.size or known.array.dtype != array.dtype
+        for s in range(INSTEP_MAX_STATES):
+            moved |= known.state[s] != slot.state[s] or known.array.state[s] != array.state[s]
+            known.state[s] = slot.state[s]
+        if moved:
+            known.param = slot.param
+            known.array = array[0]
+            known.count = slot.count
+            known.verdict = UNCHECKED
+            known.is_written = False
+        return known.verdict
+
+    cdef int judge(self, Gathering found) except -1:
+        """Ask torch, which lets other threads run."""
+        cdef Slot *slot
+        cdef Known *known
+        cdef Py_ssize_t k, s
+        for k in range(found.count):
+            slot = &found.slots[k]
+            known = &self.known[slot.place]
+            if slot.is_refused or known.verdict != UNCHECKED:
+                continue
+            verdict = NEGATED if is_negated(slot.param) else GOOD
+            for s in range(INSTEP_MAX_STATES):
+                if slot.state[s] is not NULL and is_negated(slot.state[s]):
+                    verdict = NEGATED
+            if (<object>slot.param).is_inference():
+                verdict = INFERENCE
+            known.verdict = verdict
+        return 0
+
+    cdef bint are_apart(self, Gathering found) except -1:
+        """What is written is apart from all else; remembered as long as it does not move."""
+        cdef bint is_remembered = found.count == self.written_count
+        cdef Py_ssize_t k
+        cdef instep_array *array
+        cdef Known *known
+        for k in range(found.count):
+            is_remembered &= self.known[found.slots[k].place].is_written
+        if not is_remembered:
+            self.written_count = 0
+            self.written.clear(found.count * (2 + INSTEP_MAX_STATES))
+            for k in range(found.count):
+                add_written(self.written, found, k)
+            if not self.written.sort():
+                return False
+            for k in range(self.known_room):
+                self.known[k].is_written = False
+            for k in range(found.count):
+                self.known[found.slots[k].place].is_written = True
+                self.known[found.slots[k].place].array.grad = NULL
+            self.written_count = found.count
+        for k in range(found.count):
+            array = &found.arrays[k]
+            known = &self.known[found.slots[k].place]
+            if known.array.grad != array.grad:
+                if self.written.meets(array.grad, array.size * width(array.dtype)):
+                    return False
+                known.array.grad = array.grad
+        return True
+
+    cdef int look_for_sharing(self, Gathering found) except -1:
+        """Refuse what shares memory that is written: torch steps it in order."""
+        cdef Intervals intervals = Intervals()
+        cdef Slot *slot
+        cdef Py_ssize_t k
+        intervals.clear(found.count * (3 + INSTEP_MAX_STATES))
+        for k in range(found.count):
+            slot = &found.slots[k]
+            if slot.is_refused:
+                add_strided(intervals, slot.param, k, True)
+                add_strided(intervals, slot.grad, k, False)
+            else:
+                add_written(intervals, found, k)
+                intervals.add(found.arrays[k].grad, found.arrays[k].size * width(found.arrays[k].dtype), k, False)
+        for k in sorted(intervals.owners_that_share()):
+            if not found.slots[k].is_refused:
+                found.refuse(&found.slots[k], "it shares memory with another parameter, state or gradient")
+        return 0
+
+    # -- step
+
+    cdef int run(self, object optimizer, Gathering found) except -1:
+        cdef list written = []
+        cdef list refused
+        cdef Slot *slot
+        cdef Py_ssize_t begin = 0, end, k, s
+        cdef int status
+        for k in range(found.count):
+            slot = &found.slots[k]
+            written.append(<object>slot.param)
+            for s in range(INSTEP_MAX_STATES):
+                if slot.state[s] is not NULL:
+                    written.append(<object>slot.state[s])
+        INCREMENT_VERSION(written)
+        while begin < found.count:
+            end = begin + 1
+            while end < found.count and found.slots[end].group == found.slots[begin].group:
+                end += 1
+            status = self.run_group(<Group>self.groups[found.slots[begin].group], &found.arrays[begin], end - begin)
+            if status == INSTEP_OK:
+                for k in range(begin, end):
+                    self.keep(optimizer, &found.slots[k])
+            else:
+                words = instep_message(status).decode()
+                refused = [(found.slots[k].group, found.slots[k].index, words) for k in range(begin, end)]
+                self.leave_to_torch(optimizer, refused)
+            begin = end
+        return 0
+
+    cdef int run_group(self, Group read, instep_array *arrays, Py_ssize_t count) except -1:
+        cdef instep_optimizer optimizer = read.optimizer
+        cdef size_t bytes = 0
+        cdef Py_ssize_t k
+        cdef int status, threads, torchs
+        for k in range(count):
+            bytes += arrays[k].size * width(arrays[k].dtype)
+        if bytes < BYTES_WITH_GIL:
+            return instep_step(&optimizer, arrays, count)
+        threads, torchs = instep_get_threads(), NUM_THREADS()
+        if torchs < threads:
+            instep_set_threads(torchs)
+        with nogil:
+            status = instep_step(&optimizer, arrays, count)
+        if torchs < threads:
+            instep_set_threads(threads)
+        return status
+
+    cdef int keep(self, object optimizer, Slot *slot) except -1:
+        """Count the step, and put a new state where torch looks for it."""
+        if slot.count is not NULL:
+            if slot.count_is_double:
+                (<double *>slot.count)[0] = slot.counted
+            else:
+                (<float *>slot.count)[0] = <float>slot.counted
+        elif self.language.counter is int:
+            (<dict>slot.entries)[STEP] = <int64_t>slot.counted
+        if slot.is_fresh and slot.entries is not NULL:
+            optimizer.state[<object>slot.param].update(<dict>slot.entries)
+        return 0
+
+
+cdef int add_written(Intervals intervals, Gathering found, Py_ssize_t k) except -1:
+    cdef instep_array *array = &found.arrays[k]
+    cdef Slot *slot = &found.slots[k]
+    cdef size_t length = array.size * width(array.dtype)
+    cdef Py_ssize_t s
+    intervals.add(array.param, length, k, True)
+    for s in range(INSTEP_MAX_STATES):
+        if array.state[s] is not NULL:
+            intervals.add(array.state[s], length, k, True)
+    if slot.count is not NULL:
+        intervals.add(slot.count, 8 if slot.count_is_double else 4, k, True)
+    return 0
+
+
+cdef int add_strided(Intervals intervals, PyObject *tensor, Py_ssize_t k, bint is_written) except -1:
+    """From its first element to its last."""
+    cdef View view
+    cdef size_t last = 0
+    cdef int d
+    if not is_exact(tensor) or (<object>tensor).layout is not STRIDED or not look_at(tensor, &view):
+        return 0
+    for d in range(view.ndim):
+        last += <size_t>((view.shape[d] - 1) * view.strides[d])
+    if view.size != 0:
+        intervals.add(view.data, (last + 1) * width(view.dtype), k, is_written)
+    return 0
+
+
+cdef inline PyObject *is_next(object states, Py_ssize_t *place, PyObject *param) noexcept:
+    """The state of a parameter if it stands next: the order of both is the same where nobody has changed it."""
+    cdef Py_ssize_t after = place[0]
+    cdef PyObject *key = NULL
+    cdef PyObject *value = NULL
+    if PyDict_Next(states, &after, &key, &value) and key == param:
+        place[0] = after
+        return value
+    return NULL

@@ -1,0 +1,181 @@
+# What a tensor is, read without its help where torch has DLPack's exchange table, and from its attributes elsewhere.
+
+# The layouts of DLPack 1.
+cdef struct DLTensor:
+    void *data
+    int32_t device_type
+    int32_t device_id
+    int32_t ndim
+    uint8_t code
+    uint8_t bits
+    uint16_t lanes
+    int64_t *shape
+    int64_t *strides
+    uint64_t byte_offset
+
+cdef struct ExchangeTable:
+    uint32_t major
+    uint32_t minor
+    ExchangeTable *previous
+    void *managed_tensor_allocator
+    void *managed_tensor_from_py_object
+    void *managed_tensor_to_py_object
+    int (*dltensor_from_py_object)(PyObject *tensor, DLTensor *out) noexcept
+    void *current_work_stream
+
+cdef enum:
+    DL_CPU = 1
+    DL_FLOAT = 2
+    MOST_DIMS = 16
+
+# A tensor as a step needs it.  Where there is no exchange table, `dims` is what shape and strides point to.
+cdef struct View:
+    char *data
+    uint32_t dtype
+    size_t size
+    int ndim
+    const int64_t *shape
+    const int64_t *strides
+    int64_t dims[2 * MOST_DIMS]
+
+cdef ExchangeTable *table = NULL
+
+cdef object TENSOR = torch.Tensor
+cdef object PARAMETER = torch.nn.Parameter
+cdef object STRIDED = torch.strided
+cdef dict DTYPES = {torch.float32: INSTEP_FLOAT32, torch.float64: INSTEP_FLOAT64}
+cdef object IS_NEG = torch.Tensor.is_neg
+
+
+def use_exchange_table(bint wanted):
+    """Read tensors by DLPack's exchange table, if torch has one and it is wanted; returns whether it is so."""
+    global table
+    cdef ExchangeTable *found = NULL
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) if wanted else None
+    if type(capsule).__name__ == "PyCapsule":
+        found = <ExchangeTable *>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
+        while found is not NULL and found.major != 1:
+            found = found.previous
+    table = found if found is not NULL and found.dltensor_from_py_object is not NULL else NULL
+    return table is not NULL
+
+
+use_exchange_table(True)
+
+
+cdef inline bint is_exact(PyObject *tensor) noexcept:
+    """A tensor of torch's own, of which nobody has changed what an operation on it does."""
+    return Py_TYPE(tensor) == <PyTypeObject *>TENSOR or Py_TYPE(tensor) == <PyTypeObject *>PARAMETER
+
+
+cdef inline bint is_negated(PyObject *tensor) except -1:
+    """Its memory holds the negative of its values."""
+    return PyObject_CallOneArg(<PyObject *>IS_NEG, tensor) is True
+
+
+cdef inline bint look_at(PyObject *tensor, View *view) except -1:
+    """Whether it is dense memory of this processor, of a type that there are kernels for: then `view` says where."""
+    cdef DLTensor found
+    cdef int k
+    if table is NULL:
+        return look_at_attributes(<object>tensor, view)
+    if table.dltensor_from_py_object(tensor, &found) != 0:
+        PyErr_Clear()
+        return False
+    if found.device_type != DL_CPU or found.code != DL_FLOAT or found.lanes != 1 or found.ndim > MOST_DIMS:
+        return False
+    if found.bits == 32:
+        view.dtype = INSTEP_FLOAT32
+    elif found.bits == 64:
+        view.dtype = INSTEP_FLOAT64
+    else:
+        return False
+    view.data = <char *>found.data + found.byte_offset
+    view.ndim = found.ndim
+    view.shape = found.shape
+    view.strides = found.strides
+    view.size = 1
+    for k in range(found.ndim):
+        view.size *= <size_t>found.shape[k]
+    return (found.data is not NULL or view.size == 0) and (found.strides is not NULL or found.ndim == 0)
+
+
+cdef bint look_at_attributes(object tensor, View *view) except -1:
+    cdef int k = 0
+    if tensor.layout is not STRIDED or not tensor.is_cpu or tensor.ndim > MOST_DIMS:
+        return False
+    dtype = DTYPES.get(tensor.dtype)
+    if dtype is None:
+        return False
+    view.dtype = dtype
+    view.ndim = tensor.ndim
+    view.shape = view.dims
+    view.strides = &view.dims[MOST_DIMS]
+    view.size = 1
+    for length, stride in zip(tensor.shape, tensor.stride()):
+        view.dims[k] = length
+        view.dims[MOST_DIMS + k] = stride
+        view.size *= <size_t>view.dims[k]
+        k += 1
+    try:
+        view.data = <char *><uintptr_t>tensor.data_ptr()
+    except RuntimeError:  # of a tensor that torch.func has wrapped
+        return False
+    return view.data is not NULL or view.size == 0
+
+
+cdef inline size_t width(uint32_t dtype) noexcept:
+    return 4 if dtype == INSTEP_FLOAT32 else 8
+
+
+cdef inline bint is_contiguous(const View *view) noexcept:
+    cdef int64_t expected = 1
+    cdef int k = view.ndim
+    while k > 0:
+        k -= 1
+        if view.shape[k] != 1:
+            if view.strides[k] != expected:
+                return False
+            expected *= view.shape[k]
+    return True
+
+
+cdef bint is_dense(const View *view) noexcept:
+    """Its elements fill its memory, in whatever order: as in a transposed or channels_last tensor."""
+    cdef int64_t expected = 1
+    cdef bint found = True
+    cdef int k
+    if view.size == 0 or is_contiguous(view):
+        return True
+    while found and expected != <int64_t>view.size:
+        found = False
+        for k in range(view.ndim):
+            if view.shape[k] != 1 and view.strides[k] == expected:
+                expected *= view.shape[k]
+                found = True
+                break
+    return found
+
+
+cdef inline bint alike(const View *view, const View *other) noexcept:
+    """One walk through the memory of both meets the same elements in the same order, if one of them is dense."""
+    cdef int k
+    if view.ndim != other.ndim or view.dtype != other.dtype:
+        return False
+    for k in range(view.ndim):
+        if view.shape[k] != other.shape[k]:
+            return False
+        if view.strides[k] != other.strides[k] and view.shape[k] != 1 and view.size != 0:
+            return False
+    return True
+
+
+cdef str why_not(str what, object tensor):
+    """Why `look_at` does not take it, or None if that is not to be seen from its attributes."""
+    if tensor.layout is not STRIDED:
+        return f"{what} is {tensor.layout}"
+    if tensor.device.type != "cpu":
+        return f"{what} is on {tensor.device}"
+    if tensor.dtype not in DTYPES:
+        return f"{what} is {tensor.dtype}"
+    return None

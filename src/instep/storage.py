@@ -1,0 +1,234 @@
+"""Floats in 16 bits and in 8, in NumPy: how they are read, and how they are rounded when they are written.
+
+This is the twin of ``csrc/storage.h``, bit for bit.  Reading is exact.  Writing rounds stochastically: up or down, with
+a probability by how near either is, so that a value is right on the average.  Rounded to the nearest, an average that
+moves by less than half a bit a step would stand still for ever.
+
+The random numbers of an array depend on the option ``seed``, on the array's place among the parameters (its stream), on
+its step and on the element, and on nothing else.
+
+======================  ===============================================================================================
+bfloat16                the upper 16 bits of a float32
+float16                 IEEE's half precision; from 2**16 on it is infinite
+split                   a float32 in two halves of 16 bits: the upper one, rounded to the nearest, is a bfloat16 that a
+                        model can use; the lower one is what that is off by.  Together they are exactly the float32
+byte, signed byte       three digits and an exponent relative to the largest of a block of 256, whose own exponent
+                        stands behind all elements: ``size + ceil(size / 256)`` bytes.  Without a sign (an average of
+                        squares) they reach from the largest down to 2**-31 of it, with a sign to 2**-15
+======================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._core import Rows
+from .arithmetic import Array
+
+BLOCK = 256  # elements with a hash, and in bytes an exponent, of their own
+
+_INFINITE = 0x7F800000
+_LARGEST = 0x7F7FFFFF
+_MAGNITUDE = 0x7FFFFFFF
+_QUIET = 0x00400000
+_HALF_BIAS = 112 << 23
+_SMALLEST_NORMAL_HALF = 0x38800000  # 2**-14
+_DIGIT = 1 << 20  # of a byte, among the bits of a float32
+
+
+def hashed(x: int) -> int:
+    """The number after `x` of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    mask = 2**64 - 1
+    x = (x + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ x >> 27) * 0x94D049BB133111EB) & mask
+    return x ^ x >> 31
+
+
+def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) -> Array:
+    """16 random bits for each of `size` elements; place 0 is the parameter, 1 its copy, 2 the first of the states.
+
+    Of each block the halves of a hash are a and b, and element i has the upper half of ``a + b i`` modulo 2**32.
+    """
+    step = hashed(hashed(hashed(seed) ^ stream) ^ step_count)
+    hashes = np.array([hashed(step ^ (block * 8 + place)) for block in range(-(-size // BLOCK))], np.uint64)
+    a: Array = (hashes & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    b: Array = (hashes >> np.uint64(32)).astype(np.uint32)
+    bits: Array = (a[:, None] + b[:, None] * np.arange(BLOCK, dtype=np.uint32)) >> np.uint32(16)
+    found: Array = bits.astype(np.int32).ravel()[:size]
+    return found
+
+
+def from_bfloat16(stored: Array) -> Array:
+    """The float32 numbers that are stored so, as uint16."""
+    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def to_bfloat16(x: Array, random: Array) -> Array:
+    """Float32 numbers as uint16; what is finite stays finite."""
+    bits = x.view(np.int32)
+    size = bits & _MAGNITUDE
+    rounded: Array = np.where(size < _INFINITE, np.minimum(np.minimum(size, _LARGEST) + random, _LARGEST), size)
+    rounded |= np.where(size > _INFINITE, _QUIET, 0).astype(np.int32)
+    found: Array = ((rounded | (bits & ~_MAGNITUDE)).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return found
+
+
+def from_split(high: Array, low: Array) -> Array:
+    """The float32 numbers of which these are the halves."""
+    off = low.view(np.int16).astype(np.int32).view(np.uint32)
+    return ((high.astype(np.uint32) << np.uint32(16)) + off).view(np.float32)
+
+
+def to_split(x: Array) -> tuple[Array, Array]:
+    """The halves of float32 numbers, the upper one rounded to the nearest."""
+    bits = x.view(np.uint32)
+    is_nan = bits & np.uint32(_MAGNITUDE) > np.uint32(_INFINITE)
+    bits = np.where(is_nan, (bits & np.uint32(0xFFFF0000)) | np.uint32(_QUIET), bits)
+    with np.errstate(over="ignore"):
+        return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16), bits.astype(np.uint16)
+
+
+def from_half(stored: Array) -> Array:
+    """The float32 numbers that are stored so, as uint16."""
+    bits = stored.astype(np.int32)
+    size, sign = (bits & 0x7FFF) << 13, (bits & 0x8000).view(np.uint32) << np.uint32(16)
+    normal = size + np.where(size >= 0x7C00 << 13, 2 * _HALF_BIAS, _HALF_BIAS).astype(np.int32)
+    least = np.array(_SMALLEST_NORMAL_HALF, np.int32).view(np.float32)
+    small = ((size & 0x7FFFFF) + _SMALLEST_NORMAL_HALF).astype(np.int32).view(np.float32) - least
+    return (np.where(size < 0x400 << 13, small.view(np.int32), normal).view(np.uint32) | sign).view(np.float32)
+
+
+def to_half(x: Array, random: Array) -> Array:
+    """Float32 numbers as uint16; what is below 2**16 stays finite."""
+    bits = x.view(np.int32)
+    size = bits & _MAGNITUDE
+    normal = (np.minimum(np.minimum(size, 0x477FFFFF) + (random >> 3), 0x477FFFFF) - _HALF_BIAS) >> 13
+    magnitude = np.minimum(size, _SMALLEST_NORMAL_HALF).astype(np.int32).view(np.float32)
+    small = (magnitude * np.float32(2.0**24) + random.astype(np.float32) * np.float32(2.0**-16)).astype(np.int32)
+    rounded = np.where(size < _SMALLEST_NORMAL_HALF, small, normal)
+    rounded = np.where(size < 0x47800000, rounded, 0x7C00)
+    rounded = np.where(size > _INFINITE, 0x7E00, rounded)
+    return (rounded | (bits.view(np.uint32) >> np.uint32(16) & np.uint32(0x8000)).astype(np.int32)).astype(np.uint16)
+
+
+class ByteFormat(NamedTuple):
+    """How far below the largest of a block its codes reach, and the code of the largest finite number."""
+
+    reach: int
+    last: int
+    is_signed: bool
+
+    def exponent(self, x: Array) -> int:
+        """The smallest one whose codes reach up to the finite numbers of a block."""
+        size = x.view(np.int32) & _MAGNITUDE
+        largest = int(np.where(size < _INFINITE, size, 0).max(initial=0))
+        return max(min((largest + 4 * _DIGIT - 1) >> 23, 255), self.reach + 1)
+
+    def base(self, exponent: int) -> int:
+        """The bits of code 1."""
+        return (exponent - self.reach) << 23
+
+
+BYTE = ByteFormat(31, 253, False)
+SIGNED_BYTE = ByteFormat(15, 125, True)
+
+
+def from_bytes(form: ByteFormat, stored: Array, size: int) -> Array:
+    """The `size` float32 numbers that are stored so."""
+    exponents = stored[size:].astype(np.int32)
+    base = np.repeat((exponents - form.reach) << 23, BLOCK)[:size]
+    bits = stored[:size].astype(np.int32)
+    code = bits & 0x7F if form.is_signed else bits
+    sign = (bits & 0x80).view(np.uint32) << np.uint32(24) if form.is_signed else np.zeros(size, np.uint32)
+    with np.errstate(over="ignore"):
+        found = np.where(code == 0, 0, base + (code - 1) * _DIGIT)
+    found = np.where(code > form.last, _INFINITE, found)
+    found |= np.where(code > form.last + 1, _QUIET, 0)
+    return (found.astype(np.int32).view(np.uint32) | sign).view(np.float32)
+
+
+def to_bytes(form: ByteFormat, x: Array, random: Array) -> Array:
+    """Float32 numbers as bytes, the exponents of the blocks behind them."""
+    codes, exponents = [], []
+    for begin in range(0, x.size, BLOCK):
+        block, bits_of_block = x[begin : begin + BLOCK], random[begin : begin + BLOCK]
+        exponents.append(form.exponent(block))
+        codes.append(_codes(form, block, form.base(exponents[-1]), bits_of_block))
+    return np.concatenate([*codes, np.array(exponents, np.uint8)]) if codes else np.zeros(0, np.uint8)
+
+
+def _codes(form: ByteFormat, x: Array, base: int, random: Array) -> Array:
+    bits = x.view(np.int32)
+    size = bits & _MAGNITUDE
+    code = ((np.minimum(np.minimum(size, _LARGEST) + random * 16, _LARGEST) - base) >> 20) + 1
+    relative = np.array((254 << 23) - base, np.int32).view(np.float32)
+    below = np.minimum(size, base).astype(np.int32).view(np.float32) * relative * np.float32(65536.0)
+    small: Any = random < below.astype(np.int32) if form.is_signed else size > 0
+    code = np.where(size < base, small, code)
+    code = np.where(size >= _INFINITE, form.last + 1, code)
+    code = np.where(size > _INFINITE, form.last + 2, code)
+    sign = (bits.view(np.uint32) >> np.uint32(24) & np.uint32(0x80)).astype(np.int32) if form.is_signed else 0
+    return (code | sign).astype(np.uint8)
+
+
+def as_numbers(stored: Array) -> Array:
+    """An array of 16-bit floats as float32, any other as it is."""
+    if stored.dtype == np.float16:
+        return from_half(stored.view(np.uint16))
+    if stored.dtype.name == "bfloat16":
+        return from_bfloat16(stored.view(np.uint16))
+    return stored
+
+
+def zeros_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros in the memory order of `param`."""
+    return np.zeros(shape, dtype) if shape != param.shape else np.zeros_like(param, dtype, subok=False)
+
+
+def numbers_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """The numbers of `param` in another dtype, in its memory order; nothing where `shape` is."""
+    if shape != param.shape:
+        return np.empty(shape, dtype)
+    found = np.empty_like(param, dtype, subok=False)
+    found.reshape(-1, order="A")[...] = as_numbers(param.reshape(-1, order="A"))
+    return found
+
+
+def bytes_of(value: float, size: int, dtype: Any) -> Array:
+    """As many numbers of one value as bytes, whose three digits it is cut to."""
+    form = BYTE if dtype == np.uint8 else SIGNED_BYTE
+    numbers = np.full(size, value, np.float32)
+    return to_bytes(form, numbers, np.zeros(size, np.int32)).view(dtype)
+
+
+def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
+    """Rows in ascending order, each once: those that stand several times are added up, first come, first added."""
+    order = np.argsort(indices, kind="stable")
+    ordered = indices[order]
+    is_first = np.empty(len(ordered), bool)
+    is_first[:1], is_first[1:] = True, ordered[1:] != ordered[:-1]
+    firsts = np.flatnonzero(is_first)
+    rows = as_numbers(values)[order].astype(dtype) if len(firsts) < len(order) else values[order]
+    found = rows[firsts]
+    turn = np.arange(len(order)) - np.repeat(firsts, np.diff(firsts, append=len(order)))
+    row = np.cumsum(is_first) - 1
+    for k in range(1, int(turn.max(initial=0)) + 1):  # all seconds, then all thirds
+        later = np.flatnonzero(turn == k)
+        found[row[later]] += rows[later]
+    return ordered[firsts], found
+
+
+def added(total: Any, grad: Any, dtype: Any) -> Any:
+    """The sum of gradients so far and one more, of whole arrays or of rows; the first is copied."""
+    if isinstance(grad, Rows):
+        values = as_numbers(grad.values).astype(dtype)
+        if total is None:
+            return Rows(grad.indices.copy(), values)
+        return Rows(np.concatenate([total.indices, grad.indices]), np.concatenate([total.values, values]))
+    if total is None:
+        return as_numbers(grad).astype(dtype, order="K", copy=True)
+    total += as_numbers(grad)
+    return total

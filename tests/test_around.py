@@ -1,0 +1,498 @@
+"""What surrounds a rule has the bits of its NumPy twin, for every rule, format and number of threads."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import instep
+from instep import around
+from instep._core import Options
+from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FORMS = {  # of the parameter, the gradient and the states
+    "float32": ("float32", "float32", {}),
+    "float64": ("float64", "float64", {}),
+    "float32 gradient of float64": ("float64", "float32", {}),
+    "float16 gradient of float64": ("float64", "float16", {}),
+    "bfloat16 gradient of float64": ("float64", BFLOAT16, {}),
+    "bfloat16 gradient": ("float32", BFLOAT16, {}),
+    "float16 gradient": ("float32", "float16", {}),
+    "bfloat16": (BFLOAT16, BFLOAT16, {}),
+    "bfloat16 with float32 gradient": (BFLOAT16, "float32", {}),
+    "float16": ("float16", "float16", {}),
+    "split": (BFLOAT16, BFLOAT16, {"master": "split"}),
+    "float32 master of bfloat16": (BFLOAT16, BFLOAT16, {"master": "float32"}),
+    "float32 master of float16": ("float16", "float16", {"master": "float32"}),
+    "bfloat16 state": ("float32", "float32", {"state_dtype": "bfloat16"}),
+    "8-bit state": ("float32", "float32", {"state_dtype": "8bit"}),
+    "8-bit state of bfloat16": (BFLOAT16, BFLOAT16, {"state_dtype": "8bit"}),
+    "8-bit state of split": (BFLOAT16, BFLOAT16, {"state_dtype": "8bit", "master": "split"}),
+}
+AROUND = [
+    {},
+    {"clip_value": 0.5, "grad_scale": 0.25},
+    {"clip_norm": 1.5, "average_decay": 0.75},
+    {"clip_global_norm": 0.7, "statistics": True, "seed": 7},
+    {"zero_grads": True, "average_decay": 0.9, "maximize": True, "clip_value": 2.0},
+]
+
+
+def numbers(random, size, dtype):
+    """Mostly normal, of many sizes, with a few that are special."""
+    x = random.standard_normal(size) * 10.0 ** random.uniform(-4, 2, size)
+    if size:
+        x[random.integers(0, size, size // 20)] = 0
+        x[random.integers(0, size, size // 50)] = random.choice([np.inf, -np.inf, np.nan, 1e-40, 3e38], size // 50)
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)
+
+
+def twin_step(optimizer, before, grads, options, step_count):
+    """All arrays after a step of the twin, from what they were."""
+    bound = options.get("clip_global_norm", 0)
+    factor = around.clip_factor(around.norm(grads.values(), options.get("grad_scale", 1.0)), bound)
+    after = {}
+    for stream, place in enumerate(before["param"]):
+        arrays = {name: before[name][place].copy("K") for name in before}
+        grad = grads[place]
+        if options.get("clip_norm"):
+            factor = around.clip_factor(around.norm([grad], options.get("grad_scale", 1.0)), options["clip_norm"])
+        param, copy = arrays["param"], None
+        if "param_master" in arrays and arrays["param_master"].size:
+            param, copy = arrays["param_master"], arrays["param"]
+        states = {name: array for name, array in arrays.items() if name not in ("param", "param_master")}
+        if "param_low" in states and not states["param_low"].size:
+            del states["param_low"]
+        around.step(
+            optimizer.rule, param, grad, states, step_count=step_count, stream=stream, clip=factor, copy=copy, **options
+        )
+        after[place] = arrays
+    return {name: {place: after[place][name] for place in after} for name in before}
+
+
+def arrays_of(optimizer):
+    return {"param": optimizer.params} | optimizer.state
+
+
+def assert_same(actual, expected, situation):
+    for name in expected:
+        for place in expected[name]:
+            a, b = actual[name][place], expected[name][place]
+            assert a.dtype == b.dtype
+            if a.dtype == np.int8:  # of which the last code, with either sign, is a NaN
+                a, b = np.where(a == -1, 127, a), np.where(b == -1, 127, b)
+            if a.dtype in (BFLOAT16, np.float16):
+                same = (a.view(np.uint16) == b.view(np.uint16)) | (np.isnan(a) & np.isnan(b))
+                assert same.all(), f"{name} of {place} at {np.flatnonzero(~same)[:5]}; {situation}"
+            else:
+                assert_same_bits({name: a}, {name: b}, f"{place}; {situation}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bits_of_the_twin(rule, isa, form):
+    random = np.random.default_rng(list(FORMS).index(form))
+    param_dtype, grad_dtype, stored = FORMS[form]
+    loops = one_of_each_loop(rule)
+    for k, surroundings in enumerate(AROUND):
+        options = loops[(7 * k) % len(loops)] | surroundings
+        params = {str(size): numbers(random, size, param_dtype) for size in (1, 255, 256, 257, 1000)}
+        params["2d"] = np.asfortranarray(numbers(random, 600, param_dtype).reshape(20, 30))
+        optimizer = CLASSES[rule](params, **options, **stored)
+        for t in range(1, 4):
+            grads = {
+                place: np.asarray(numbers(random, p.size, grad_dtype).reshape(p.shape), order="K")
+                for place, p in params.items()
+            }
+            grads["2d"] = np.asfortranarray(grads["2d"])
+            if "clip_global_norm" in options or "clip_norm" in options:
+                grads = {place: np.where(np.isfinite(g), g, g.dtype.type(1)) for place, g in grads.items()}
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            given = {place: grad.copy("K") for place, grad in grads.items()}
+            optimizer.step(grads)
+            expected = twin_step(optimizer, before, given, options, t)
+            assert_same(arrays_of(optimizer), expected, f"{form}, step {t}, {options}")
+            for place, grad in grads.items():
+                wanted = np.zeros_like(grad) if options.get("zero_grads") else given[place]
+                assert grad.tobytes("A") == wanted.tobytes("A"), place
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("form", FORMS)
+def test_threads_change_no_bit(form, threads):
+    """Large enough to be cut; every norm too."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    size = 3 * 256 * 256 + 77
+    found = []
+    for count in (1, threads):
+        random = np.random.default_rng(3)
+        instep.set_num_threads(count)
+        params = {"a": numbers(random, size, param_dtype), "b": numbers(random, 999, param_dtype)}
+        optimizer = instep.Adam(
+            params, lr=0.1, average_decay=0.9, statistics=True, clip_global_norm=3.0, seed=5, **stored
+        )
+        for _ in range(2):
+            grads = {place: random.standard_normal(p.size).astype(grad_dtype) for place, p in params.items()}
+            optimizer.step(grads)
+        found.append((arrays_of(optimizer), optimizer.norms, optimizer.grad_norm))
+        assert optimizer.grad_norm == around.norm(grads.values())
+    assert_same(found[1][0], found[0][0], form)
+    assert str(found[1][1:]) == str(found[0][1:])
+
+
+def test_norms_are_exact_sums():
+    random = np.random.default_rng(4)
+    for dtype in ("float32", "float64"):
+        for size in (0, 1, 31, 256, 257, 70_000, 200_003):
+            params, grad = np.zeros(size, dtype), hard(random, size, dtype)
+            grad = np.where(np.isfinite(grad), grad, 1).astype(dtype)
+            optimizer = instep.SGD([params], lr=0.1, statistics=True)
+            optimizer.step([grad])
+            expected = around.norm([grad])
+            assert optimizer.grad_norm == expected
+            assert optimizer.norms["grad"] == [expected]
+            assert optimizer.norms["param"] == [around.norm([params])]
+            assert optimizer.norms["update"] == [around.norm([params])]  # which started at 0
+
+
+# ---- skipping ----
+
+
+def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
+    for options in one_of_each_loop(rule)[::9]:
+        params = [np.ones(300, dtype), np.ones((3, 5), dtype)]
+        optimizer = CLASSES[rule](params, **options, skip_nonfinite=True, average_decay=0.5)
+        good = [np.full_like(p, 0.5) for p in params]
+        optimizer.step(good)
+        before = optimizer.state_dict(), [p.copy() for p in params]
+        for value in (np.nan, np.inf, -np.inf):
+            bad = [g.copy() for g in good]
+            bad[1][2, 4] = value
+            optimizer.step(bad)
+            after = optimizer.state_dict()
+            assert after.pop("skipped_steps") == optimizer.skipped_steps
+            assert after.pop("finite_steps") == 0
+            assert str(after) == str({k: v for k, v in before[0].items() if k not in ("skipped_steps", "finite_steps")})
+            for a, b in zip(params, before[1], strict=True):
+                assert a.tobytes() == b.tobytes()
+            assert math.isnan(optimizer.grad_norm) or math.isinf(optimizer.grad_norm)
+        assert optimizer.skipped_steps == 3
+        optimizer.step(good)
+        assert optimizer.step_count == 2
+
+
+def test_a_dynamic_loss_scale_halves_and_doubles():
+    """That of torch's GradScaler with a growth factor of 2, a backoff of 0.5 and this interval."""
+    param = np.zeros(3)
+    optimizer = instep.SGD(param, lr=1.0, grad_scale=2.0**-4, grow_every=3)
+    seen = []
+    for value in [1, 1, 1, np.inf, 1, 1, np.nan, 1, 1, 1, 1]:
+        optimizer.step(np.full(3, value * optimizer.loss_scale))
+        seen.append(optimizer.loss_scale)
+    assert seen == [16, 16, 32, 16, 16, 16, 8, 8, 8, 16, 16]
+    assert (param == -9).all()
+    assert optimizer.skipped_steps == 2
+
+
+# ---- accumulation ----
+
+
+@pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
+def test_accumulated_gradients(grad_dtype):
+    random = np.random.default_rng(5)
+    grads = [
+        [random.standard_normal((4, 5)).astype(grad_dtype), random.standard_normal(3).astype(grad_dtype)]
+        for _ in range(3)
+    ]
+    params = [np.ones((4, 5), np.float32), np.ones(3, np.float32)]
+    optimizer = instep.Adam(params, grad_scale=1 / 3)
+    for grad in grads:
+        optimizer.accumulate(grad)
+    optimizer.step()
+    other = [np.ones((4, 5), np.float32), np.ones(3, np.float32)]
+    once = instep.Adam(other, grad_scale=1 / 3)
+    total = [
+        sum((np.asarray(g[k], np.float32) for g in grads[1:]), start=np.asarray(grads[0][k], np.float32))
+        for k in range(2)
+    ]
+    once.step(total)
+    for a, b in zip(params, other, strict=True):
+        assert a.tobytes() == b.tobytes()
+    with pytest.raises(TypeError, match="bind"):
+        optimizer.step()
+    optimizer.accumulate(grads[0])
+    with pytest.raises(TypeError, match=r"accumulate\(None\) forgets"):
+        optimizer.step(grads[0])
+    optimizer.accumulate(None)
+    optimizer.step(grads[0])
+
+
+# ---- rows ----
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "8-bit" not in form])
+def test_rows(rule, form):
+    """Those named take the step that they would take alone; the others are not written."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    if stored or param_dtype in (BFLOAT16, "float16"):  # whose random numbers go by the element's place
+        return
+    random = np.random.default_rng(6)
+    for options in one_of_each_loop(rule)[::5]:
+        table = numbers(random, 50 * 6, param_dtype).reshape(50, 2, 3)
+        own = table.copy()
+        optimizer = CLASSES[rule]([own], **options)
+        for t in range(1, 4):
+            indices = random.integers(0, 50, 12)
+            values = random.standard_normal((12, 2, 3)).astype(grad_dtype)
+            before = {name: [a.copy() for a in arrays] for name, arrays in optimizer.state.items()}
+            table = own.copy()
+            optimizer.step([instep.Rows(indices, values)])
+            wide = np.asarray(values, own.dtype)
+            for row in range(50):
+                if row not in indices:
+                    assert own[row].tobytes() == table[row].tobytes()
+                    continue
+                total = None
+                for index, value in zip(indices, wide, strict=True):
+                    if index == row:
+                        total = value.copy() if total is None else total + value
+                states = {name: arrays[0][row].copy() for name, arrays in before.items()}
+                arrays = dict(param=table[row].copy(), grad=total, **states)
+                getattr(instep.reference, rule)(**arrays, step_count=t, **options)
+                actual = dict(param=own[row], grad=total, **{name: optimizer.state[name][0][row] for name in states})
+                assert_same_bits(actual, arrays, f"row {row}, step {t}, {options}")
+
+
+def test_bad_rows():
+    table = np.ones((5, 2), np.float32)
+    optimizer = instep.RMSprop({"t": table})
+    values = np.ones((2, 2), np.float32)
+    for bad, error, message in [
+        (lambda: instep.Rows([0, 1], values), TypeError, "indices must be a numpy.ndarray"),
+        (lambda: instep.Rows(np.array([0.0, 1.0]), values), TypeError, "must be integers"),
+        (lambda: instep.Rows(np.array([True, False]), values), TypeError, "must be integers"),
+        (lambda: instep.Rows(np.array([[0, 1]]), values), ValueError, "one dimension"),
+        (lambda: instep.Rows(np.array([0]), values), ValueError, "a row for each of the 1"),
+        (lambda: instep.Rows(np.array([0, 5]), values), IndexError, "from 0 to 5, expected them from 0 to 4"),
+        (lambda: instep.Rows(np.array([-1, 2]), values), IndexError, "from -1 to 2"),
+        (
+            lambda: instep.Rows(np.array([0, 1]), values[:, :1]),
+            ValueError,
+            r"rows of the shape \(1,\), expected \(2,\)",
+        ),
+        (lambda: instep.Rows(np.array([0, 1]), values.astype(np.float64)), TypeError, "values of dtype float64"),
+        (lambda: instep.Rows(np.array([0, 1]), table[:2]), ValueError, "overlaps"),
+    ]:
+        with pytest.raises(error, match=message):
+            optimizer.step({"t": bad()})
+        assert (table == 1).all()
+        assert optimizer.step_count == 0
+    with pytest.raises(TypeError, match="cannot be bound"):
+        optimizer.bind({"t": instep.Rows(np.array([0, 1]), values)})
+    with pytest.raises(ValueError, match="two dimensions or more"):
+        instep.SGD([np.ones(5, np.float32)]).step([instep.Rows(np.array([0]), np.ones(1, np.float32))])
+    with pytest.raises(ValueError, match="8bit"):
+        instep.RMSprop([table], state_dtype="8bit").step([instep.Rows(np.array([0]), values[:1])])
+
+
+# ---- groups ----
+
+
+def test_groups(rule):
+    options = one_of_each_loop(rule)[-1]
+    arrays = {"a": {"w": np.ones(10), "b": np.ones(3)}, "c": {"w": np.ones(300), "b": np.ones(7)}}
+    grads = {"a": {"w": np.full(10, 0.5), "b": np.full(3, 0.25)}, "c": {"w": np.ones(300), "b": np.ones(7)}}
+    other = {"*/b": dict(lr=options["lr"] / 2, weight_decay=0.0), "c/w": dict(maximize=True)}
+    optimizer = CLASSES[rule](arrays, **options, groups=other)
+    alone = {
+        place: CLASSES[rule]([np.ones(size)], **(options | other.get(pattern, {})))
+        for place, size, pattern in [("a/w", 10, ""), ("a/b", 3, "*/b"), ("c/w", 300, "c/w"), ("c/b", 7, "*/b")]
+    }
+    for step in range(4):
+        if step == 2:
+            optimizer.lr = options["lr"] * 3
+            optimizer.groups["c/w"].weight_decay = 0.5
+            alone["a/w"].lr = alone["c/w"].lr = options["lr"] * 3
+            alone["c/w"].weight_decay = 0.5
+        optimizer.step(grads)
+        for place, single in alone.items():
+            first, last = place.split("/")
+            single.step([grads[first][last]])
+            assert arrays[first][last].tobytes() == single.params[0].tobytes(), place
+    assert optimizer.groups["*/b"].lr == options["lr"] / 2
+    assert optimizer.groups["c/w"].lr == options["lr"] * 3
+    again = CLASSES[rule](arrays, **options)
+    again.load_state_dict(optimizer.state_dict())
+    assert again._patterns == optimizer._patterns
+
+
+def test_bad_groups():
+    params = {"w": np.ones(3), "b": np.ones(2)}
+    for groups, error, message in [
+        ([1], TypeError, "groups must be a dict"),
+        ({1: {}}, TypeError, "a pattern must be a str"),
+        ({"b": 1}, TypeError, r"groups\['b'\] must be a dict of options"),
+        ({"x*": {}}, ValueError, r"matches no array; there are 'w', 'b'"),
+        ({"b": {}, "*": {}}, ValueError, r"both match 'b'"),
+        ({"b": {"alpha": 1}}, TypeError, "alpha"),
+        ({"b": {"lr": -1}}, ValueError, r"groups\['b'\]: lr=-1.0 must not be negative"),
+        ({"b": {"seed": 1}}, ValueError, "seed is of the step"),
+        ({"b": {"momentum": 0.9}}, ValueError, "all arrays have the same states"),
+        ({"b": {"nesterov": True}}, ValueError, "needs momentum"),
+    ]:
+        with pytest.raises(error, match=message):
+            instep.RMSprop(params, groups=groups)
+    optimizer = instep.RMSprop(params, groups={"b": {"lr": 0.5}})
+    with pytest.raises(ValueError, match="must not be negative"):
+        optimizer.groups["b"].lr = -1
+    with pytest.raises(AttributeError):
+        optimizer.groups["b"].alpha = 1
+    assert optimizer.groups["b"].lr == 0.5
+    assert repr(optimizer).endswith("groups={'b': {'lr': 0.5}})")
+
+
+# ---- averages, zeroed gradients, statistics ----
+
+
+def test_averaged_parameters_come_and_go():
+    params = {"w": np.zeros(4), "h": np.zeros(3, BFLOAT16)}
+    optimizer = instep.SGD(params, lr=1.0, average_decay=0.5)
+    for _ in range(3):
+        optimizer.step({"w": np.ones(4), "h": np.ones(3, BFLOAT16)})
+    assert (params["w"] == -3).all()
+    with optimizer.averaged() as shown:
+        assert shown["w"] is params["w"]
+        assert (params["w"] == -2.25).all()
+        assert (params["h"] == -2.25).all()
+        with pytest.raises(RuntimeError, match="averaged"):
+            optimizer.step({"w": np.ones(4), "h": np.ones(3, BFLOAT16)})
+        with pytest.raises(RuntimeError, match="already"), optimizer.averaged():
+            pass
+    assert (params["w"] == -3).all()
+    optimizer.average_decay = 0
+    assert list(optimizer.state) == []
+    with pytest.raises(ValueError, match="average_decay > 0"), optimizer.averaged():
+        pass
+
+
+def test_an_average_that_begins_later_begins_at_the_parameters():
+    param = np.zeros(4)
+    optimizer = instep.SGD(param, lr=1.0)
+    optimizer.step(np.ones(4))
+    optimizer.average_decay = 0.5
+    assert (optimizer.state["param_avg"] == -1).all()
+    optimizer.step(np.ones(4))
+    assert (optimizer.state["param_avg"] == -1.5).all()
+
+
+def test_gradients_that_cannot_be_zeroed():
+    params = [np.ones((2, 3)), np.ones((2, 3))]
+    optimizer = instep.RMSprop(params, zero_grads=True)
+    one, frozen = np.ones((2, 3)), np.ones((2, 3))
+    frozen.flags.writeable = False
+    for grads, message in [
+        ([one, frozen], "read-only and cannot be set to 0"),
+        ([one, one], "both would be set to 0"),
+        ([one, np.ones((3, 2)).T], "cannot be set to 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            optimizer.step(grads)
+        assert (params[0] == 1).all()
+        assert (one == 1).all()
+    optimizer.bind([one, np.ones((2, 3))])
+    optimizer.step()
+    assert (one == 0).all()
+
+
+def test_clips_exclude_each_other():
+    param = np.ones(3)
+    with pytest.raises(ValueError, match="another way to clip"):
+        instep.RMSprop(param, clip_value=1.0, clip_norm=1.0)
+    optimizer = instep.RMSprop(param, clip_norm=1.0)
+    with pytest.raises(ValueError, match="another way to clip"):
+        optimizer.clip_global_norm = 1.0
+    with pytest.raises(TypeError, match="integer"):
+        optimizer.seed = 1.5
+    with pytest.raises(ValueError, match="integer from 0 to"):
+        optimizer.seed = -1
+    with pytest.raises(ValueError, match="statistics=True"):
+        optimizer.norms  # noqa: B018
+
+
+# ---- formats ----
+
+
+def test_a_split_master_trains_as_float32():
+    """Exactly: the two halves together are the float32 parameter."""
+    random = np.random.default_rng(8)
+    start = random.standard_normal(1000).astype(BFLOAT16)
+    wide, split = start.astype(np.float32), start.copy()
+    a, b = instep.Adam(wide), instep.Adam(split, master="split")
+    for _ in range(50):
+        grad = random.standard_normal(1000).astype(BFLOAT16)
+        a.step(grad)
+        b.step(grad)
+    whole = instep.storage.from_split(split.view(np.uint16), b.state["param_low"])
+    assert whole.tobytes() == wide.tobytes()
+
+
+def test_averages_in_few_bits_do_not_stall():
+    """Rounded to the nearest, one that starts at 1 would stay there for ever."""
+    for state_dtype in ("bfloat16", "8bit"):
+        param = np.zeros(4096, np.float32)
+        optimizer = instep.RMSprop(param, rho=0.999, initial_square_avg=1.0, state_dtype=state_dtype)
+        for _ in range(8000):
+            optimizer.step(np.full(4096, 0.1, np.float32))
+        stored = optimizer.state["square_avg"]
+        form = instep.storage.BYTE
+        v = stored.astype(np.float32) if state_dtype == "bfloat16" else instep.storage.from_bytes(form, stored, 4096)
+        assert 0.0095 < v.mean() < 0.0108, state_dtype
+
+
+def test_bad_forms():
+    with pytest.raises(ValueError, match="state_dtype='int4' must be None, 'bfloat16' or '8bit'"):
+        instep.RMSprop(np.ones(3, np.float32), state_dtype="int4")
+    with pytest.raises(ValueError, match=r"params\[1\] is float64"):
+        instep.RMSprop([np.ones(3, np.float32), np.ones(3)], state_dtype="8bit")
+    with pytest.raises(ValueError, match="float16: use master='float32'"):
+        instep.RMSprop(np.ones(3, np.float16), master="split")
+    with pytest.raises(ValueError, match="master='none'"):
+        instep.RMSprop(np.ones(3, np.float16), master="none")
+    optimizer = instep.RMSprop([np.ones(3, np.float32)])
+    with pytest.raises(TypeError, match="dtype float64, expected float32"):
+        optimizer.step([np.ones(3)])
+    with pytest.raises(TypeError, match="dtype int8"):
+        optimizer.step([np.ones(3, np.int8)])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_checkpoints(form, tmp_path):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(9)
+
+    def run(optimizer, steps):
+        for t in steps:
+            draw = np.random.default_rng(t)
+            optimizer.step(
+                {place: draw.standard_normal(p.shape).astype(grad_dtype) for place, p in optimizer.params.items()}
+            )
+
+    params = {place: random.standard_normal(size).astype(param_dtype) for place, size in (("w", 700), ("b", 3))}
+    around_it = dict(average_decay=0.9, clip_norm=1.0, grow_every=2, grad_scale=0.5, seed=3, groups={"b": {"lr": 0.5}})
+    optimizer = instep.Adam(params, lr=0.1, **around_it, **stored)
+    run(optimizer, range(3))
+    optimizer.save(tmp_path / "a")
+    kept = {place: p.copy() for place, p in params.items()}
+    run(optimizer, range(3, 6))
+    again = instep.load(tmp_path / "a", kept)
+    run(again, range(3, 6))
+    assert_same(arrays_of(again), arrays_of(optimizer), form)
+    assert again.options == optimizer.options
+    assert Options("adam").of_step[0] == "grad_scale"
+
+
+def test_states_are_named(rule):
+    optimizer = CLASSES[rule](np.ones(3, BFLOAT16), master="split", average_decay=0.5, lr=0.1)
+    assert list(optimizer.state) == [*states_of(rule, optimizer.options), "param_low"]
