@@ -4,8 +4,8 @@ enum {
     /* Between jobs that follow each other within this time workers stay awake, and in any case for the other. */
     LONGEST_GAP = 2000000,
     SHORTEST_STAY = 50000,
-    /* Beyond this the machine stood still. */
-    HIGHEST_PRICE = 1000000,
+    /* More than this is not learned from: the machine stood still. */
+    HIGHEST_PRICE = 200000,
     /* Waking for the sake of later jobs costs this part of what was missed. */
     MISSED_OF_PRICE = 10,
     /* The caller is held up if it waits longer than this, and than this part of the job. */

@@ -7,7 +7,7 @@
 
 enum {
     BLOCK = 1024, /* elements: the unit in which the arrays, laid end to end, are cut between threads */
-    BLOCKS_PER_THREAD = 16
+    BLOCKS_PER_THREAD = 8
 };
 
 #define ISA(name, timed) extern const struct instep_walls instep_walls_f32_##name, instep_walls_f64_##name;
