@@ -1,8 +1,9 @@
-"""Write the tables of a result into the READMEs, and its picture beside it.
+"""Write the tables of saved results into the READMEs, and draw their pictures.
 
     python bench/write_readme.py bench/results/NAME.json
+    python bench/write_readme.py --training bench/results/training/NAME.json
 
-What is between ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` (or ``claims``, ``options``) is replaced.
+What is between ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced, and so for every other table.
 """
 
 from __future__ import annotations
@@ -11,27 +12,40 @@ import argparse
 import json
 from pathlib import Path
 
+import policy_chart
+import training
 from instep.benchmark import picture, report
 
 ROOT = Path(__file__).parents[1]
+READMES = [ROOT / "README.md", ROOT / "bench" / "README.md"]
+
+
+def with_training(text: str, result: dict) -> str:
+    """The text with the table of the trainings in its place."""
+    begin, end = "<!-- training -->\n", "<!-- /training -->"
+    before, rest = text.split(begin)
+    return before + begin + training.markdown(result) + end + rest.split(end)[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("result", type=Path, help="what `instep bench --output` wrote")
+    parser.add_argument("result", type=Path, nargs="?", help="what `instep bench --output` wrote")
+    parser.add_argument("--training", type=Path, metavar="RESULT", help="what bench/training.py wrote")
     parser.add_argument(
-        "--into",
-        type=Path,
-        nargs="+",
-        default=[ROOT / "README.md", ROOT / "bench" / "README.md"],
-        help="the files with places for tables (README.md and bench/README.md)",
+        "--into", type=Path, nargs="+", default=READMES, help="the files with places for tables (both READMEs)"
     )
     arguments = parser.parse_args()
-    result = json.loads(arguments.result.read_text())
-    texts = {path: report.write_tables(path.read_text(), result) for path in arguments.into}
-    for path, text in texts.items():
-        path.write_text(text)
-    picture.draw(result, arguments.result.with_suffix(".svg"))
+    if arguments.result:
+        result = json.loads(arguments.result.read_text())
+        texts = {path: report.write_tables(path.read_text(), result) for path in arguments.into}
+        for path, text in texts.items():
+            path.write_text(text)
+        picture.draw(result, arguments.result.with_suffix(".svg"))
+        for scheme, path in policy_chart.paths(arguments.result).items():
+            policy_chart.draw(result, path, scheme)
+    if arguments.training:
+        readme = arguments.into[0]
+        readme.write_text(with_training(readme.read_text(), json.loads(arguments.training.read_text())))
 
 
 if __name__ == "__main__":

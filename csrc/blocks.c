@@ -1,25 +1,230 @@
 /* One block of an array after the other through its stages: gradient in, rule, parameter and states out, and what else
  * is to be done while they are in the first cache.
  *
- * CMake compiles this file as it does kernels.c, once for each instruction set and type, with the same definitions. */
+ * CMake compiles this file as it does kernels.c, once for each instruction set and type, with the same definitions.
+ *
+ * A stage that converts takes a whole block, so that its loop has no remainder, and what is stored of a block that is
+ * not whole is padded.  It is compiled by itself: inside the loop over blocks the constants of every stage would be
+ * formed for every block, needed or not. */
 #include "blocks.h"
 #include "storage.h"
+
+#include <float.h>
+
+#if defined __F16C__
+#include <immintrin.h>
+#endif
 
 #if defined __FAST_MATH__ || FLT_EVAL_METHOD != 0
 #error "the bits of a step are a promise: build without -ffast-math, with arithmetic in the type of the operands"
 #endif
 
-typedef INSTEP_TYPE S;
 #if defined _MSC_VER && !defined __clang__
 #define ANY_ALIGNMENT __unaligned
+#define STAGE static __declspec(noinline)
+#define INLINE static __forceinline
 #else
 #define ANY_ALIGNMENT __attribute__((aligned(1), may_alias))
+#define STAGE static __attribute__((noinline))
+#define INLINE static inline __attribute__((always_inline))
 #endif
+
+typedef INSTEP_TYPE S;
 typedef ANY_ALIGNMENT INSTEP_TYPE stored;
 typedef ANY_ALIGNMENT uint16_t stored16;
 typedef ANY_ALIGNMENT float stored_float;
 
 enum { IS_FLOAT = sizeof(S) == sizeof(float) };
+
+/* ---- formats: a whole block in the type of the arithmetic is its room ------------------------------------------- */
+
+STAGE void read_bfloat16(const stored16 *restrict from, S *restrict to)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = from_bfloat16(from[i]);
+}
+
+STAGE void read_half(const stored16 *restrict from, S *restrict to)
+{
+    size_t i = 0;
+#if defined __F16C__ /* the same, but for the payload of a signalling NaN: gcc does not make vectors of _Float16 */
+    for (; IS_FLOAT && i < INSTEP_BLOCK; i += 8)
+        _mm256_storeu_ps((float *)to + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(from + i))));
+#endif
+    for (; i < INSTEP_BLOCK; i++)
+        to[i] = from_half(from[i]);
+}
+
+STAGE void read_float(const stored_float *restrict from, S *restrict to)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = from[i];
+}
+
+STAGE void read_split(const stored16 *restrict high, const stored16 *restrict low, S *restrict to)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = from_split(high[i], low[i]);
+}
+
+/* Bytes are widened and narrowed in loops of their own: in one gcc does that to every term of a code. */
+INLINE void read_bytes_as(const struct byte_format f, const uint8_t *restrict from, uint8_t exponent, S *restrict to)
+{
+    const int32_t base = byte_base(f, exponent);
+    int32_t code[INSTEP_BLOCK];
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        code[i] = from[i];
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = from_byte(f, code[i], base);
+}
+
+STAGE void read_bytes(const uint8_t *from, uint8_t exponent, S *to)
+{
+    read_bytes_as(byte_format(INSTEP_BYTE), from, exponent, to);
+}
+
+STAGE void read_signed_bytes(const uint8_t *from, uint8_t exponent, S *to)
+{
+    read_bytes_as(byte_format(INSTEP_SIGNED_BYTE), from, exponent, to);
+}
+
+STAGE void write_bfloat16(stored16 *restrict to, const stored *restrict from, struct random random)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = to_bfloat16((float)from[i], random_bits(&random));
+}
+
+STAGE void write_half(stored16 *restrict to, const stored *restrict from, struct random random)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = to_half((float)from[i], random_bits(&random));
+}
+
+STAGE void write_split(stored16 *restrict high, stored16 *restrict low, const S *restrict from)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++) {
+        uint16_t h, l;
+        to_split((float)from[i], &h, &l);
+        high[i] = h;
+        low[i] = l;
+    }
+}
+
+INLINE uint8_t write_bytes_as(const struct byte_format f, uint8_t *restrict to, const S *restrict from,
+                              struct random random)
+{
+    int32_t largest = 0, code[INSTEP_BLOCK];
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        largest = greater(largest, bits_of((float)from[i]) & MAGNITUDE);
+    if (largest >= INFINITE) { /* then of the finite numbers */
+        largest = 0;
+        for (size_t i = 0; i < INSTEP_BLOCK; i++) {
+            int32_t size = bits_of((float)from[i]) & MAGNITUDE;
+            largest = greater(largest, size < INFINITE ? size : 0);
+        }
+    }
+    const uint8_t exponent = byte_exponent(f, largest);
+    const int32_t base = byte_base(f, exponent), limit = (LARGEST_FLOAT - (base - BYTE_DIGIT)) >> 20;
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        code[i] = to_byte(f, (float)from[i], base, limit, random_bits(&random));
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = (uint8_t)code[i];
+    return exponent;
+}
+
+STAGE uint8_t write_bytes(uint8_t *to, const S *from, struct random random)
+{
+    return write_bytes_as(byte_format(INSTEP_BYTE), to, from, random);
+}
+
+STAGE uint8_t write_signed_bytes(uint8_t *to, const S *from, struct random random)
+{
+    return write_bytes_as(byte_format(INSTEP_SIGNED_BYTE), to, from, random);
+}
+
+/* ---- what is in memory of a block, n elements from `i` on, to its room and back --------------------------------- */
+
+/* Stored numbers of a block that is not whole; zeros follow. */
+union part {
+    uint8_t byte[INSTEP_BLOCK];
+    uint16_t half[INSTEP_BLOCK];
+    float number[INSTEP_BLOCK];
+};
+
+STAGE const void *padded(const void *from, size_t bytes, union part *part)
+{
+    memset(part, 0, sizeof *part);
+    return memcpy(part, from, bytes);
+}
+
+static void read_numbers(const void *from, int format, size_t n, S *room)
+{
+    union part part;
+    if (n < INSTEP_BLOCK)
+        from = padded(from, n * (format == INSTEP_FLOAT ? sizeof(float) : sizeof(uint16_t)), &part);
+    if (format == INSTEP_BFLOAT16)
+        read_bfloat16(from, room);
+    else if (format == INSTEP_FLOAT16)
+        read_half(from, room);
+    else
+        read_float(from, room);
+}
+
+static void write_numbers(void *to, int format, size_t n, const stored *room, struct random random)
+{
+    union part part;
+    void *whole = n < INSTEP_BLOCK ? &part : to;
+    if (format == INSTEP_BFLOAT16)
+        write_bfloat16(whole, room, random);
+    else
+        write_half(whole, room, random);
+    if (n < INSTEP_BLOCK)
+        memcpy(to, whole, n * sizeof(uint16_t));
+}
+
+static void read_halves(const stored16 *high, const stored16 *low, size_t n, S *room)
+{
+    union part parts[2];
+    if (n < INSTEP_BLOCK) {
+        high = padded(high, n * sizeof *high, &parts[0]);
+        low = padded(low, n * sizeof *low, &parts[1]);
+    }
+    read_split(high, low, room);
+}
+
+static void write_halves(stored16 *high, stored16 *low, size_t n, const S *room)
+{
+    union part parts[2];
+    if (n == INSTEP_BLOCK) {
+        write_split(high, low, room);
+    } else {
+        write_split(parts[0].half, parts[1].half, room);
+        memcpy(high, &parts[0], n * sizeof *high);
+        memcpy(low, &parts[1], n * sizeof *low);
+    }
+}
+
+static void read_codes(const uint8_t *from, int format, uint8_t exponent, size_t n, S *room)
+{
+    union part part;
+    if (n < INSTEP_BLOCK)
+        from = padded(from, n, &part);
+    if (format == INSTEP_BYTE)
+        read_bytes(from, exponent, room);
+    else
+        read_signed_bytes(from, exponent, room);
+}
+
+static uint8_t write_codes(uint8_t *to, int format, size_t n, const S *room, struct random random)
+{
+    union part part;
+    uint8_t *whole = n < INSTEP_BLOCK ? part.byte : to;
+    uint8_t exponent =
+        format == INSTEP_BYTE ? write_bytes(whole, room, random) : write_signed_bytes(whole, room, random);
+    if (n < INSTEP_BLOCK)
+        memcpy(to, whole, n);
+    return exponent;
+}
 
 /* Where the exponents of a state of bytes begin: behind the bytes of all elements. */
 static uint8_t *exponents_of(const instep_array *array, const void *state)
@@ -27,163 +232,116 @@ static uint8_t *exponents_of(const instep_array *array, const void *state)
     return (uint8_t *)state + array->size;
 }
 
-/* n numbers that are stored in a format of 16 bits or 32. */
-static void read_numbers(const void *from, int format, size_t n, S *to)
-{
-    switch (format) {
-    case INSTEP_BFLOAT16:
-        for (size_t i = 0; i < n; i++)
-            to[i] = from_bfloat16(((const stored16 *)from)[i]);
-        break;
-    case INSTEP_FLOAT16:
-        for (size_t i = 0; i < n; i++)
-            to[i] = from_half(((const stored16 *)from)[i]);
-        break;
-    case INSTEP_FLOAT:
-        for (size_t i = 0; i < n; i++)
-            to[i] = ((const stored_float *)from)[i];
-        break;
-    default:
-        for (size_t i = 0; i < n; i++)
-            to[i] = ((const stored *)from)[i];
-    }
-}
-
-static void write_numbers(void *to, int format, size_t n, const stored *from, struct random random, size_t first)
-{
-    if (format == INSTEP_BFLOAT16)
-        for (size_t i = 0; i < n; i++)
-            ((stored16 *)to)[i] = to_bfloat16((float)from[i], random_bits(random, first + i));
-    else
-        for (size_t i = 0; i < n; i++)
-            ((stored16 *)to)[i] = to_half((float)from[i], random_bits(random, first + i));
-}
-
-/* With the format a constant, as it is where these are called. */
-static inline void bytes_to_numbers(const uint8_t *from, const struct byte_format f, uint8_t exponent, size_t n, S *to)
-{
-    const int32_t base = byte_base(f, exponent);
-    for (size_t i = 0; i < n; i++)
-        to[i] = from_byte(f, from[i], base);
-}
-
-static inline uint8_t numbers_to_bytes(uint8_t *to, const struct byte_format f, size_t n, const stored *from,
-                                       struct random random)
-{
-    int32_t largest = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t size = bits_of((float)from[i]) & MAGNITUDE;
-        largest = greater(largest, size < INFINITE ? size : 0);
-    }
-    uint8_t exponent = byte_exponent(f, largest);
-    const int32_t base = byte_base(f, exponent);
-    for (size_t i = 0; i < n; i++)
-        to[i] = to_byte(f, (float)from[i], base, random_bits(random, i));
-    return exponent;
-}
-
-static void read_bytes(const uint8_t *from, int format, uint8_t exponent, size_t n, S *to)
-{
-    if (format == INSTEP_BYTE)
-        bytes_to_numbers(from, byte_format(INSTEP_BYTE), exponent, n, to);
-    else
-        bytes_to_numbers(from, byte_format(INSTEP_SIGNED_BYTE), exponent, n, to);
-}
-
-static uint8_t write_bytes(uint8_t *to, int format, size_t n, const stored *from, struct random random)
-{
-    return format == INSTEP_BYTE ? numbers_to_bytes(to, byte_format(INSTEP_BYTE), n, from, random)
-                                 : numbers_to_bytes(to, byte_format(INSTEP_SIGNED_BYTE), n, from, random);
-}
-
-/* The gradient of a block, scaled and clipped where that is not left to the rule. */
-static const void *arriving(const struct around *around, const void *grad, int format, size_t n, S *room)
-{
-    if (format == INSTEP_AS_COMPUTED && around->clip == 0)
-        return grad;
-    read_numbers(grad, format, n, room);
-    if (around->clip != 0) {
-        const S scale = (S)around->scale, most = (S)around->clip;
-        for (size_t i = 0; i < n; i++) {
-            S g = scale * room[i];
-            g = g > most ? most : g;
-            room[i] = -most > g ? -most : g;
-        }
-    }
-    return room;
-}
-
-static void *opened_param(const instep_array *array, size_t i, size_t n, S *room)
+static stored *opened_param(const instep_array *array, size_t i, size_t n, S *room)
 {
     switch (array->formats.param) {
     case INSTEP_AS_COMPUTED:
         return (stored *)array->param + i;
     case INSTEP_SPLIT:
-        for (size_t k = 0; k < n; k++)
-            room[k] = from_split(((const stored16 *)array->param + i)[k], ((const stored16 *)array->low + i)[k]);
+        read_halves((const stored16 *)array->param + i, (const stored16 *)array->low + i, n, room);
         return room;
     default:
-        read_numbers((const uint16_t *)array->param + i, array->formats.param, n, room);
+        read_numbers((const stored16 *)array->param + i, array->formats.param, n, room);
         return room;
     }
 }
 
-static void close_param(const instep_array *array, size_t i, size_t n, const stored *p, uint64_t random)
+static void close_param(const instep_array *array, size_t i, size_t n, const S *room, uint64_t random)
 {
     switch (array->formats.param) {
     case INSTEP_AS_COMPUTED:
         break;
     case INSTEP_SPLIT:
-        for (size_t k = 0; k < n; k++) {
-            uint16_t high, low;
-            to_split((float)p[k], &high, &low);
-            ((stored16 *)array->param + i)[k] = high;
-            ((stored16 *)array->low + i)[k] = low;
-        }
+        write_halves((stored16 *)array->param + i, (stored16 *)array->low + i, n, room);
         break;
     default:
-        write_numbers((uint16_t *)array->param + i, array->formats.param, n, p, random_of(random, i / INSTEP_BLOCK, 0),
-                      i % INSTEP_BLOCK);
+        write_numbers((stored16 *)array->param + i, array->formats.param, n, room,
+                      random_of(random, i / INSTEP_BLOCK, 0, i % INSTEP_BLOCK));
     }
 }
 
-static void *opened_state(const instep_array *array, size_t s, size_t i, size_t n, S *room)
+static void write_copy(const instep_array *array, size_t i, size_t n, const stored *p, S *room, uint64_t random)
+{
+    if (n < INSTEP_BLOCK && array->formats.param == INSTEP_AS_COMPUTED) {
+        memset(room, 0, INSTEP_BLOCK * sizeof(S));
+        p = memcpy(room, p, n * sizeof(S));
+    }
+    write_numbers((stored16 *)array->copy + i, array->formats.copy, n, p,
+                  random_of(random, i / INSTEP_BLOCK, 1, i % INSTEP_BLOCK));
+}
+
+static stored *opened_state(const instep_array *array, size_t s, size_t i, size_t n, S *room)
 {
     void *state = array->state[s];
     switch (array->formats.state[s]) {
     case INSTEP_AS_COMPUTED:
         return (stored *)state + i;
     case INSTEP_BFLOAT16:
-        read_numbers((const uint16_t *)state + i, INSTEP_BFLOAT16, n, room);
+        read_numbers((const stored16 *)state + i, INSTEP_BFLOAT16, n, room);
         return room;
     default:
-        read_bytes((const uint8_t *)state + i, array->formats.state[s], exponents_of(array, state)[i / INSTEP_BLOCK],
-                   n, room);
+        read_codes((const uint8_t *)state + i, array->formats.state[s], exponents_of(array, state)[i / INSTEP_BLOCK], n,
+                   room);
         return room;
     }
 }
 
-static void close_state(const instep_array *array, size_t s, size_t i, size_t n, const stored *values, uint64_t random)
+static void close_state(const instep_array *array, size_t s, size_t i, size_t n, const S *room, uint64_t random)
 {
     void *state = array->state[s];
-    struct random r = random_of(random, i / INSTEP_BLOCK, 2 + (unsigned)s);
+    unsigned place = 2 + (unsigned)s;
     switch (array->formats.state[s]) {
     case INSTEP_AS_COMPUTED:
         break;
     case INSTEP_BFLOAT16:
-        write_numbers((uint16_t *)state + i, INSTEP_BFLOAT16, n, values, r, i % INSTEP_BLOCK);
+        write_numbers((stored16 *)state + i, INSTEP_BFLOAT16, n, room,
+                      random_of(random, i / INSTEP_BLOCK, place, i % INSTEP_BLOCK));
         break;
-    default:
-        exponents_of(array, state)[i / INSTEP_BLOCK] =
-            write_bytes((uint8_t *)state + i, array->formats.state[s], n, values, r);
+    default: /* from the beginning of a block on: its exponent is of all of it */
+        exponents_of(array, state)[i / INSTEP_BLOCK] = write_codes((uint8_t *)state + i, array->formats.state[s], n,
+                                                                   room, random_of(random, i / INSTEP_BLOCK, place, 0));
     }
 }
 
-static double sum_of_block(const void *from, size_t n)
+/* ---- what else happens to a block ------------------------------------------------------------------------------- */
+
+STAGE void clip(const struct around *around, size_t n, const stored *restrict from, S *restrict to)
 {
-    const stored *x = from;
-    double lane[INSTEP_SUM_LANES] = {0};
+    const S scale = (S)around->scale, most = (S)around->clip;
+    for (size_t i = 0; i < n; i++) {
+        S g = scale * from[i];
+        g = g > most ? most : g;
+        to[i] = -most > g ? -most : g;
+    }
+}
+
+STAGE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
+{
+    const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
+    for (size_t i = 0; i < n; i++)
+        param_avg[i] = keep * param_avg[i] + blend * p[i];
+}
+
+STAGE void copy(size_t n, const stored *restrict from, S *restrict to)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i];
+}
+
+STAGE void subtract(size_t n, S *restrict from, const stored *restrict x)
+{
+    for (size_t i = 0; i < n; i++)
+        from[i] = x[i] - from[i];
+}
+
+/* The sum of the squares: in so many partial sums, which are then folded. */
+STAGE double sum_of_block(const stored *x, size_t n)
+{
+    double lane[INSTEP_SUM_LANES];
     size_t i = 0;
+
+    for (size_t k = 0; k < INSTEP_SUM_LANES; k++)
+        lane[k] = 0;
     for (; i + INSTEP_SUM_LANES <= n; i += INSTEP_SUM_LANES)
         for (size_t k = 0; k < INSTEP_SUM_LANES; k++) {
             double y = (double)x[i + k];
@@ -197,6 +355,30 @@ static double sum_of_block(const void *from, size_t n)
         for (size_t k = 0; k < half; k++)
             lane[k] += lane[k + half];
     return lane[0];
+}
+
+STAGE void zero(stored16 *grad, size_t bytes)
+{
+    for (size_t i = 0; i < bytes / sizeof *grad; i++)
+        grad[i] = 0;
+}
+
+/* ---- a block ---------------------------------------------------------------------------------------------------- */
+
+/* The gradient, scaled and clipped where that is not left to the rule. */
+static const stored *arriving(const struct around *around, const void *grad, int format, size_t n, S *room)
+{
+    S decoded[INSTEP_BLOCK];
+    if (format != INSTEP_AS_COMPUTED) {
+        S *to = around->clips ? decoded : room;
+        read_numbers(grad, format, n, to);
+        grad = to;
+    }
+    if (around->clips) {
+        clip(around, n, grad, room);
+        grad = room;
+    }
+    return grad;
 }
 
 #define JOIN_(name, dtype, isa) instep_##name##_##dtype##_##isa
@@ -214,36 +396,30 @@ static void NAME(blocks)(const struct loop *loop, const struct around *around, c
         n = INSTEP_BLOCK - i % INSTEP_BLOCK;
         n = end - i < n ? end - i : n;
 
-        const void *g = arriving(around, grad, array->formats.grad, n, grad_room);
+        const stored *g = arriving(around, grad, array->formats.grad, n, grad_room);
         stored *p = opened_param(array, i, n, param_room);
         void *state[INSTEP_MAX_STATES];
         for (size_t s = 0; s < loop->states; s++)
             state[s] = opened_state(array, s, i, n, state_room[s]);
         if (around->measures)
-            memcpy(before, p, n * sizeof(S));
+            copy(n, p, before);
 
         loop->kernel(n, p, g, state, loop->preparation, loop->coefficients);
 
         for (size_t s = 0; s < loop->states; s++)
-            close_state(array, s, i, n, state[s], around->random);
-        close_param(array, i, n, p, around->random);
+            close_state(array, s, i, n, state_room[s], around->random);
+        close_param(array, i, n, param_room, around->random);
         if (array->copy != NULL)
-            write_numbers((uint16_t *)array->copy + i, array->formats.copy, n, p,
-                          random_of(around->random, i / INSTEP_BLOCK, 1), i % INSTEP_BLOCK);
-        if (around->averages) {
-            const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
-            stored *average = (stored *)array->state[loop->states] + i;
-            for (size_t k = 0; k < n; k++)
-                average[k] = keep * average[k] + blend * p[k];
-        }
+            write_copy(array, i, n, p, param_room, around->random);
+        if (around->averages)
+            average(around, n, (stored *)array->state[loop->states] + i, p);
         if (around->measures) {
-            for (size_t k = 0; k < n; k++)
-                before[k] = p[k] - before[k];
+            subtract(n, before, p);
             sum_add(&sums[0], sum_of_block(before, n));
             sum_add(&sums[1], sum_of_block(p, n));
         }
         if (around->zeroes)
-            memset((void *)grad, 0, n * width);
+            zero((stored16 *)grad, n * width);
     }
 }
 

@@ -9,6 +9,7 @@
 static void form_around(struct around *around, const struct preparing *o, int64_t t, struct prepared *prepared)
 {
     around->clip = o->clip_value;
+    around->clips = o->clip_value != 0;
     around->scale = prepared->scale;
     if (o->clip_value != 0)
         prepared->scale = 1;

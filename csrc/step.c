@@ -7,6 +7,11 @@
 
 #include <string.h>
 
+static int counts_on(int64_t count)
+{
+    return count >= 0 && count < INT64_MAX;
+}
+
 static int holds_params(int dtype, int format)
 {
     return format == INSTEP_AS_COMPUTED
@@ -80,7 +85,7 @@ static int check_array(const instep_optimizer *optimizer, const instep_array *ar
 
     if (array->dtype != INSTEP_FLOAT32 && array->dtype != INSTEP_FLOAT64)
         return INSTEP_BAD_DTYPE;
-    if (array->step_count < 0 || array->step_count == INT64_MAX)
+    if (!counts_on(array->step_count))
         return INSTEP_BAD_STEP_COUNT;
     if (array->size > PTRDIFF_MAX / sizeof(double))
         return INSTEP_BAD_SIZE;
@@ -149,7 +154,10 @@ int instep_plan(const instep_optimizer *optimizers, size_t groups, instep_array 
         if (*total > PTRDIFF_MAX / INSTEP_BLOCK)
             return INSTEP_BAD_SIZE;
     }
-    return optimizers->step_count < 0 || optimizers->step_count == INT64_MAX ? INSTEP_BAD_STEP_COUNT : INSTEP_OK;
+    return counts_on(optimizers->step_count) && counts_on(optimizers->skipped_count) &&
+                   counts_on(optimizers->finite_count)
+               ? INSTEP_OK
+               : INSTEP_BAD_STEP_COUNT;
 }
 
 int instep_step_groups(instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count)

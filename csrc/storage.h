@@ -2,7 +2,8 @@
  *
  * Rounded up or down with a probability by how near either is, a value is right on the average, and an average of
  * squares that grows by less than half a bit a step still grows.  Rounded to the nearest it would stand still for ever,
- * so that is not to be had.  The random number of element i of a block is the upper half of
+ * so that is not to be had.  A value is rounded up where what is cut off of it, in 2^-16 of a digit, and the random
+ * number reach 2^16 together.  That of element i of a block is the upper half of
  *
  *     a + b i  modulo 2^32
  *
@@ -10,24 +11,30 @@
  * none depends on threads or on where a step was cut.
  *
  * All of it is done on the bits, in integers of 32: loops over these become vectors with any instruction set.  Bits are
- * compared signed, for which there are instructions. */
+ * compared signed, for which there are instructions.  What is written is the result of arithmetic, whose NaNs are
+ * quiet: they remain NaNs where their digits are cut off. */
 #ifndef INSTEP_STORAGE_H
 #define INSTEP_STORAGE_H
 
-#include "blocks.h"
+#include "instep.h"
+
+#include <string.h>
 
 enum {
     INFINITE = 0x7f800000,
     LARGEST_FLOAT = 0x7f7fffff,
+    LARGEST_BFLOAT16 = 0x7f7f,
     QUIET = 0x00400000,
     MAGNITUDE = 0x7fffffff,
     /* half precision */
     HALF_INFINITE = 0x7c00,
-    HALF_NAN = 0x7e00,
+    HALF_QUIET = 0x0200,
+    LARGEST_HALF = 0x477fe000,         /* 65504 */
     HALF_OVERFLOWS = 0x47800000,       /* 2^16 */
-    BELOW_OVERFLOW = 0x477fffff,       /* what is below it becomes 65504 at most */
     SMALLEST_NORMAL_HALF = 0x38800000, /* 2^-14 */
-    HALF_BIAS = 112 << 23              /* what the exponents of float and half differ by */
+    HALF_BIAS = 112 << 23,             /* what the exponents of float and half differ by */
+    /* bytes */
+    BYTE_DIGIT = 1 << 20 /* what two codes differ by, among the bits of a float */
 };
 
 static inline int32_t bits_of(float x)
@@ -54,7 +61,7 @@ static inline int32_t greater(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-/* ---- random numbers ------------------------------------------------------------------------------------------------ */
+/* ---- random numbers --------------------------------------------------------------------------------------------- */
 
 /* SplitMix64 (Steele, Lea and Flood, 2014): the number after x. */
 static inline uint64_t hashed(uint64_t x)
@@ -71,41 +78,43 @@ static inline uint64_t random_of_step(uint64_t seed, uint64_t stream, uint64_t t
     return hashed(hashed(hashed(seed) ^ stream) ^ t);
 }
 
+/* What element after element of a block takes its random number from. */
 struct random {
-    uint32_t a, b;
+    uint32_t next, step;
 };
 
-/* Of a block; place 0 is the parameter, 1 its copy, and 2 the first of the states. */
-static inline struct random random_of(uint64_t step, uint64_t block, unsigned place)
+/* From element `first` of a block on; place 0 is the parameter, 1 its copy, and 2 the first of the states. */
+static inline struct random random_of(uint64_t step, uint64_t block, unsigned place, size_t first)
 {
     uint64_t hash = hashed(step ^ (block * 8 + place));
-    return (struct random){(uint32_t)hash, (uint32_t)(hash >> 32)};
+    uint32_t a = (uint32_t)hash, b = (uint32_t)(hash >> 32);
+    return (struct random){a + b * (uint32_t)first, b};
 }
 
-/* 16 bits for element i. */
-static inline int32_t random_bits(struct random random, size_t i)
+/* 16 bits, of 32 that go up by a step: a sum and no product, and in 32 bits from the start, as vectors like it. */
+static inline int32_t random_bits(struct random *random)
 {
-    return (int32_t)((random.a + random.b * (uint32_t)i) >> 16);
+    int32_t bits = (int32_t)(random->next >> 16);
+    random->next += random->step;
+    return bits;
 }
 
-/* ---- bfloat16: the upper half of a float ---------------------------------------------------------------------------- */
+/* ---- bfloat16: the upper half of a float ------------------------------------------------------------------------ */
 
 static inline float from_bfloat16(uint16_t stored)
 {
     return float_of((int32_t)((uint32_t)stored << 16));
 }
 
-/* A finite number stays finite. */
+/* A finite number stays finite: what has the largest upper half is cut off, and so are infinity and NaN. */
 static inline uint16_t to_bfloat16(float x, int32_t random)
 {
-    int32_t bits = bits_of(x), size = bits & MAGNITUDE;
-    int32_t rounded = lesser(lesser(size, LARGEST_FLOAT) + random, LARGEST_FLOAT);
-    rounded = size < INFINITE ? rounded : size;
-    rounded |= size > INFINITE ? QUIET : 0;
-    return (uint16_t)((rounded | (bits & ~MAGNITUDE)) >> 16);
+    int32_t bits = bits_of(x);
+    int32_t digits = (bits & MAGNITUDE) < LARGEST_BFLOAT16 << 16 ? random : 0;
+    return (uint16_t)(((uint32_t)bits + (uint32_t)digits) >> 16);
 }
 
-/* ---- a float in two halves: the upper one rounded to nearest, the lower one what that is off by --------------------- */
+/* ---- a float in two halves: the upper one rounded to nearest, the lower one what that is off by ----------------- */
 
 static inline float from_split(uint16_t high, uint16_t low)
 {
@@ -115,13 +124,13 @@ static inline float from_split(uint16_t high, uint16_t low)
 static inline void to_split(float x, uint16_t *high, uint16_t *low)
 {
     uint32_t bits = (uint32_t)bits_of(x);
-    /* a NaN whose digits would round up to infinity's neighbour, or past the sign, is made a plain one */
-    bits = (int32_t)(bits & MAGNITUDE) > INFINITE ? (bits & 0xffff0000) | QUIET : bits;
+    /* the lower half of a NaN is dropped, for it might round up past the sign */
+    bits &= (int32_t)(bits & MAGNITUDE) > INFINITE ? 0xffff0000 : 0xffffffff;
     *high = (uint16_t)((bits + 0x8000) >> 16);
     *low = (uint16_t)bits;
 }
 
-/* ---- IEEE half precision -------------------------------------------------------------------------------------------- */
+/* ---- IEEE half precision ---------------------------------------------------------------------------------------- */
 
 static inline float from_half(uint16_t stored)
 {
@@ -137,15 +146,16 @@ static inline float from_half(uint16_t stored)
 static inline uint16_t to_half(float x, int32_t random)
 {
     int32_t bits = bits_of(x), size = bits & MAGNITUDE;
-    int32_t normal = (lesser(lesser(size, BELOW_OVERFLOW) + (random >> 3), BELOW_OVERFLOW) - HALF_BIAS) >> 13;
-    int32_t small = (int32_t)(float_of(lesser(size, SMALLEST_NORMAL_HALF)) * 0x1p24f + (float)random * 0x1p-16f);
+    int32_t digits = size < LARGEST_HALF ? random >> 3 : 0;
+    int32_t normal = (lesser(size + digits, HALF_OVERFLOWS) - HALF_BIAS) >> 13;
+    /* one that is subnormal as a half: in 2^-16 of the last digit */
+    int32_t small = ((int32_t)(float_of(lesser(size, SMALLEST_NORMAL_HALF)) * 0x1p40f) + random) >> 16;
     int32_t rounded = size < SMALLEST_NORMAL_HALF ? small : normal;
-    rounded = size < HALF_OVERFLOWS ? rounded : HALF_INFINITE;
-    rounded = size > INFINITE ? HALF_NAN : rounded;
-    return (uint16_t)(rounded | (int32_t)((uint32_t)bits >> 16 & 0x8000));
+    rounded |= size > INFINITE ? HALF_QUIET : 0;
+    return (uint16_t)(((uint32_t)rounded << 16 | ((uint32_t)bits & 0x80000000)) >> 16);
 }
 
-/* ---- bytes: three digits and an exponent relative to the block's ------------------------------------------------------
+/* ---- bytes: three digits and an exponent relative to the block's ---------------------------------------------------
  *
  * A code c from 1 on is the float whose bits are those of 2^(E - R) plus (c - 1) 2^20, E being the block's exponent, a
  * byte of its own, and R how far the codes reach below it.  Code 0 is 0, the last two are infinity and NaN, so that
@@ -174,29 +184,32 @@ static inline uint8_t byte_exponent(struct byte_format f, int32_t largest)
     return (uint8_t)greater(lesser(exponent, 255), f.reach + 1);
 }
 
-static inline float from_byte(struct byte_format f, uint8_t stored, int32_t base)
+static inline float from_byte(struct byte_format f, int32_t stored, int32_t base)
 {
     int32_t code = f.is_signed ? stored & 0x7f : stored;
     int32_t sign = f.is_signed ? (int32_t)((uint32_t)(stored & 0x80) << 24) : 0;
-    int32_t bits = base + (code - 1) * (1 << 20);
+    int32_t bits = base - BYTE_DIGIT + code * BYTE_DIGIT;
     bits = code == 0 ? 0 : bits;
-    bits = code > f.last ? INFINITE : bits;
-    bits |= code > f.last + 1 ? QUIET : 0;
+    bits = code > f.last ? INFINITE + (code - f.last - 1) * QUIET : bits;
     return float_of(bits | sign);
 }
 
-static inline uint8_t to_byte(struct byte_format f, float x, int32_t base, int32_t random)
+/* The code; `limit` is that of the largest float. */
+static inline int32_t to_byte(struct byte_format f, float x, int32_t base, int32_t limit, int32_t random)
 {
-    int32_t bits = bits_of(x), size = bits & MAGNITUDE;
-    int32_t code = ((lesser(lesser(size, LARGEST_FLOAT) + random * 16, LARGEST_FLOAT) - base) >> 20) + 1;
-    /* below code 1: the size relative to it, in 2^-16 */
-    float one = float_of((254 << 23) - base); /* its reciprocal */
-    int32_t below = (int32_t)(float_of(lesser(size, base)) * one * 65536.0f);
-    int32_t small = f.is_signed ? random < below : size > 0;
-    code = size < base ? small : code;
-    code = size >= INFINITE ? f.last + 1 : code;
+    int32_t bits = bits_of(x), size = bits & MAGNITUDE, digits = random * (BYTE_DIGIT >> 16);
+    int32_t code = lesser((int32_t)((uint32_t)size + (uint32_t)digits - (uint32_t)(base - BYTE_DIGIT)) >> 20, limit);
+    if (f.is_signed) {
+        /* below code 1: the size relative to it, in 2^-16 */
+        float one = float_of((254 << 23) - base); /* its reciprocal */
+        int32_t below = (int32_t)(float_of(lesser(size, base)) * one * 65536.0f);
+        code = size < base ? (below + random) >> 16 : code;
+    } else {
+        code = greater(code, lesser(size, 1));
+    }
+    code = size < INFINITE ? code : f.last + 1;
     code = size > INFINITE ? f.last + 2 : code;
-    return (uint8_t)(code | (f.is_signed ? (int32_t)((uint32_t)bits >> 24 & 0x80) : 0));
+    return code | (f.is_signed ? (int32_t)((uint32_t)bits >> 24 & 0x80) : 0);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* A sum that has the same bits whatever the order of its terms, and whatever threads they come from: exact, and rounded
  * once, at the end.  `math.fsum` is the same in Python.
  *
- * It is a fixed-point number as wide as double reaches, in limbs of 32 bits that are kept in 64, so that 2^31 terms fit
+ * It is a fixed-point number as wide as double reaches, in limbs of 32 bits that are kept in 64, so that 2^30 terms fit
  * before a carry.  Terms are 0 or greater; infinities and NaNs are counted. */
 #ifndef INSTEP_SUM_H
 #define INSTEP_SUM_H
@@ -65,6 +65,8 @@ static inline double sum_value(const int64_t *sum)
         if (limb[k] != 0)
             top = k;
     }
+    if (carry != 0) /* more than the limbs hold, and than any double */
+        return INFINITY;
     if (top < 2) /* less than the square of any normal number is after rounding */
         top = 2;
     uint64_t high = (uint64_t)limb[top] << 32 | limb[top - 1], low = (uint64_t)limb[top - 2] << 32;

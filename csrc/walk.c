@@ -262,6 +262,18 @@ static void finish_statistics(const struct work *work)
     float_mode_leave(callers);
 }
 
+/* A gradient that was not finite must not stay in a sum that the caller goes on with. */
+static void zero_skipped_gradients(const struct work *work)
+{
+    for (size_t k = 0; k < work->count; k++) {
+        const instep_array *array = &work->arrays[k];
+        if (array->grad == NULL || instep_preparing(&work->optimizers[array->group])->zero_grads == 0)
+            continue;
+        size_t size = array->rows == NULL ? array->size : array->row_count * array->row_size;
+        memset((void *)array->grad, 0, size * instep_width((int)array->dtype, array->formats.grad));
+    }
+}
+
 void instep_run(instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count, size_t total,
                 int64_t step_count)
 {
@@ -277,6 +289,8 @@ void instep_run(instep_optimizer *optimizers, size_t groups, instep_array *array
         if (total != 0)
             instep_pool_run(step_blocks, &work, total, BLOCKS_PER_THREAD);
         finish_statistics(&work);
+    } else {
+        zero_skipped_gradients(&work);
     }
     adjust_grad_scale(optimizers, groups, taken);
     instep_pool_leave();

@@ -91,7 +91,7 @@ static void try_names(struct input *input, const instep_optimizer *optimizer)
     instep_state_start(optimizer, index);
     instep_option_name(optimizer, index);
     instep_option_range(optimizer, index);
-    instep_option_is_structural(optimizer, index);
+    instep_option_traits(optimizer, index);
     instep_rule_name(index);
     instep_isa_name(index);
     instep_isa_available(index);

@@ -241,16 +241,16 @@ def with_another(rule, option):
     """Options in which this one is not its default, with what it needs beside it."""
     defaults = rules()[rule]
     for options in combinations(rule):
-        if options[option] != defaults[option]:
+        if options.get(option, defaults[option]) != defaults[option]:
             return {name: value for name, value in options.items() if value != defaults[name]}
-    return {option: 0.25}
+    return {option: {bool: True, int: 2, float: 0.25}[type(defaults[option])]}
 
 
 @pytest.mark.parametrize(("name", "of_rule"), EACH_DEMO_AND_RULE)
 def test_every_option_is_a_flag(monkeypatch, name, of_rule):
     made = []
     monkeypatch.setattr(import_module(f"instep.demo.{name}"), "run", lambda make, **settings: made.append(make))
-    for option in rules()[of_rule]:
+    for option in rules()[of_rule].keys() & OPTIONS.keys():
         options = with_another(of_rule, option)
         arguments = []
         for key, value in options.items():

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import itertools
+import json
 import pickle
 import pkgutil
 import re
@@ -354,10 +355,37 @@ def test_no_file_names_a_home():
     assert not found, f"a path of somebody's machine stands in {', '.join(found)}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/reference/buffers.md"])
-def test_the_table_of_buffers_is_the_one_that_is_tested(page, capsys):
+def test_the_table_of_buffers_is_the_one_that_is_tested(capsys):
     buffers.main()
-    assert f"<!-- buffers -->\n{capsys.readouterr().out}<!-- /buffers -->" in (ROOT / page).read_text()
+    page = (ROOT / "docs/reference/buffers.md").read_text()
+    assert f"<!-- buffers -->\n{capsys.readouterr().out}<!-- /buffers -->" in page
+
+
+SHORT_TABLE = {
+    "float32, ": ["float32", "misaligned by 1", "rows of a larger array"],
+    "strided, ": ["columns of a larger array", "every other element", "negative strides", "broadcast"],
+    "read-only": ["read-only", "mapped, r"],
+    "over foreign memory": ["mapped, r+", "from DLPack", "over a ctypes array", "over a bytearray"],
+    "a list, ": ["nested lists of numbers", "torch.Tensor", "int32", "subclass of ndarray"],
+}
+
+
+def test_the_short_table_of_arrays_says_the_same():
+    """The README's, a row for many kinds."""
+    cells = {buffer.kind: (str(buffer.param), str(buffer.grad)) for buffer in buffers.BUFFERS}
+    readme = (ROOT / "README.md").read_text()
+    for start, kinds in SHORT_TABLE.items():
+        row = re.search(rf"^\| {start}[^|]*\| (\S+?(?: place)?) \| (in place|copied|\w+)", readme, re.M)
+        for kind in kinds:
+            assert row.groups() == cells[kind], f"README.md, {start!r}: {kind} is {cells[kind]}"
+
+
+def test_the_readme_shows_the_saved_trainings(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    saved = json.loads(next(ROOT.glob("bench/results/training/*.json")).read_text())
+    text = (ROOT / "README.md").read_text()
+    again = importlib.import_module("write_readme").with_training(text, saved)
+    assert again == text, "run bench/write_readme.py --training with the result that README.md shows"
 
 
 def test_every_test_file_is_in_the_table():

@@ -12,6 +12,7 @@ A framework that is not installed skips its tests; with INSTEP_REQUIRE_PEERS=1 i
 import functools
 import itertools
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -566,8 +567,18 @@ def test_garbage_is_refused(garbage):
 @pytest.mark.parametrize("begin", [from_torch, from_optax])
 @pytest.mark.parametrize("cls", [{}, "adam", Optimizer, dict])
 def test_the_class_comes_first(begin, cls):
-    with pytest.raises(TypeError, match="the optimizer's class comes first"):
+    with pytest.raises(TypeError, match=rf"the optimizer's class comes first, .* not {re.escape(repr(cls))}"):
         begin(cls, {}, start())
+
+
+@pytest.mark.parametrize("leave", [to_torch, to_keras, lambda optimizer: to_optax(optimizer, ())])
+@pytest.mark.parametrize("optimizer", [None, instep.Adam, "adam", start()])
+def test_what_leaves_is_an_optimizer(leave, optimizer):
+    peer("torch")
+    with pytest.raises(
+        TypeError, match=f"^optimizer must be one of instep, not a value of type {type(optimizer).__name__}"
+    ):
+        leave(optimizer)
 
 
 def test_a_class_of_the_users_own_goes_on():
@@ -751,16 +762,34 @@ def group(state):
             "square_avg of 'layers/0' in the torch RMSprop is an array of bfloat16",
         ),
         (lambda state: state["state"][1].update(square_avg=[0.0]), "is an array of list"),
-        (lambda state: state["state"][0]["square_avg"].neg_(), "'square_avg'.*'bias'.* negative"),
+        (lambda state: state["state"][0]["square_avg"].neg_(), "^the torch RMSprop: .*'square_avg'.*'bias'.* negative"),
         (
             lambda state: state["state"][0].update(step=state["state"][0]["step"] + 1.75),
-            "2.75 is not a number of steps",
+            "step of 'bias' in the torch RMSprop: 2.75 is not a number of steps",
         ),
+        (lambda state: state["state"][3].update(step=np.ones(2)), "step of 'layers/2' .* is not a number of steps"),
         (lambda state: state["state"][0].update(step=float("nan")), "nan is not a number of steps"),
         (lambda state: state["state"][0].update(step=float("inf")), "inf is not a number of steps"),
         (lambda state: state["state"][0].update(step=-1), "-1 is not a number of steps"),
         (lambda state: state["state"][0].pop("step"), "no step of 'bias'"),
         (lambda state: group(state).pop("params"), "groups have no params"),
+        (lambda state: group(state).update(params=None), "the params of a group are a NoneType"),
+        (lambda state: group(state).update(params=[0, 1, 2, 2]), r"do not name each parameter once: \[0, 1, 2, 2\]"),
+        (
+            lambda state: group(state).update(params=[0, 1, 2, []]),
+            r"do not name each parameter once: \[0, 1, 2, \[\]\]",
+        ),
+        (lambda state: state.update(param_groups=3), "no param_groups"),
+        (lambda state: state["state"].update({0: None}), "the state of 'bias' in the torch RMSprop is a NoneType"),
+        (lambda state: state["state"].update({2: [1]}), "the state of 'layers/1' in the torch RMSprop is a list"),
+        (
+            lambda state: state["state"][0].update(square_avg=state["state"][0]["square_avg"].to_sparse()),
+            "square_avg of 'bias' in the torch RMSprop is no array in memory: .*[Ss]parse",
+        ),
+        (
+            lambda state: state["state"][0].update(square_avg=state["state"][0]["square_avg"].to("meta")),
+            "square_avg of 'bias' in the torch RMSprop is no array in memory: .*meta",
+        ),
         (lambda state: state["param_groups"].clear(), "no param_groups"),
         (lambda state: state.pop("state"), "no state"),
         (lambda state: state.clear(), "no state"),
@@ -851,8 +880,22 @@ def test_other_variables_of_keras_are_refused():
             from_keras(instep.RMSprop, config, values[:length], start())
     with pytest.raises(ValueError, match=r"velocity of 'bias' in the Keras RMSprop has shape \(1,\)"):
         from_keras(instep.RMSprop, config, values[:2] + values[:1:-1], start())
-    with pytest.raises(ValueError, match=r"1\.5 is not a number of steps"):
-        from_keras(instep.RMSprop, config, [np.array(1.5), *values[1:]], start())
+    for place, value, message in (
+        (0, np.array(1.5), r"iteration in the Keras RMSprop: 1\.5 is not a number of steps"),
+        (0, np.ones(2), r"iteration in the Keras RMSprop: .* is not a number of steps"),
+        (1, np.array(-1.0), r"learning_rate of the Keras RMSprop: lr=-1\.0 must not be negative"),
+        (1, np.ones(2), "learning_rate of the Keras RMSprop: lr must be a real number"),
+        (2, -np.ones(4), "the Keras RMSprop: .*'square_avg'.*'bias'.* negative"),
+    ):
+        changed = [*values]
+        changed[place] = value
+        with pytest.raises(ValueError, match=f"^{message}"):
+            from_keras(instep.RMSprop, config, changed, start())
+    for none in (None, 3):
+        with pytest.raises(ValueError, match=f"not the variables of a Keras RMSprop, but a {type(none).__name__}"):
+            from_keras(instep.RMSprop, config, none, start())
+    again = from_keras(instep.RMSprop, config, (value for value in values), start())
+    assert_same_bits(again.state_dict(), from_keras(instep.RMSprop, config, values, start()).state_dict())
 
 
 # ---- optax ----------------------------------------------------------------------------------------------------------
@@ -872,7 +915,7 @@ def test_other_variables_of_keras_are_refused():
         ("adam", dict(amsgrad=True), dict(amsgrad=True, nesterov=True), "optax has no Adam with amsgrad=True and"),
         ("adam", {}, dict(maximize=True), "optax has no Adam with maximize=True"),
         ("rmsprop", {}, dict(rho=1.0), "rho=1.0"),
-        ("rmsprop", {}, dict(step_count=0.5), "0.5 is not a number of steps"),
+        ("rmsprop", {}, dict(step_count=0.5), "^step_count: 0.5 is not a number of steps"),
     ],
     ids=str,
 )
@@ -890,6 +933,18 @@ def test_another_nesting_is_refused():
         to_optax(here("optax", "rmsprop", leaves(start()), {}), run.at)
     with pytest.raises(ValueError, match="the optax state has nu, trace, the options of RMSprop need nu"):
         to_optax(here("optax", "rmsprop", start(), {}), Optax("rmsprop", {"momentum": 0.9}).at)
+
+
+def test_a_state_over_other_arrays_is_refused():
+    """By its shapes and dtypes, before its own are replaced."""
+    run = Optax("rmsprop", {})
+    with pytest.raises(ValueError, match=r"nu of 'bias' in the optax RMSprop has shape \(4,\), the parameter \(3,\)"):
+        to_optax(here("optax", "rmsprop", start() | {"bias": np.ones(3)}, {}), run.at)
+    ours = here("optax", "rmsprop", start() | {"bias": np.ones(4, np.float32)}, {})
+    with pytest.raises(
+        ValueError, match="nu of 'bias' in the optax RMSprop is an array of float64, the parameter one of"
+    ):
+        to_optax(ours, run.at)
 
 
 def test_an_optax_state_that_does_not_count_needs_a_count():

@@ -154,7 +154,7 @@ def with_the_rule(path, text):
             return CLASS
         case "csrc/rules.def":
             text = text.replace('#include "rules/sgd.h"\n', '#include "rules/sgd.h"\n#include "rules/signum.h"\n')
-            return text.replace("#undef PREPARED\n", ROLL_CALL + "#undef PREPARED\n")
+            return text.replace("#undef NAMES\n", ROLL_CALL + "#undef NAMES\n")
         case "src/instep/__init__.py":
             text = text.replace("from .rules.yogi", "from .rules.signum import Signum, signum\nfrom .rules.yogi")
             return text.replace("__all__ = [\n", '__all__ = [\n    "Signum",\n    "signum",\n')
@@ -203,6 +203,17 @@ def test_the_new_rule_passes_the_tests_of_every_rule(house):
     done = run_in(tree, package, *files, "-k", fast, "-m", "not compiler")
     assert done.returncode == 0, done.stdout[-5000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 300
+
+
+def test_what_has_formulas_of_its_own_is_named(house):
+    """CONTRIBUTING says where, and who forgets it is told."""
+    tree, package, _ = house
+    for file in ("src/instep/benchmark/formulas.py", "tests/c/reference.h"):
+        assert f"`{file}`" in SECTION[2]
+        assert (tree / file).exists()
+    done = run_in(tree, package, "tests/test_bench.py", "-k", "signum and has_peers")
+    assert done.returncode == 1, done.stdout[-5000:]
+    assert "signum is not in benchmark/formulas.py" in done.stdout
 
 
 def test_a_rule_that_is_not_exported_is_one_sentence(house):

@@ -432,13 +432,14 @@ def test_stress(tmp_path, soak):
     program = tmp_path / "stress_pool"
     (tmp_path / "isas.def").write_text("ISA(baseline, 0)\n")
     flags = ["-std=c11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-pthread", f"-I{CSRC}", f"-I{tmp_path}"]
-    objects, per_type = [], [CSRC / "kernels.c", CSRC / "blocks.c"]
+    objects = []
+    by_type = [CSRC / "kernels.c", CSRC / "blocks.c"]
     for type_, dtype in (("float", "f32"), ("double", "f64")):
         which = ["-DINSTEP_ISA=baseline", f"-DINSTEP_TYPE={type_}", f"-DINSTEP_DTYPE={dtype}"]
-        for source in per_type:
+        for source in by_type:
             objects.append(tmp_path / f"{source.stem}_{dtype}.o")
             subprocess.run(["cc", *flags, *which, "-c", source, "-o", objects[-1]], check=True, timeout=60)
-    sources = sorted({*CSRC.glob("*.c")} - {*per_type, CSRC / "pool_none.c"})
+    sources = sorted({*CSRC.glob("*.c")} - {*by_type, CSRC / "pool_none.c"})
     stress = Path(__file__).parent / "c/stress_pool.c"
     subprocess.run(["cc", *flags, stress, *sources, *objects, "-lm", "-o", program], check=True, timeout=60)
     steps, forks = (1000, 1000) if soak else (30, 20)

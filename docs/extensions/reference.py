@@ -26,7 +26,19 @@ from instep.optimizers import Optimizer
 
 INDEX = "reference/python.md"
 FOLDER = "reference/api"
-METHODS = ("step", "step_one", "bind", "state_dict", "load_state_dict", "save", "load", "preset")
+METHODS = (
+    "step",
+    "step_one",
+    "accumulate",
+    "bind",
+    "averaged",
+    "state_dict",
+    "load_state_dict",
+    "save",
+    "load",
+    "preset",
+)
+PROPERTIES = ("groups", "grad_norm", "loss_scale", "norms", "skipped_steps")
 ATTRIBUTES = ("params", "state", "options", "step_count")
 
 
@@ -95,11 +107,11 @@ def page(name: str) -> str:
     full = f"instep.{name}"
     lines = [title, "=" * len(title), "", f".. currentmodule:: {full.rpartition('.')[0]}", ""]
     if value is Optimizer:
-        lines += [f".. autoclass:: {full}", f"   :members: {', '.join(METHODS)}"]
+        lines += [f".. autoclass:: {full}", f"   :members: {', '.join((*METHODS, *PROPERTIES))}"]
     elif is_class and issubclass(value, Optimizer):
         lines += [f".. autoclass:: {full}", "", "Methods and attributes", "----------------------", ""]
         lines += ["They are those of :py:class:`Optimizer`:", "", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   Optimizer.{member}" for member in (*METHODS, *ATTRIBUTES)]
+        lines += [f"   Optimizer.{member}" for member in (*METHODS, *ATTRIBUTES, *PROPERTIES)]
     elif is_class and issubclass(value, Exception):
         lines += [f".. autoexception:: {full}"]
     elif is_class:
@@ -186,6 +198,8 @@ def resolve(app: Sphinx, env: Any, node: pending_xref, shown: nodes.Element) -> 
         if prefix + target in python.objects:
             entry = python.objects[prefix + target]
             return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, prefix + target)
+    if hasattr(instep.around, target) or hasattr(instep.storage, target):  # which have no pages
+        return shown
     return shown if target in ARGUMENTS or node["refdoc"] == "reference/c" else None
 
 

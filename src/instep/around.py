@@ -35,7 +35,12 @@ def square_sum(grads: Iterable[Array]) -> float:
     sums: list[float] = []
     for grad in grads:
         sums += run_in_step_arithmetic(_sums_of_blocks, (storage.as_numbers(grad).ravel(order="K"),), {})
-    return math.nan if any(map(math.isnan, sums)) else math.fsum(sums)
+    if any(map(math.isnan, sums)):
+        return math.nan
+    try:
+        return math.fsum(sums)
+    except OverflowError:  # of the sum of finite numbers
+        return math.inf
 
 
 def _sums_of_blocks(flat: Array) -> list[float]:

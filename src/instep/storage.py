@@ -2,7 +2,8 @@
 
 This is the twin of ``csrc/storage.h``, bit for bit.  Reading is exact.  Writing rounds stochastically: up or down, with
 a probability by how near either is, so that a value is right on the average.  Rounded to the nearest, an average that
-moves by less than half a bit a step would stand still for ever.
+moves by less than half a bit a step would stand still for ever.  What is written is the result of arithmetic, whose
+NaNs are quiet.
 
 The random numbers of an array depend on the option ``seed``, on the array's place among the parameters (its stream), on
 its step and on the element, and on nothing else.
@@ -31,6 +32,8 @@ BLOCK = 256  # elements with a hash, and in bytes an exponent, of their own
 
 _INFINITE = 0x7F800000
 _LARGEST = 0x7F7FFFFF
+_LARGEST_BFLOAT16 = 0x7F7F
+_LARGEST_HALF = 0x477FE000  # 65504
 _MAGNITUDE = 0x7FFFFFFF
 _QUIET = 0x00400000
 _HALF_BIAS = 112 << 23
@@ -68,12 +71,10 @@ def from_bfloat16(stored: Array) -> Array:
 
 def to_bfloat16(x: Array, random: Array) -> Array:
     """Float32 numbers as uint16; what is finite stays finite."""
-    bits = x.view(np.int32)
-    size = bits & _MAGNITUDE
-    rounded: Array = np.where(size < _INFINITE, np.minimum(np.minimum(size, _LARGEST) + random, _LARGEST), size)
-    rounded |= np.where(size > _INFINITE, _QUIET, 0).astype(np.int32)
-    found: Array = ((rounded | (bits & ~_MAGNITUDE)).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
-    return found
+    bits = x.view(np.uint32)
+    is_rounded = bits & np.uint32(_MAGNITUDE) < np.uint32(_LARGEST_BFLOAT16 << 16)
+    found: Array = (bits + np.where(is_rounded, random, 0).astype(np.uint32)) >> np.uint32(16)
+    return found.astype(np.uint16)
 
 
 def from_split(high: Array, low: Array) -> Array:
@@ -86,7 +87,7 @@ def to_split(x: Array) -> tuple[Array, Array]:
     """The halves of float32 numbers, the upper one rounded to the nearest."""
     bits = x.view(np.uint32)
     is_nan = bits & np.uint32(_MAGNITUDE) > np.uint32(_INFINITE)
-    bits = np.where(is_nan, (bits & np.uint32(0xFFFF0000)) | np.uint32(_QUIET), bits)
+    bits = np.where(is_nan, bits & np.uint32(0xFFFF0000), bits)  # for it might round up past the sign
     with np.errstate(over="ignore"):
         return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16), bits.astype(np.uint16)
 
@@ -105,12 +106,11 @@ def to_half(x: Array, random: Array) -> Array:
     """Float32 numbers as uint16; what is below 2**16 stays finite."""
     bits = x.view(np.int32)
     size = bits & _MAGNITUDE
-    normal = (np.minimum(np.minimum(size, 0x477FFFFF) + (random >> 3), 0x477FFFFF) - _HALF_BIAS) >> 13
+    digits = np.where(size < _LARGEST_HALF, random >> 3, 0).astype(np.int32)
+    normal = (np.minimum(size + digits, 0x47800000) - _HALF_BIAS) >> 13
     magnitude = np.minimum(size, _SMALLEST_NORMAL_HALF).astype(np.int32).view(np.float32)
-    small = (magnitude * np.float32(2.0**24) + random.astype(np.float32) * np.float32(2.0**-16)).astype(np.int32)
-    rounded = np.where(size < _SMALLEST_NORMAL_HALF, small, normal)
-    rounded = np.where(size < 0x47800000, rounded, 0x7C00)
-    rounded = np.where(size > _INFINITE, 0x7E00, rounded)
+    small = ((magnitude * np.float32(2.0**40)).astype(np.int32) + random) >> 16
+    rounded = np.where(size < _SMALLEST_NORMAL_HALF, small, normal) | np.where(size > _INFINITE, 0x0200, 0)
     return (rounded | (bits.view(np.uint32) >> np.uint32(16) & np.uint32(0x8000)).astype(np.int32)).astype(np.uint16)
 
 
@@ -166,7 +166,7 @@ def _codes(form: ByteFormat, x: Array, base: int, random: Array) -> Array:
     code = ((np.minimum(np.minimum(size, _LARGEST) + random * 16, _LARGEST) - base) >> 20) + 1
     relative = np.array((254 << 23) - base, np.int32).view(np.float32)
     below = np.minimum(size, base).astype(np.int32).view(np.float32) * relative * np.float32(65536.0)
-    small: Any = random < below.astype(np.int32) if form.is_signed else size > 0
+    small: Any = (below.astype(np.int32) + random) >> 16 if form.is_signed else size > 0
     code = np.where(size < base, small, code)
     code = np.where(size >= _INFINITE, form.last + 1, code)
     code = np.where(size > _INFINITE, form.last + 2, code)

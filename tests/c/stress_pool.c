@@ -5,7 +5,7 @@
  *     stress_pool [steps of each thread] [forks]
  *
  * The gradient is constant and repeats every PERIOD elements, so what any number of steps must give is known from a
- * short array stepped alone. */
+ * short array stepped alone.  The second optimizer averages and measures arrays of 16 bits beside that. */
 #define _POSIX_C_SOURCE 200809L
 #include "instep.h"
 
@@ -27,6 +27,7 @@ static struct model {
     pthread_mutex_t lock;
     instep_optimizer optimizer;
     instep_array arrays[ARRAYS];
+    instep_norms norms[ARRAYS];
 } models[OPTIMIZERS];
 
 static float grad_of(size_t element)
@@ -51,12 +52,41 @@ static float *make_floats(size_t size, double value)
     return made;
 }
 
-static instep_array make_array(const instep_optimizer *optimizer, size_t size)
+static instep_optimizer make_optimizer(size_t model)
+{
+    instep_optimizer optimizer;
+    instep_init(&optimizer, instep_rule_name(model), INSTEP_ABI_VERSION);
+    if (model == 1) {
+        instep_set(&optimizer, "average_decay", 0.75);
+        instep_set(&optimizer, "statistics", 1);
+    }
+    return optimizer;
+}
+
+/* Of 16 bits where the optimizer measures: the parameter in two halves, the gradient in the upper one. */
+static instep_array make_array(const instep_optimizer *optimizer, size_t size, instep_norms *norms)
 {
     float *grad = make_floats(size, 0);
     for (size_t i = 0; i < size; i++)
         grad[i] = grad_of(i);
-    instep_array array = {.size = size, .dtype = INSTEP_FLOAT32, .param = make_floats(size, 0), .grad = grad};
+    instep_array array = {
+        .size = size, .dtype = INSTEP_FLOAT32, .param = make_floats(size, 0), .grad = grad, .norms = norms};
+    double measures = 0;
+    instep_get(optimizer, "statistics", &measures);
+    if (measures != 0) {
+        uint16_t *halves = array.param; /* there is room for more */
+        array.formats = (instep_formats){.param = INSTEP_SPLIT, .grad = INSTEP_BFLOAT16};
+        array.low = make_floats(size, 0);
+        array.grad = halves;
+        array.param = grad;
+        for (size_t i = 0; i < size; i++) {
+            float number = grad_of(i);
+            uint32_t bits;
+            memcpy(&bits, &number, sizeof bits);
+            halves[i] = (uint16_t)(bits >> 16);
+        }
+        memset(array.param, 0, size * sizeof(float));
+    }
     for (size_t s = 0; s < instep_state_count(optimizer); s++)
         array.state[s] = make_floats(size, instep_state_start(optimizer, s));
     return array;
@@ -66,6 +96,7 @@ static void free_array(instep_array *array)
 {
     free(array->param);
     free((void *)array->grad);
+    free(array->low);
     for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
         free(array->state[s]);
 }
@@ -77,22 +108,35 @@ static void step(struct model *model)
     pthread_mutex_unlock(&model->lock);
 }
 
+/* Whether what repeats every PERIOD elements of this many bytes is that of `alone`. */
+static int repeats(const void *memory, const void *alone, size_t size, size_t width)
+{
+    const size_t period = PERIOD * width;
+    int whole = 1;
+    for (size_t at = 0; alone != NULL && at < size * width; at += period)
+        whole &= memcmp((const char *)memory + at, alone, period) == 0;
+    return whole;
+}
+
 /* Is every array where its optimizer's count of steps says? */
 static void check(const struct model *model, const char *where)
 {
-    instep_optimizer optimizer;
-    instep_init(&optimizer, instep_rule_name(model->optimizer.rule), INSTEP_ABI_VERSION);
-    instep_array alone = make_array(&optimizer, PERIOD);
+    instep_norms norms = {0};
+    instep_optimizer optimizer = make_optimizer((size_t)(model - models));
+    instep_array alone = make_array(&optimizer, PERIOD, &norms);
     while (optimizer.step_count < model->optimizer.step_count)
         instep_step(&optimizer, &alone, 1);
     for (size_t k = 0; k < ARRAYS; k++) {
         const instep_array *array = &model->arrays[k];
+        size_t width = array->formats.param == INSTEP_SPLIT ? sizeof(uint16_t) : sizeof(float);
         int whole = array->step_count == alone.step_count;
-        for (size_t i = 0; i < array->size; i += PERIOD) {
-            whole &= memcmp((float *)array->param + i, alone.param, PERIOD * sizeof(float)) == 0;
-            for (size_t s = 0; s < instep_state_count(&optimizer); s++)
-                whole &= memcmp((float *)array->state[s] + i, alone.state[s], PERIOD * sizeof(float)) == 0;
-        }
+        whole &= repeats(array->param, alone.param, array->size, width);
+        whole &= repeats(array->low, alone.low, array->size, width);
+        for (size_t s = 0; s < instep_state_count(&optimizer); s++)
+            whole &= repeats(array->state[s], alone.state[s], array->size, sizeof(float));
+        /* those of equal arrays */
+        whole &= array->norms->grad == model->norms[0].grad && array->norms->param == model->norms[0].param
+                 && array->norms->update == model->norms[0].update;
         if (!whole) {
             fprintf(stderr, "%s: array %zu is not at step %lld\n", where, k, (long long)optimizer.step_count);
             _exit(1);
@@ -156,10 +200,10 @@ int main(int count, char **arguments)
     pthread_t steppers[THREADS_EACH], changer;
 
     for (int m = 0; m < OPTIMIZERS; m++) {
-        instep_init(&models[m].optimizer, instep_rule_name((size_t)m), INSTEP_ABI_VERSION);
+        models[m].optimizer = make_optimizer((size_t)m);
         pthread_mutex_init(&models[m].lock, NULL);
         for (size_t k = 0; k < ARRAYS; k++)
-            models[m].arrays[k] = make_array(&models[m].optimizer, sizes[m]);
+            models[m].arrays[k] = make_array(&models[m].optimizer, sizes[m], &models[m].norms[k]);
     }
     pthread_create(&changer, NULL, change_threads, NULL);
     for (int k = 0; k < THREADS_EACH; k++)

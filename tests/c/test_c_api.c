@@ -1,15 +1,11 @@
 /* Every function of csrc/instep.h, from C.  Prints what does not hold; the exit status is 1 if anything does not. */
-#define T float
-#define NAME(name) name##_f32
-#include "reference.h"
-#define T double
-#define NAME(name) name##_f64
-#include "reference.h"
+#include "sum.h"
+#include "twins.h"
 
 #include <fenv.h>
 #include <limits.h>
 
-enum { GUARD = 64, STATES = INSTEP_MAX_STATES, LARGEST_SIZE = 300, STEPS = 4 };
+enum { STATES = INSTEP_MAX_STATES, LARGEST_SIZE = 300, STEPS = 4 };
 
 static int failures;
 
@@ -39,13 +35,16 @@ static instep_optimizer made(void)
     return optimizer;
 }
 
-/* What an option is tried with, in combination with all others: `values[0]`, and `values[1]` if the result is 2. */
+/* What an option of the formula is tried with, in combination with all others: `values[0]`, and `values[1]` if the
+ * result is 2. */
 static int tried_values(const instep_optimizer *optimizer, size_t option, double values[2])
 {
     int range = instep_option_range(optimizer, option);
     double standard = optimizer->option[option];
     values[0] = range == INSTEP_ANY_SIZE && standard != 0 ? 0.07 : range == INSTEP_FLAG ? 0 : standard;
     values[1] = range == INSTEP_FLAG ? 1 : 0.3;
+    if (instep_option_traits(optimizer, option) & INSTEP_IS_AROUND)
+        return 1;
     return range == INSTEP_FLAG || standard == 0 ? 2 : 1;
 }
 
@@ -91,15 +90,17 @@ static void test_names(void)
             EXPECT(instep_get(&optimizer, instep_option_name(&optimizer, count), &value) == INSTEP_OK);
             EXPECT(value == optimizer.option[count]);
             EXPECT(instep_option_range(&optimizer, count) >= INSTEP_ANY_NUMBER);
-            EXPECT(instep_option_range(&optimizer, count) <= INSTEP_FLAG);
-            EXPECT(instep_option_is_structural(&optimizer, count) <= 1);
+            EXPECT(instep_option_range(&optimizer, count) <= INSTEP_COUNT);
+            EXPECT(instep_option_traits(&optimizer, count) >= 0);
+            EXPECT(instep_option_traits(&optimizer, count)
+                   <= (INSTEP_IS_STRUCTURAL | INSTEP_IS_AROUND | INSTEP_IS_OF_STEP));
         }
         EXPECT(count >= 1 && count <= INSTEP_MAX_OPTIONS);
         static const size_t past[] = {INSTEP_MAX_OPTIONS, SIZE_MAX};
         for (size_t k = 0; k < 2; k++) {
             EXPECT(instep_option_name(&optimizer, past[k]) == NULL);
             EXPECT(instep_option_range(&optimizer, past[k]) == INSTEP_ANY_NUMBER);
-            EXPECT(instep_option_is_structural(&optimizer, past[k]) == 0);
+            EXPECT(instep_option_traits(&optimizer, past[k]) == 0);
         }
     }
     EXPECT(rules >= 1);
@@ -109,10 +110,10 @@ static void test_names(void)
 /* Every status has words of its own, and no other number has. */
 static void test_messages(void)
 {
-    static const int groups[][2] = {{INSTEP_OK, INSTEP_ABI_MISMATCH},
-                                    {INSTEP_NOT_FINITE, INSTEP_NOT_ABOVE_ONE},
+    static const int groups[][2] = {{INSTEP_OK, INSTEP_BAD_GROUP},
+                                    {INSTEP_NOT_FINITE, INSTEP_NOT_A_COUNT},
                                     {INSTEP_OVERFLOWS, INSTEP_ROUNDS_TO_ONE},
-                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_STEPS_OUT_OF_ORDER}};
+                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_OF_ONE_GROUP}};
     for (int status = -1; status < 100; status++) {
         bool known = false;
         for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++)
@@ -174,6 +175,8 @@ static void test_states(void)
           {"square_avg", INSTEP_ANY_SIZE, 0},
           {"max_square_avg", INSTEP_ANY_SIZE, 0}}},
         {"rprop", {"lr"}, {0.25}, {{"step_size", INSTEP_ANY_SIZE, 0.25}, {"prev_grad", INSTEP_ANY_NUMBER, 0}}},
+        {"sgd", {"average_decay"}, {0.9}, {{"param_avg", INSTEP_ANY_NUMBER, 0}}},
+        {"lion", {"average_decay"}, {0.9}, {{"grad_avg", INSTEP_ANY_NUMBER, 0}, {"param_avg", INSTEP_ANY_NUMBER, 0}}},
     };
     for (size_t rule = 0; instep_rule_name(rule); rule++)
         for_every_combination(rule, check_states);
@@ -241,6 +244,13 @@ static const struct {
     {INSTEP_FLAG, 2, INSTEP_NOT_A_FLAG, 0},
     {INSTEP_FLAG, 0, INSTEP_OK, INSTEP_OK},
     {INSTEP_FLAG, 1, INSTEP_OK, INSTEP_OK},
+    {INSTEP_COUNT, NAN, INSTEP_NOT_A_COUNT, 0},
+    {INSTEP_COUNT, INFINITY, INSTEP_NOT_A_COUNT, 0},
+    {INSTEP_COUNT, -1, INSTEP_NOT_A_COUNT, 0},
+    {INSTEP_COUNT, 0.5, INSTEP_NOT_A_COUNT, 0},
+    {INSTEP_COUNT, 0x1p53 + 2, INSTEP_NOT_A_COUNT, 0},
+    {INSTEP_COUNT, 0, INSTEP_OK, INSTEP_OK},
+    {INSTEP_COUNT, 0x1p53, INSTEP_OK, INSTEP_OK},
 };
 
 static void check_value(const instep_optimizer *standard, size_t option, double value, int status, int in_float)
@@ -300,6 +310,9 @@ static void test_contradictions(void)
         {INSTEP_CORRECTED_WITHOUT_AMSGRAD, "adam", "amsgrad_corrected", {{"amsgrad_corrected", 1}}},
         {INSTEP_VANISHES, "adadelta", "eps", {{"eps", 1e-310}}},
         {INSTEP_STEPS_OUT_OF_ORDER, "rprop", "step_min", {{"step_min", 2}, {"step_max", 1}}},
+        {INSTEP_CLIPPED_TWICE, "sgd", "clip_value", {{"clip_value", 1}, {"clip_norm", 1}}},
+        {INSTEP_CLIPPED_TWICE, "lion", "clip_value", {{"clip_value", 1}, {"clip_global_norm", 1}}},
+        {INSTEP_CLIPPED_TWICE, "adam", "clip_norm", {{"clip_norm", 1}, {"clip_global_norm", 1}}},
     };
     instep_optimizer optimizer;
     const char *option;
@@ -361,7 +374,7 @@ static void test_nulls(void)
         EXPECT(instep_step_one((instep_optimizer *)bad[k], &empty, 1, 0) == status && empty.step_count == 0);
         EXPECT(instep_option_name(bad[k], 0) == NULL);
         EXPECT(instep_option_range(bad[k], 0) == INSTEP_ANY_NUMBER);
-        EXPECT(instep_option_is_structural(bad[k], 0) == 0);
+        EXPECT(instep_option_traits(bad[k], 0) == 0);
         EXPECT(instep_state_count(bad[k]) == 0);
         EXPECT(instep_state_name(bad[k], 0) == NULL);
         EXPECT(instep_state_range(bad[k], 0) == INSTEP_ANY_NUMBER);
@@ -386,11 +399,6 @@ static void test_another_abi(void)
 
 /* ---- steps ---- */
 
-/* What the arrays of one step hold, aligned, with a twin that the reference steps. */
-struct arrays {
-    double param[LARGEST_SIZE], grad[LARGEST_SIZE], state[STATES][LARGEST_SIZE];
-};
-
 static uint64_t random_state;
 
 static uint64_t random_bits(void)
@@ -400,66 +408,38 @@ static uint64_t random_bits(void)
     return random_state ^= random_state << 17;
 }
 
-/* Of all results but NaN: FNV-1a, an element at a time.  The same on every processor. */
-static uint64_t digest;
-
-static void digest_element(const void *element, size_t size)
+/* Between -1 and 1. */
+static double near_one(void *unused)
 {
-    uint64_t bits = 0;
-    memcpy(&bits, element, size);
-    digest = (digest ^ bits) * 0x100000001b3u;
+    (void)unused;
+    return (double)(int64_t)random_bits() / 0x1p63;
 }
 
-/* Values of every kind: mostly near 1, some tiny, some huge, some any bits at all. */
-static void fill(void *array, size_t size, size_t element)
+/* Of every kind: mostly near 1, some tiny, some huge, some any bits at all. */
+static double of_any_kind(void *unused)
 {
-    for (size_t i = 0; i < size; i++) {
-        uint64_t bits = random_bits();
-        double value = (double)(int64_t)random_bits() / 9e18;
-        if (bits % 8 == 1)
-            value *= 1e-39;
-        if (bits % 8 == 2)
-            value *= 1e30;
-        if (element == sizeof(float)) {
-            float narrow = (float)value;
-            memcpy((char *)array + i * element, bits % 8 ? (void *)&narrow : (void *)&bits, element);
-        } else {
-            memcpy((char *)array + i * element, bits % 8 ? (void *)&value : (void *)&bits, element);
-        }
+    uint64_t bits = random_bits();
+    double value = near_one(unused), other;
+    switch (bits % 16) {
+    case 1:
+        return value * 1e-39;
+    case 2:
+        return value * 1e30;
+    case 3:
+        return value * 1e-7;
+    case 4:
+        return value * 1e5;
+    case 5:
+        return (double)float_of_bits((uint32_t)(bits >> 32));
+    case 6:
+        bits = random_bits();
+        memcpy(&other, &bits, sizeof other);
+        return other;
+    case 7:
+        return copysign(0, value);
+    default:
+        return value;
     }
-}
-
-/* Both NaN, or the same bits, which go into the digest. */
-static bool same_bits(const void *a, const void *b, size_t size, size_t element)
-{
-    for (size_t i = 0; i < size; i++) {
-        const char *x = (const char *)a + i * element, *y = (const char *)b + i * element;
-        bool both_nan;
-        if (element == sizeof(float)) {
-            float p, q;
-            memcpy(&p, x, element);
-            memcpy(&q, y, element);
-            both_nan = isnan(p) && isnan(q);
-        } else {
-            double p, q;
-            memcpy(&p, x, element);
-            memcpy(&q, y, element);
-            both_nan = isnan(p) && isnan(q);
-        }
-        if (!both_nan && memcmp(x, y, element) != 0)
-            return false;
-        if (!both_nan)
-            digest_element(x, element);
-    }
-    return true;
-}
-
-static bool all_bytes(const unsigned char *bytes, size_t count, unsigned char value)
-{
-    for (size_t k = 0; k < count; k++)
-        if (bytes[k] != value)
-            return false;
-    return true;
 }
 
 /* Whether arithmetic in the mode of a step flushes, which valgrind's does not: there no bits can be compared. */
@@ -472,50 +452,185 @@ static bool flushes(void)
     return result;
 }
 
-/* A few steps of one array at an odd address, between guards, beside the same steps of the reference. */
-static void compare_steps(instep_optimizer optimizer, int dtype, size_t size, size_t offset)
+/* How arrays are stored: `states` for each that the rule has, bytes with a sign where they need one. */
+static const struct form {
+    uint32_t dtype;
+    uint8_t param, grad, copy, states;
+} forms[] = {
+    {INSTEP_FLOAT32, 0, 0, 0, 0},
+    {INSTEP_FLOAT64, 0, 0, 0, 0},
+    {INSTEP_FLOAT64, 0, INSTEP_FLOAT, 0, 0},
+    {INSTEP_FLOAT64, 0, INSTEP_BFLOAT16, 0, 0},
+    {INSTEP_FLOAT64, 0, INSTEP_FLOAT16, 0, 0},
+    {INSTEP_FLOAT32, 0, INSTEP_BFLOAT16, 0, 0},
+    {INSTEP_FLOAT32, 0, INSTEP_FLOAT16, INSTEP_FLOAT16, 0},
+    {INSTEP_FLOAT32, INSTEP_BFLOAT16, INSTEP_BFLOAT16, 0, 0},
+    {INSTEP_FLOAT32, INSTEP_FLOAT16, INSTEP_FLOAT16, 0, 0},
+    {INSTEP_FLOAT32, INSTEP_SPLIT, INSTEP_BFLOAT16, 0, 0},
+    {INSTEP_FLOAT32, 0, 0, INSTEP_BFLOAT16, INSTEP_BFLOAT16},
+    {INSTEP_FLOAT32, 0, 0, 0, INSTEP_BYTE},
+    {INSTEP_FLOAT32, INSTEP_BFLOAT16, INSTEP_BFLOAT16, INSTEP_FLOAT16, INSTEP_BYTE},
+    {INSTEP_FLOAT32, INSTEP_SPLIT, 0, 0, INSTEP_SIGNED_BYTE},
+};
+
+enum { FORMS = sizeof forms / sizeof forms[0], SURROUNDINGS = 10 };
+
+static const struct {
+    const char *option;
+    double value;
+} surroundings[SURROUNDINGS][4] = {
+    {{NULL, 0}},
+    {{"clip_value", 0.25}, {"grad_scale", 0.5}},
+    {{"clip_norm", 1.5}, {"average_decay", 0.75}},
+    {{"clip_global_norm", 0.7}, {"statistics", 1}, {"seed", 7}},
+    {{"zero_grads", 1}, {"average_decay", 0.9}, {"clip_value", 2}},
+    {{"skip_nonfinite", 1}, {"seed", 0x1p53}, {"zero_grads", 1}},
+    {{"grow_every", 2}, {"grad_scale", 0x1p-6}, {"statistics", 1}},
+    {{"clip_norm", 1e-3}, {"statistics", 1}, {"average_decay", 0.5}, {"zero_grads", 1}},
+    {{"grad_scale", 3}, {"average_decay", 0.999}},
+    {{"clip_global_norm", 1e30}, {"skip_nonfinite", 1}},
+};
+
+static void surround(instep_optimizer *optimizer, size_t number)
 {
-    enum { ARRAYS = 2 + STATES };
-    static unsigned char memory[ARRAYS][2 * GUARD + 8 + LARGEST_SIZE * sizeof(double)];
-    static struct arrays expected;
-    size_t element = dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
-    void *place[ARRAYS], *twin[ARRAYS] = {expected.param, expected.grad};
-    instep_array array = {.size = size, .dtype = dtype};
-    struct options options = options_of(&optimizer);
+    for (size_t k = 0; k < 4 && surroundings[number][k].option != NULL; k++)
+        EXPECT(instep_set(optimizer, surroundings[number][k].option, surroundings[number][k].value) == INSTEP_OK);
+}
 
-    for (size_t k = 0; k < ARRAYS; k++) {
-        memset(memory[k], 0xa5, sizeof memory[k]);
-        place[k] = memory[k] + GUARD + offset;
-        twin[k] = k < 2 ? twin[k] : expected.state[k - 2];
-        fill(twin[k], size, element);
-        memcpy(place[k], twin[k], size * element);
+/* An array of that form, for twins_add. */
+static instep_array formed(const instep_optimizer *optimizer, const struct form *form, size_t size)
+{
+    static const char some_memory[1];
+    static instep_norms some_norms;
+    instep_array array = {
+        .size = size,
+        .dtype = form->dtype,
+        .grad = some_memory,
+        .copy = form->copy != 0 ? (void *)some_memory : NULL,
+        .norms = &some_norms,
+        .stream = 11 * size + 1,
+        .formats = {.param = form->param, .grad = form->grad, .copy = form->copy},
+    };
+    bool averages = options_of(optimizer).average_decay != 0;
+    for (size_t s = 0; s < instep_state_count(optimizer) - averages; s++) {
+        array.formats.state[s] = form->states;
+        if (form->states == INSTEP_BYTE && instep_state_range(optimizer, s) == INSTEP_ANY_NUMBER)
+            array.formats.state[s] = INSTEP_SIGNED_BYTE;
     }
-    array.param = place[0];
-    array.grad = place[1];
-    memcpy(array.state, place + 2, instep_state_count(&optimizer) * sizeof(void *)); /* no other is looked at */
+    return array;
+}
 
-    for (int t = 1; t <= STEPS; t++) {
-        EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
-        EXPECT(optimizer.step_count == t && array.step_count == t);
-        if (dtype == INSTEP_FLOAT32)
-            reference_f32(&options, t, size, twin[0], twin[1], (float *const *)(twin + 2));
-        else
-            reference_f64(&options, t, size, twin[0], twin[1], (double *const *)(twin + 2));
-    }
-    EXPECT(memcmp(place[1], twin[1], size * element) == 0);
-    for (size_t k = 0; k < ARRAYS; k++) {
-        EXPECT(same_bits(place[k], twin[k], size, element) || !flushes());
-        EXPECT(all_bytes(memory[k], GUARD + offset, 0xa5));
-        EXPECT(all_bytes((unsigned char *)place[k] + size * element, GUARD, 0xa5));
+/* A few steps, beside the same steps of the reference. */
+static void compare_steps(struct twins *twins, next_number *next, int line, const char *what, size_t number)
+{
+    for (int t = 0; t < STEPS; t++) {
+        twins_renew_gradients(twins, next, NULL);
+        int status = instep_step_groups(twins->optimizers[OURS], twins->groups, twins->arrays[OURS], twins->count);
+        if (status != INSTEP_OK) {
+            expect(false, line, instep_message(status));
+            return;
+        }
+        reference_step(twins->optimizers[ITS_TWIN], twins->groups, twins->arrays[ITS_TWIN], twins->count);
+        const char *differs = twins_differ(twins, flushes());
+        if (differs != NULL) {
+            fprintf(stderr, "%s, %s %zu, step %d: %s differs\n", instep_rule_name(twins->optimizers[OURS]->rule), what,
+                    number, t + 1, differs);
+            expect(false, line, "the same bits as the reference");
+            return;
+        }
     }
 }
 
+/* Every combination of a rule's options, each in some form, with something around it, at some size and address. */
 static void compare_combination(instep_optimizer optimizer, size_t number)
 {
-    static const size_t sizes[] = {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, LARGEST_SIZE};
-    size_t size = sizes[number % (sizeof sizes / sizeof sizes[0])], offset = number / 2 % 8;
-    compare_steps(optimizer, INSTEP_FLOAT32, size, offset);
-    compare_steps(optimizer, INSTEP_FLOAT64, size, offset);
+    static const size_t sizes[] = {0,  1,  2,  3,  4,  7,   8,   9,   15,  16,           17,
+                                   31, 33, 63, 64, 65, 127, 255, 256, 257, LARGEST_SIZE, 2 * LARGEST_SIZE};
+    struct twins twins;
+    surround(&optimizer, number % SURROUNDINGS);
+    twins_begin(&twins, &optimizer, 1);
+    for (size_t k = 0; k < 3; k++) {
+        const struct form *form = k < 2 ? &forms[k] : &forms[(number * 3 + number / FORMS) % FORMS];
+        instep_array array = formed(&optimizer, form, sizes[(number + k) % (sizeof sizes / sizeof sizes[0])]);
+        twins_add(&twins, &array, (number / 2 + k) % 8, of_any_kind, NULL);
+    }
+    compare_steps(&twins, of_any_kind, __LINE__, "combination", number);
+    twins_end(&twins);
+}
+
+/* Every form with everything around it, with gradients whose norms are finite. */
+static void compare_forms(size_t rule)
+{
+    static const size_t sizes[] = {1, 255, 256, 257, 700};
+    for (size_t f = 0; f < FORMS; f++)
+        for (size_t around = 0; around < SURROUNDINGS; around++) {
+            struct twins twins;
+            instep_optimizer optimizer = made_of(rule);
+            surround(&optimizer, around);
+            twins_begin(&twins, &optimizer, 1);
+            for (size_t k = 0; k < 3; k++) {
+                instep_array array = formed(&optimizer, &forms[f], sizes[(f + around + k) % 5]);
+                twins_add(&twins, &array, k, near_one, NULL);
+            }
+            compare_steps(&twins, near_one, __LINE__, "form", f * 100 + around);
+            twins_end(&twins);
+        }
+}
+
+/* Gradients of some rows: short ones, of which several count as a block, and longer than a block. */
+static void compare_rows(size_t rule)
+{
+    static const int64_t some_rows[] = {0, 1, 5, 6, 7, 12, 13};
+    static const size_t row_sizes[] = {1, 3, 64, 200, 256, 300};
+    size_t number = 0;
+    for (size_t f = 0; f < FORMS; f++)
+        for (size_t r = 0; r < sizeof row_sizes / sizeof row_sizes[0]; r++, number++) {
+            struct twins twins;
+            instep_optimizer optimizer = made_of(rule);
+            if (forms[f].states == INSTEP_BYTE || forms[f].states == INSTEP_SIGNED_BYTE)
+                continue; /* which are refused */
+            surround(&optimizer, number % SURROUNDINGS);
+            twins_begin(&twins, &optimizer, 1);
+            for (size_t k = 0; k < 2; k++) {
+                instep_array array = formed(&optimizer, &forms[f], 14 * row_sizes[r]);
+                array.rows = some_rows + k;
+                array.row_count = k == 0 ? 7 : number % 7;
+                array.row_size = row_sizes[r];
+                twins_add(&twins, &array, number % 8, near_one, NULL);
+            }
+            compare_steps(&twins, near_one, __LINE__, "rows", number);
+            twins_end(&twins);
+        }
+}
+
+/* Groups with options of their own, an array without a gradient among them. */
+static void compare_groups(size_t rule)
+{
+    for (size_t around = 0; around < SURROUNDINGS; around++)
+        for (uint32_t dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++) {
+            struct twins twins;
+            instep_optimizer optimizers[MOST_GROUPS];
+            for (size_t g = 0; g < MOST_GROUPS; g++) {
+                optimizers[g] = made_of(rule);
+                surround(&optimizers[g], around);
+                optimizers[g].step_count = 7 * (int64_t)g; /* which follows the first's */
+                EXPECT(instep_set(&optimizers[g], "weight_decay", 0.1 * (double)g) == INSTEP_OK);
+                EXPECT(instep_set(&optimizers[g], "maximize", g == 2) == INSTEP_OK);
+                EXPECT(instep_set(&optimizers[g], "zero_grads", g == 1) == INSTEP_OK);
+            }
+            twins_begin(&twins, optimizers, MOST_GROUPS);
+            for (size_t k = 0; k < 2 * MOST_GROUPS; k++) {
+                instep_array array = formed(&optimizers[0], &forms[dtype], 100 + 90 * k);
+                array.group = (uint32_t)(k * 2 % MOST_GROUPS);
+                array.step_count = (int64_t)(k % 3);
+                if (k == 4)
+                    array.grad = NULL;
+                twins_add(&twins, &array, k, near_one, NULL);
+            }
+            compare_steps(&twins, near_one, __LINE__, "groups", around);
+            EXPECT(twins.optimizers[OURS][2].step_count == twins.optimizers[OURS][0].step_count);
+            twins_end(&twins);
+        }
 }
 
 static void test_steps(void)
@@ -530,13 +645,125 @@ static void test_steps(void)
         size_t tried = 0;
         random_state = 88172645463325252u;
         digest = 0xcbf29ce484222325u;
-        for (size_t rule = 0; instep_rule_name(rule); rule++)
+        for (size_t rule = 0; instep_rule_name(rule); rule++) {
             tried += for_every_combination(rule, compare_combination);
+            compare_forms(rule);
+            compare_rows(rule);
+            compare_groups(rule);
+        }
         printf("%s: %zu sets of options, digest %016llx\n", instep_isa_name(isa), tried, (unsigned long long)digest);
     }
     EXPECT(instep_set_isa("no such instruction set") == INSTEP_UNKNOWN_ISA);
     EXPECT(instep_set_isa(NULL) == INSTEP_OK);
     EXPECT(instep_isa_name(SIZE_MAX) == NULL && instep_isa_available(SIZE_MAX) == 0);
+}
+
+/* What a format holds exactly stays as it is, whatever the random numbers, and is read exactly: every bfloat16, and
+ * every half. */
+static void test_numbers_of_16_bits_stay(void)
+{
+    enum { ALL = 1 << 16 };
+    uint16_t *stored = malloc(ALL * sizeof *stored), *copy = malloc(ALL * sizeof *copy);
+    float *zeros = calloc(ALL, sizeof *zeros), *param = calloc(ALL, sizeof *param);
+    instep_optimizer optimizer;
+
+    for (int format = INSTEP_BFLOAT16; format <= INSTEP_FLOAT16; format++) {
+        EXPECT(instep_init(&optimizer, "sgd", INSTEP_ABI_VERSION) == INSTEP_OK);
+        EXPECT(instep_set(&optimizer, "lr", 0) == INSTEP_OK);
+        instep_array still = {.size = ALL, .param = stored, .grad = zeros, .copy = copy};
+        still.formats = (instep_formats){.param = (uint8_t)format, .copy = (uint8_t)format};
+        for (int t = 0; t < 3; t++) {
+            int moved = 0;
+            for (int i = 0; i < ALL; i++)
+                stored[i] = (uint16_t)i;
+            EXPECT(instep_step(&optimizer, &still, 1) == INSTEP_OK);
+            for (int i = 0; i < ALL; i++) {
+                float before = format == INSTEP_BFLOAT16 ? of_bfloat16((uint16_t)i) : of_half((uint16_t)i);
+                if (isnan(before))
+                    moved += !isnan(format == INSTEP_BFLOAT16 ? of_bfloat16(stored[i]) : of_half(stored[i]));
+                else if (fabs(before) < FLT_MIN) /* which counts as 0 */
+                    moved += stored[i] != (i & 0x8000) && flushes();
+                else
+                    moved += stored[i] != i;
+                moved += copy[i] != stored[i] && !isnan(before);
+            }
+            EXPECT(moved == 0);
+        }
+        EXPECT(instep_set(&optimizer, "lr", 1) == INSTEP_OK);
+        instep_array read = {.size = ALL, .param = param, .grad = stored, .formats = {.grad = (uint8_t)format}};
+        for (int i = 0; i < ALL; i++) {
+            stored[i] = (uint16_t)i;
+            param[i] = 0;
+        }
+        EXPECT(instep_step(&optimizer, &read, 1) == INSTEP_OK);
+        int misread = 0;
+        for (int i = 0; i < ALL; i++) {
+            float grad = format == INSTEP_BFLOAT16 ? of_bfloat16((uint16_t)i) : of_half((uint16_t)i);
+            misread += !(param[i] == -grad || (isnan(param[i]) && isnan(grad)) || fabs(grad) < FLT_MIN);
+        }
+        EXPECT(misread == 0);
+    }
+    free(stored);
+    free(copy);
+    free(zeros);
+    free(param);
+}
+
+/* Rounding is right on the average: a step of a hundredth of a digit is taken once in a hundred times. */
+static void test_small_steps_add_up(void)
+{
+    enum { SIZE = 1000, STEPS_TAKEN = 500 };
+    for (int format = INSTEP_BFLOAT16; format <= INSTEP_FLOAT16; format++) {
+        const double digit = format == INSTEP_BFLOAT16 ? 0x1p-7 : 0x1p-10;
+        uint16_t stored[SIZE];
+        float grad[SIZE];
+        double moved = 0;
+        instep_optimizer optimizer;
+        EXPECT(instep_init(&optimizer, "sgd", INSTEP_ABI_VERSION) == INSTEP_OK);
+        EXPECT(instep_set(&optimizer, "lr", digit / 100) == INSTEP_OK);
+        instep_array array = {.size = SIZE, .param = stored, .grad = grad, .formats = {.param = (uint8_t)format}};
+        for (int i = 0; i < SIZE; i++) {
+            stored[i] = format == INSTEP_BFLOAT16 ? bfloat16_of(1, 0) : half_of(1, 0);
+            grad[i] = -1;
+        }
+        for (int t = 0; t < STEPS_TAKEN; t++)
+            EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
+        for (int i = 0; i < SIZE; i++)
+            moved += (double)(format == INSTEP_BFLOAT16 ? of_bfloat16(stored[i]) : of_half(stored[i])) - 1;
+        /* by 5 digits each: within 5 deviations of their mean, for variances of 0.01 * 0.99 */
+        EXPECT(fabs(moved / SIZE / digit - 5) < 5 * sqrt(STEPS_TAKEN * 0.0099 / SIZE));
+    }
+}
+
+/* Sums of squares of any size, in pieces and in any order; those that no double holds are infinite, also where what is
+ * above the limbs would be lost. */
+static void test_sums(void)
+{
+    for (int try = 0; try < 300; try++) {
+        struct sum whole = {{0}}, piece = {{0}};
+        struct exact expected = {.parts = 0};
+        for (int k = 0; k < try; k++) {
+            double square =
+                ldexp(1 + fabs(near_one(NULL)), (int)(random_bits() % (size_t)(try < 150 ? 2000 : 60)) - 1000);
+            add_exactly(&expected, square);
+            sum_add(k % 3 ? &whole : &piece, square);
+        }
+        sum_merge(whole.limb, &piece);
+        EXPECT(same_number(sum_value(whole.limb), value_of_sum(&expected)));
+    }
+    static const double not_finite[][2] = {{INFINITY, INFINITY}, {NAN, NAN},      {-NAN, NAN}, {0, 0},
+                                           {DBL_MIN, DBL_MIN},   {DBL_MIN / 2, 0}};
+    for (size_t k = 0; k < sizeof not_finite / sizeof not_finite[0]; k++) {
+        struct sum sum = {{0}};
+        sum_add(&sum, not_finite[k][0]);
+        EXPECT(same_number(sum_value(sum.limb), not_finite[k][1]));
+    }
+    struct sum huge = {{0}};
+    for (int k = 0; k < 1 << 14; k++)
+        sum_add(&huge, DBL_MAX);
+    EXPECT(isinf(sum_value(huge.limb)));
+    sum_add(&huge, 0x1p986);
+    EXPECT(isinf(sum_value(huge.limb)));
 }
 
 static void test_many_arrays(void)
@@ -565,55 +792,187 @@ static void test_many_arrays(void)
     EXPECT(instep_step_one(&optimizer, arrays, 3, 2) == INSTEP_NULL_ARGUMENT);
 }
 
-/* Every fault in the last of three arrays: what came before it is as it was. */
+/* Spoils the optimizers of two groups, or an array of 2 x 2 elements of the second one, and says what a step answers;
+ * INSTEP_OK where there is no such fault. */
+static int spoil(int fault, instep_optimizer optimizers[2], instep_array *last)
+{
+    static const int64_t descending[] = {1, 0}, repeated[] = {1, 1}, negative[] = {-1, 0}, past[] = {0, 2},
+                         good[] = {0, 1};
+    last->row_size = last->row_count = 2;
+    switch (fault) {
+    case 0:
+        return last->dtype = 2, INSTEP_BAD_DTYPE;
+    case 1:
+        return last->step_count = -1, INSTEP_BAD_STEP_COUNT;
+    case 2:
+        return last->step_count = INT64_MAX, INSTEP_BAD_STEP_COUNT;
+    case 3:
+        return last->size = SIZE_MAX, INSTEP_BAD_SIZE;
+    case 4:
+        return last->param = NULL, INSTEP_NULL_ARGUMENT;
+    case 5:
+        return last->state[0] = NULL, INSTEP_NULL_ARGUMENT;
+    case 6:
+        return last->state[1] = NULL, INSTEP_NULL_ARGUMENT;
+    case 7:
+        return optimizers[0].step_count = INT64_MAX, INSTEP_BAD_STEP_COUNT;
+    case 8:
+        return optimizers[0].skipped_count = -1, INSTEP_BAD_STEP_COUNT;
+    case 9:
+        return optimizers[0].finite_count = INT64_MAX, INSTEP_BAD_STEP_COUNT;
+    case 10:
+        return instep_set(&optimizers[1], "lr", 1e300), INSTEP_OVERFLOWS;
+    case 11:
+        return instep_set(&optimizers[1], "clip_value", 1), INSTEP_CLIPPED_TWICE;
+    case 12:
+        return last->norms = NULL, INSTEP_NULL_ARGUMENT;
+    case 13:
+        last->norms = NULL;
+        instep_set(&optimizers[1], "clip_norm", 0);
+        instep_set(&optimizers[0], "statistics", 1);
+        return instep_set(&optimizers[1], "statistics", 1), INSTEP_NULL_ARGUMENT;
+    case 14:
+        return last->formats.param = INSTEP_SPLIT, INSTEP_NULL_ARGUMENT; /* without the lower half */
+    case 15:
+        return last->formats.param = 255, INSTEP_BAD_FORMAT;
+    case 16:
+        return last->rows = descending, INSTEP_BAD_ROWS;
+    case 17:
+        return last->rows = repeated, INSTEP_BAD_ROWS;
+    case 18:
+        return last->rows = negative, INSTEP_BAD_ROWS;
+    case 19:
+        return last->rows = past, INSTEP_BAD_ROWS;
+    case 20:
+        return last->rows = good, last->row_size = 0, INSTEP_BAD_ROWS;
+    case 21:
+        return last->rows = good, last->row_size = 3, INSTEP_BAD_ROWS;
+    case 22:
+        return last->rows = good, last->row_count = 3, INSTEP_BAD_ROWS;
+    case 23:
+        return last->rows = good, last->formats.state[0] = INSTEP_BYTE, INSTEP_BAD_FORMAT;
+    case 24:
+        return last->group = 2, INSTEP_BAD_GROUP;
+    case 25:
+        return instep_set(&optimizers[1], "momentum", 0.5), INSTEP_BAD_GROUP; /* which is another state */
+    case 26:
+        return instep_set(&optimizers[1], "average_decay", 0), INSTEP_BAD_GROUP;
+    case 27:
+        instep_init(&optimizers[1], "lion", INSTEP_ABI_VERSION);
+        return instep_set(&optimizers[1], "average_decay", 0.5), INSTEP_BAD_GROUP;
+    case 28:
+        return instep_set(&optimizers[1], "seed", 1), INSTEP_OF_ONE_GROUP;
+    case 29:
+        return optimizers[1].abi_version = 0, INSTEP_BAD_OPTIMIZER;
+    default:
+        return INSTEP_OK;
+    }
+}
+
+/* Every fault in the last of three arrays or in a group: what came before it is as it was. */
 static void test_nothing_is_written(void)
 {
-    enum { FAULTS = 8 };
-    static const int statuses[FAULTS] = {INSTEP_BAD_DTYPE,      INSTEP_BAD_STEP_COUNT, INSTEP_BAD_STEP_COUNT,
-                                         INSTEP_BAD_SIZE,       INSTEP_NULL_ARGUMENT,  INSTEP_NULL_ARGUMENT,
-                                         INSTEP_BAD_STEP_COUNT, INSTEP_OVERFLOWS};
-    for (int fault = 0; fault < FAULTS; fault++) {
-        instep_optimizer optimizer = made(), before;
-        float p[3][2] = {{1, 2}, {3, 4}, {5, 6}}, g[2] = {1, 1}, v[3][2] = {{0}};
-        float p_before[3][2], v_before[3][2];
+    int status = 1;
+    for (int fault = 0; status != INSTEP_OK; fault++) {
+        instep_optimizer optimizers[2] = {made(), made()}, before[2];
+        float p[3][4] = {{1, 2, 3, 4}, {3, 4, 5, 6}, {5, 6, 7, 8}}, g[4] = {1, 1, 1, 1}, v[3][8] = {{0}},
+              a[3][4] = {{0}};
+        float p_before[3][4], g_before[4];
+        instep_norms norms[3];
         instep_array arrays[3];
-        for (size_t k = 0; k < 3; k++)
-            arrays[k] = (instep_array){.size = 2, .dtype = INSTEP_FLOAT32, .param = p[k], .grad = g, .state = {v[k]}};
-        instep_array *last = &arrays[2];
-        switch (fault) {
-        case 0:
-            last->dtype = 2;
-            break;
-        case 1:
-            last->step_count = -1;
-            break;
-        case 2:
-            last->step_count = INT64_MAX;
-            break;
-        case 3:
-            last->size = SIZE_MAX;
-            break;
-        case 4:
-            last->param = NULL;
-            break;
-        case 5:
-            last->state[0] = NULL;
-            break;
-        case 6:
-            optimizer.step_count = INT64_MAX;
-            break;
-        case 7:
-            optimizer.option[0] = 1e300;
-            break;
+        for (size_t k = 0; k < 2; k++) {
+            instep_set(&optimizers[k], "average_decay", 0.5);
+            instep_set(&optimizers[k], "zero_grads", 1);
+            instep_set(&optimizers[k], "clip_norm", 1);
         }
+        memset(norms, 0, sizeof norms);
+        for (size_t k = 0; k < 3; k++)
+            arrays[k] = (instep_array){
+                .size = 4, .group = k == 2, .param = p[k], .grad = g, .state = {v[k], a[k]}, .norms = &norms[k]};
+        status = spoil(fault, optimizers, &arrays[2]);
         memcpy(p_before, p, sizeof p);
-        memcpy(v_before, v, sizeof v);
-        before = optimizer;
-        EXPECT(instep_step(&optimizer, arrays, 3) == statuses[fault]);
-        EXPECT(memcmp(&optimizer, &before, sizeof before) == 0);
-        EXPECT(memcmp(p, p_before, sizeof p) == 0 && memcmp(v, v_before, sizeof v) == 0);
-        EXPECT(arrays[0].step_count == 0 && arrays[1].step_count == 0);
+        memcpy(g_before, g, sizeof g);
+        memcpy(before, optimizers, sizeof before);
+        int answer = instep_step_groups(optimizers, 2, arrays, 3);
+        if (answer != status)
+            fprintf(stderr, "fault %d: %s, expected: %s\n", fault, instep_message(answer), instep_message(status));
+        EXPECT(answer == status);
+        if (status == INSTEP_OK)
+            break;
+        EXPECT(memcmp(optimizers, before, sizeof before) == 0);
+        EXPECT(memcmp(p, p_before, sizeof p) == 0 && memcmp(g, g_before, sizeof g) == 0);
+        for (size_t k = 0; k < 3; k++)
+            EXPECT(v[k][0] == 0 && a[k][0] == 0 && norms[k].grad == 0 && (k == 2 || arrays[k].step_count == 0));
     }
+    instep_optimizer optimizer = made();
+    float p = 1, g = 1, v = 0;
+    instep_array array = {.size = 1, .group = 1, .param = &p, .grad = &g, .state = {&v}};
+    EXPECT(instep_step_groups(&optimizer, 0, &array, 1) == INSTEP_BAD_GROUP);
+    EXPECT(instep_step_groups(NULL, 0, &array, 1) == INSTEP_BAD_GROUP);
+    EXPECT(instep_step_groups(NULL, 1, &array, 1) == INSTEP_NULL_ARGUMENT);
+    EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_BAD_GROUP);
+    EXPECT(instep_step_one(&optimizer, &array, 1, 0) == INSTEP_BAD_GROUP);
+    EXPECT(p == 1 && g == 1 && v == 0 && array.step_count == 0 && optimizer.step_count == 0);
+}
+
+/* Which formats go together, all of them tried. */
+static void test_formats(void)
+{
+    enum { UNKNOWN = INSTEP_SIGNED_BYTE + 1 };
+    static const bool good[2][5][UNKNOWN + 1] = {
+        /* as computed, bfloat16, float16, float, split, byte, signed byte */
+        [INSTEP_FLOAT32] = {[PARAM] = {1, 1, 1, 0, 1, 0, 0, 0},
+                            [GRAD] = {1, 1, 1, 0, 0, 0, 0, 0},
+                            [COPY] = {0, 1, 1, 0, 0, 0, 0, 0},
+                            [FIRST_STATE] = {1, 1, 0, 0, 0, 1, 1, 0}},
+        [INSTEP_FLOAT64] = {[PARAM] = {1}, [GRAD] = {1, 1, 1, 1}, [FIRST_STATE] = {1}},
+    };
+    double memory[PLACES][4] = {{0}};
+    for (uint32_t dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++)
+        for (uint8_t format = 0; format <= UNKNOWN; format++)
+            for (int place = PARAM; place < PLACES; place++) {
+                instep_optimizer optimizer;
+                EXPECT(instep_init(&optimizer, "adam", INSTEP_ABI_VERSION) == INSTEP_OK);
+                EXPECT(instep_set(&optimizer, "average_decay", 0.5) == INSTEP_OK);
+                instep_array array = {
+                    .size = 2, .dtype = dtype, .param = memory[PARAM], .grad = memory[GRAD], .low = memory[LOW]};
+                for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
+                    array.state[s] = memory[FIRST_STATE + s];
+                bool taken = true;
+                switch (place) {
+                case PARAM:
+                    array.formats.param = format;
+                    taken = good[dtype][PARAM][format];
+                    break;
+                case LOW:
+                    continue;
+                case GRAD:
+                    array.formats.grad = format;
+                    taken = good[dtype][GRAD][format];
+                    break;
+                case COPY:
+                    array.formats.copy = format;
+                    array.copy = memory[COPY];
+                    taken = good[dtype][COPY][format];
+                    break;
+                case FIRST_STATE: /* the average of gradients has a sign */
+                    array.formats.state[0] = format;
+                    taken = good[dtype][FIRST_STATE][format] && format != INSTEP_BYTE;
+                    break;
+                case FIRST_STATE + 1:
+                    array.formats.state[1] = format;
+                    taken = good[dtype][FIRST_STATE][format];
+                    break;
+                case FIRST_STATE + 2: /* that of the parameters */
+                    array.formats.state[2] = format;
+                    taken = format == INSTEP_AS_COMPUTED;
+                    break;
+                default: /* which is not looked at */
+                    array.formats.state[3] = format;
+                }
+                EXPECT(instep_step(&optimizer, &array, 1) == (taken ? INSTEP_OK : INSTEP_BAD_FORMAT));
+                EXPECT(array.step_count == taken && optimizer.step_count == taken);
+            }
 }
 
 /* Many arrays, of which each may be as large as it says, but not all together: their lines would count to 0. */
@@ -633,47 +992,69 @@ static void test_sizes_that_wrap(void)
 
 /* ---- threads, floating-point mode ---- */
 
+/* Sums, random numbers and all else: with any number of threads. */
 static void test_threads(void)
 {
-    enum { SIZE = 1 << 19, THREADS = 4 };
-    instep_optimizer optimizer = made();
-    float *p[2], *g = malloc(SIZE * sizeof *g), *v[2];
+    const size_t sizes[] = {flushes() ? 196608 + 77 : 4096 + 77, 999, flushes() ? 70000 : 300};
 
     EXPECT(instep_set_threads(-1) == INSTEP_BAD_THREADS);
     EXPECT(instep_set_threads(257) == INSTEP_BAD_THREADS);
     EXPECT(instep_set_threads(0) == INSTEP_OK && instep_get_threads() >= 1);
-    fill(g, SIZE, sizeof *g);
-    for (int k = 0; k < 2; k++) {
-        p[k] = calloc(SIZE, sizeof *p[k]);
-        v[k] = calloc(SIZE, sizeof *v[k]);
-        instep_array array = {.size = SIZE, .dtype = INSTEP_FLOAT32, .param = p[k], .grad = g, .state = {v[k]}};
-        EXPECT(instep_set_threads(k ? THREADS : 1) == INSTEP_OK);
-        EXPECT(instep_get_threads() == (k ? THREADS : 1));
-        for (int t = 0; t < 10; t++)
-            EXPECT(instep_step(&optimizer, &array, 1) == INSTEP_OK);
-    }
-    EXPECT(same_bits(p[0], p[1], SIZE, sizeof(float)));
-    EXPECT(same_bits(v[0], v[1], SIZE, sizeof(float)));
-    for (int k = 0; k < 2; k++) {
-        free(p[k]);
-        free(v[k]);
-    }
-    free(g);
+    for (size_t rule = 0; instep_rule_name(rule); rule++)
+        for (size_t try = 0; try < 4; try++) {
+            struct twins twins;
+            instep_optimizer optimizer = made_of(rule);
+            const size_t number = rule * 4 + try;
+            EXPECT(instep_set_threads((int)try + 1) == INSTEP_OK && instep_get_threads() == (int)try + 1);
+            surround(&optimizer, number % SURROUNDINGS);
+            twins_begin(&twins, &optimizer, 1);
+            for (size_t k = 0; k < 3; k++) {
+                instep_array array = formed(&optimizer, &forms[(number * 5 + k) % FORMS], sizes[k]);
+                twins_add(&twins, &array, 0, near_one, NULL);
+            }
+            compare_steps(&twins, near_one, __LINE__, "threads", try + 1);
+            twins_end(&twins);
+        }
 }
 
-/* Wherever a step is cut, also just before the line that is not full, each element is stepped once: equal elements stay
- * equal.  The lengths go through every remainder that a share can leave. */
+/* Rows are cut among threads too. */
+static void test_rows_among_threads(void)
+{
+    enum { ROWS = 40000, ROW = 6 };
+    int64_t *rows = malloc(ROWS * sizeof *rows);
+    for (int r = 0; r < ROWS; r++)
+        rows[r] = 2 * r + r % 2;
+    for (int threads = 1; threads <= 3; threads++) {
+        struct twins twins;
+        instep_optimizer optimizer = made();
+        EXPECT(instep_set_threads(threads) == INSTEP_OK);
+        surround(&optimizer, 7);
+        twins_begin(&twins, &optimizer, 1);
+        instep_array array = formed(&optimizer, &forms[7], (size_t)2 * ROWS * ROW);
+        array.rows = rows;
+        array.row_count = ROWS;
+        array.row_size = ROW;
+        twins_add(&twins, &array, 0, near_one, NULL);
+        if (flushes())
+            compare_steps(&twins, near_one, __LINE__, "rows among threads", (size_t)threads);
+        twins_end(&twins);
+    }
+    free(rows);
+}
+
+/* Wherever a step is cut, also just before the block that is not full, each element is stepped once: equal elements
+ * stay equal.  The lengths go through every remainder that a share can leave. */
 static void test_every_cut(void)
 {
-    enum { LINE = 16, LEAST = 4 * 4096, LENGTHS = 140, SIZE = (LEAST + LENGTHS) * LINE };
+    enum { LEAST = 4 * BLOCK, LENGTHS = 10, SIZE = (LEAST + LENGTHS) * BLOCK };
     float *p = malloc(SIZE * sizeof *p), *g = malloc(SIZE * sizeof *g), *v = malloc(SIZE * sizeof *v);
 
     for (size_t i = 0; i < SIZE; i++)
         g[i] = 1;
     for (int threads = 3; threads <= 4; threads++) {
         instep_set_threads(threads);
-        for (size_t lines = LEAST; lines < LEAST + LENGTHS; lines++) {
-            size_t size = (lines - 1) * LINE + 3, odd = 0;
+        for (size_t blocks = LEAST; blocks < LEAST + LENGTHS; blocks++) {
+            size_t size = (blocks - 1) * BLOCK + 3, odd = 0;
             instep_optimizer optimizer = made();
             instep_array array = {.size = size, .dtype = INSTEP_FLOAT32, .param = p, .grad = g, .state = {v}};
             memset(p, 0, size * sizeof *p);
@@ -694,11 +1075,11 @@ static void test_floating_point_mode(void)
     static const int roundings[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
     for (size_t k = 0; k < sizeof roundings / sizeof roundings[0]; k++) {
         float p[2][5], g[5], v[2][5];
-        fill(p[0], 5, sizeof(float));
-        fill(g, 5, sizeof(float));
-        fill(v[0], 5, sizeof(float));
-        memcpy(p[1], p[0], sizeof p[0]);
-        memcpy(v[1], v[0], sizeof v[0]);
+        for (int i = 0; i < 5; i++) {
+            p[0][i] = p[1][i] = (float)near_one(NULL);
+            v[0][i] = v[1][i] = (float)fabs(near_one(NULL));
+            g[i] = (float)near_one(NULL);
+        }
         for (int changed = 0; changed < 2; changed++) {
             instep_optimizer optimizer = made();
             instep_array array = {
@@ -710,8 +1091,8 @@ static void test_floating_point_mode(void)
             EXPECT(fetestexcept(FE_ALL_EXCEPT) == 0);
             fesetround(FE_TONEAREST);
         }
-        EXPECT(same_bits(p[0], p[1], 5, sizeof(float)));
-        EXPECT(same_bits(v[0], v[1], 5, sizeof(float)));
+        EXPECT(memcmp(p[0], p[1], sizeof p[0]) == 0);
+        EXPECT(memcmp(v[0], v[1], sizeof v[0]) == 0);
     }
 }
 
@@ -725,10 +1106,15 @@ int main(void)
     test_nulls();
     test_another_abi();
     test_steps();
+    test_numbers_of_16_bits_stay();
+    test_small_steps_add_up();
+    test_sums();
     test_many_arrays();
     test_nothing_is_written();
+    test_formats();
     test_sizes_that_wrap();
     test_threads();
+    test_rows_among_threads();
     test_every_cut();
     test_floating_point_mode();
     printf("%d failures\n", failures);

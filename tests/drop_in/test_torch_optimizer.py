@@ -562,6 +562,47 @@ def test_torch_is_not_imported_before_it_is_needed():
     assert done.returncode == 0, done.stderr
 
 
+def test_an_older_torch():
+    """One without DLPack's table, that counts up one tensor's version at a time; and one that is too old."""
+    done = python("""
+        import torch
+        del torch.Tensor.__dlpack_c_exchange_api__
+        several = torch._C._increment_version
+        def one(tensor):
+            if not isinstance(tensor, torch.Tensor):
+                raise TypeError
+            several((tensor,))
+        torch._C._increment_version = one
+        from instep.torch import RMSprop
+        from instep import _torch
+        assert not _torch.use_exchange_table(True)
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = RMSprop([weight])
+        loss = (weight * weight).sum()
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        assert optimizer.fallbacks() == []
+        try:
+            loss.backward()
+        except RuntimeError:
+            pass
+        else:
+            raise AssertionError
+    """)
+    assert done.returncode == 0, done.stderr
+    done = python("""
+        import torch
+        torch.__version__ = "2.3.1+cpu"
+        try:
+            import instep.torch
+        except ImportError as error:
+            assert '2.3.1+cpu' in str(error) and 'pip install -U "instep[torch]"' in str(error), error
+        else:
+            raise AssertionError
+    """)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_torch():
     done = python("""
         import sys

@@ -6,6 +6,18 @@ cdef dict PROFILER = torch.autograd.profiler.__dict__
 cdef object HOOKS_BEFORE = _global_optimizer_pre_hooks
 cdef object HOOKS_AFTER = _global_optimizer_post_hooks
 cdef object INCREMENT_VERSION = torch._C._increment_version
+
+
+cdef bint takes_several() except -1:
+    """An older torch takes one tensor at a time."""
+    try:
+        INCREMENT_VERSION(())
+    except TypeError:
+        return False
+    return True
+
+
+cdef bint SEVERAL_AT_ONCE = takes_several()
 cdef str STEP = "step"
 
 cdef enum:
@@ -16,13 +28,15 @@ cdef double LARGEST_COUNT = 2.0**53  # up to which every whole number is a doubl
 
 # A parameter that has a gradient, and what goes with it.  The references are owned.
 cdef struct Slot:
-    PyObject *param
+    PyObject *key  # what stands in the group
+    PyObject *param  # what is written
     PyObject *grad
     PyObject *entries  # its state, or that to be
     PyObject *state[INSTEP_MAX_STATES + 1]
     Py_ssize_t group
     Py_ssize_t index
     Py_ssize_t place  # among all parameters
+    PyObject *wrappers  # a list of what stands around what is written, or NULL
     bint is_fresh
     bint is_refused
     bint count_is_double
@@ -73,7 +87,9 @@ cdef class Gathering:
     def __dealloc__(self):
         cdef Py_ssize_t k, s
         for k in range(self.count):
+            Py_XDECREF(self.slots[k].key)
             Py_XDECREF(self.slots[k].param)
+            Py_XDECREF(self.slots[k].wrappers)
             Py_XDECREF(self.slots[k].grad)
             Py_XDECREF(self.slots[k].entries)
             for s in range(COUNT + 1):
@@ -87,6 +103,7 @@ cdef class Gathering:
         cdef Slot *slot = &self.slots[self.count]
         if self.count == self.room:
             raise RuntimeError("the parameter groups have changed in the middle of a step")
+        slot.key = owned(param)
         slot.param = owned(param)
         slot.grad = owned(grad)
         slot.group = group
@@ -237,6 +254,8 @@ cdef class Gatherer:
                     found.refuse(slot, VERDICTS[NEGATED])
                 else:
                     self.find_state(found, slot, read, states, &next_state, made)
+                    if not slot.is_refused and not is_exact(slot.param):
+                        self.unwrap(found, slot, read)
         if found.count != 0:
             self.look(found)
         return found
@@ -244,11 +263,11 @@ cdef class Gatherer:
     cdef int find_state(
         self, Gathering found, Slot *slot, Group read, object states, Py_ssize_t *next_state, dict made
     ) except -1:
-        cdef PyObject *entries = is_next(states, next_state, slot.param)
+        cdef PyObject *entries = is_next(states, next_state, slot.key)
         cdef PyObject *entry
         cdef Py_ssize_t s
         if entries is NULL:  # they stand in another order
-            entries = PyDict_GetItemWithError(<PyObject *>states, slot.param)
+            entries = PyDict_GetItemWithError(<PyObject *>states, slot.key)
         if entries is not NULL and type(<object>entries) is not dict:
             return found.refuse(slot, f"its state is a {type(<object>entries).__name__}")
         slot.is_fresh = entries is NULL or PyDict_GET_SIZE(entries) == 0
@@ -274,6 +293,34 @@ cdef class Gatherer:
                 return found.refuse(slot, f"its state has no step that is a {self.language.counter.__name__}")
         return 0
 
+    cdef int unwrap(self, Gathering found, Slot *slot, Group read) except -1:
+        """Of tensors that are distributed alike, take the part of this process: no element needs another's."""
+        cdef list wrapped, whats
+        cdef Py_ssize_t s
+        if type(<object>slot.param) is not dtensor_type():
+            return 0
+        wrapped, whats = [<object>slot.param, <object>slot.grad], ["the parameter", "its gradient"]
+        for s in range(read.states):
+            if slot.state[s] is not NULL:
+                wrapped.append(<object>slot.state[s])
+                whats.append(f"its {read.state_keys[s]}")
+        spec = wrapped[0]._spec
+        if any([placement.is_partial() for placement in spec.placements]):
+            return found.refuse(slot, "the parameter is a sum of what several processes have")
+        for what, one in zip(whats, wrapped):
+            other = getattr(one, "_spec", None)
+            if other is None or other.placements != spec.placements or other.mesh != spec.mesh:
+                return found.refuse(slot, f"{what} is not distributed as the parameter is")
+        replace(&slot.param, wrapped[0]._local_tensor)
+        replace(&slot.grad, wrapped[1]._local_tensor)
+        if is_exact(slot.grad) and is_negated(slot.grad):
+            return found.refuse(slot, VERDICTS[NEGATED])
+        for s in range(len(wrapped) - 2):
+            replace(&slot.state[s], wrapped[2 + s]._local_tensor)
+        del wrapped[1]
+        slot.wrappers = owned(<PyObject *>wrapped)
+        return 0
+
     cdef dict make_states(self, Gathering found):
         """The states of parameters that have none yet, as torch makes them."""
         cdef dict made = {}
@@ -284,7 +331,7 @@ cdef class Gatherer:
             slot = &found.slots[k]
             if slot.is_fresh:
                 read = <Group>self.groups[slot.group]
-                made[slot.group, slot.index] = self.language.start(read, <object>slot.param)
+                made[slot.group, slot.index] = self.language.start(read, <object>slot.key)
         return made
 
     # -- look: no Python runs in between, nor another thread
@@ -476,10 +523,16 @@ cdef class Gatherer:
         for k in range(found.count):
             slot = &found.slots[k]
             written.append(<object>slot.param)
+            if slot.wrappers is not NULL:
+                written.extend(<list>slot.wrappers)
             for s in range(INSTEP_MAX_STATES):
                 if slot.state[s] is not NULL:
                     written.append(<object>slot.state[s])
-        INCREMENT_VERSION(written)
+        if SEVERAL_AT_ONCE:
+            INCREMENT_VERSION(written)
+        else:
+            for one in written:
+                INCREMENT_VERSION(one)
         while begin < found.count:
             end = begin + 1
             while end < found.count and found.slots[end].group == found.slots[begin].group:
@@ -523,8 +576,19 @@ cdef class Gatherer:
         elif self.language.counter is int:
             (<dict>slot.entries)[STEP] = <int64_t>slot.counted
         if slot.is_fresh and slot.entries is not NULL:
-            optimizer.state[<object>slot.param].update(<dict>slot.entries)
+            optimizer.state[<object>slot.key].update(<dict>slot.entries)
         return 0
+
+
+cdef object dtensor_type():
+    """torch's class of distributed tensors, if there can be one."""
+    return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+
+
+cdef inline void replace(PyObject **place, object value) noexcept:
+    cdef PyObject *before = place[0]
+    place[0] = owned(<PyObject *>value)
+    Py_XDECREF(before)
 
 
 cdef int add_written(Intervals intervals, Gathering found, Py_ssize_t k) except -1:

@@ -44,10 +44,12 @@ DEMOS = {
 DEFAULT_DEMO = next(iter(DEMOS))
 RULES = rules()
 DEFAULT_RULE = next(iter(RULES))
-# Every option of any rule, with its default in each of the rules that have it.
+# Every option of any rule, with its default in each of the rules that have it, but for what a demo itself is given:
+# its seed is where its random numbers start, and no rule rounds at random in float32 or float64.
 OPTIONS = {
     option: {rule: options[option] for rule, options in RULES.items() if option in options}
     for option in dict.fromkeys(option for options in RULES.values() for option in options)
+    if not any(option in demo.settings for demo in DEMOS.values())
 }
 
 
@@ -90,6 +92,8 @@ def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None
             text = demo.lr_help if option == "lr" and demo.lr_help else spell_defaults(defaults)
             if isinstance(next(iter(defaults.values())), bool):
                 group.add_argument(flag_of(option), action=argparse.BooleanOptionalAction, help=text)
+            elif isinstance(next(iter(defaults.values())), int):
+                group.add_argument(flag_of(option), type=integer(least=0), metavar="N", help=text)
             else:
                 group.add_argument(flag_of(option), type=number, metavar="NUMBER", help=text)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .._core import LARGEST_COUNT
 from ..arithmetic import Array
 from ..checkpoint.state_dict import StateDict
 from ..optimizers import Optimizer
@@ -51,7 +52,7 @@ class Counterpart(NamedTuple):
             except (LookupError, TypeError):
                 ours[name] = None
             if ours[name] is None:
-                raise ValueError(f"{name} cannot be read from {theirs!r:.200}")
+                raise ValueError(f"{name} cannot be read from the {self}: {theirs!r:.200}")
         return self.in_full({name: value for name, value in ours.items() if not _is_idle(name, ours)})
 
     def options_there(self, ours: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +110,15 @@ class Counterpart(NamedTuple):
                 ours["state"][name][place] = array
         ours["step_counts"] |= step_counts
         ours["step_count"] = max(step_counts.values(), default=0)
-        optimizer.load_state_dict(ours)
+        try:
+            optimizer.load_state_dict(ours)
+        except ValueError as error:
+            raise ValueError(f"the {self}: {error}") from None
         return optimizer
+
+    def steps_taken(self, value: Any, what: str) -> int:
+        """Its count."""
+        return count(value, f"{what} in the {self}")
 
     def _signed(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """To its signs and back."""
@@ -133,7 +141,7 @@ class Counterpart(NamedTuple):
 def counterpart(cls: type[Optimizer], framework: str) -> Counterpart:
     """What the framework has for the class."""
     if not isinstance(cls, type) or not issubclass(cls, Optimizer) or cls is Optimizer:
-        raise TypeError(f"the optimizer's class comes first, such as instep.RMSprop, not a {type(cls).__name__}")
+        raise TypeError(f"the optimizer's class comes first, such as instep.RMSprop, not {cls!r:.60}")
     rule, spoken = _rule_of(cls), dialects()[framework.lower()]
     if rule not in spoken:
         raise ValueError(f"{framework} has no {cls.__name__}; it has {', '.join(spoken)}")
@@ -145,6 +153,8 @@ def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateD
 
     That of a variant where its own class has other options there: what `instep.load` finds of an AdamW is an Adam.
     """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be one of instep, not a value of type {type(optimizer).__name__}")
     ours = optimizer.state_dict()
     theirs = counterpart(type(optimizer), framework)
     try:
@@ -172,23 +182,26 @@ def check_one_count(ours: StateDict, framework: str) -> None:
 
 def agreed(counts: Iterable[int], step_count: Any) -> int | None:
     """The number of steps that the state and the caller speak of, if any does."""
-    every = {*counts} if step_count is None else {*counts, count(step_count)}
+    every = {*counts} if step_count is None else {*counts, count(step_count, "step_count")}
     if len(every) > 1:
         raise ValueError(f"the counts of steps differ: {', '.join(map(str, sorted(every)))}")
     return every.pop() if every else None
 
 
 def plain(value: Any) -> Any:
-    """A Python number of one, or of an array of one."""
-    return value if type(value) in (bool, int, float) else _numpy(value).item()
+    """A Python number of one, or of an array of one; what is neither as it is."""
+    if type(value) in (bool, int, float):
+        return value
+    array = _numpy(value)
+    return array.item() if array.size == 1 else value
 
 
-def count(value: Any) -> int:
+def count(value: Any, what: str) -> int:
     """A number of steps, which torch has as a floating-point number."""
-    number = plain(value)
-    if type(number) not in (int, float) or not 0 <= number < 2**63 or number != int(number):
-        raise ValueError(f"{number!r} is not a number of steps")
-    return int(number)
+    value = plain(value)
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST_COUNT or value != int(value):
+        raise ValueError(f"{what}: {value!r:.60} is not a number of steps")
+    return int(value)
 
 
 def _is_idle(name: str, options: Mapping[str, Any]) -> bool:
@@ -196,15 +209,21 @@ def _is_idle(name: str, options: Mapping[str, Any]) -> bool:
     return needed in options and not options[needed]
 
 
-def _array(value: Any, param: Array, what: str) -> Array:
-    """A NumPy array like `param` of a torch tensor, a Keras variable or a JAX array."""
+def check_like(value: Any, param: Array, what: str) -> None:
+    """Refuse what is no array like `param`, NumPy's, a torch tensor, a Keras variable or a JAX array."""
     dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
     if dtype != str(param.dtype):  # NumPy has no name for some of torch's
         raise ValueError(f"{what} is an array of {dtype}, the parameter one of {param.dtype}")
-    array = _numpy(value)
-    if array.shape != param.shape:
-        raise ValueError(f"{what} has shape {array.shape}, the parameter {param.shape}")
-    return array
+    if tuple(value.shape) != param.shape:
+        raise ValueError(f"{what} has shape {tuple(value.shape)}, the parameter {param.shape}")
+
+
+def _array(value: Any, param: Array, what: str) -> Array:
+    check_like(value, param, what)
+    try:
+        return _numpy(value)
+    except (TypeError, RuntimeError) as error:  # a sparse tensor, or one that is nowhere
+        raise ValueError(f"{what} is no array in memory: {error}") from None
 
 
 def _numpy(value: Any) -> Array:

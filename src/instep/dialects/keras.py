@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ..arithmetic import Array, default_arithmetic
 from ..optimizers import Optimizer
 from . import Dialect, Dialects, Name
-from .conversion import Counterpart, O, check_one_count, count, counterpart, departing, plain
+from .conversion import Counterpart, O, check_one_count, counterpart, departing, plain
 
 _COMMON: dict[str, Name] = dict(lr="learning_rate", weight_decay="weight_decay")
 _DECOUPLED: dict[str, Any] = dict(decoupled_weight_decay=True)
@@ -96,7 +96,7 @@ def from_keras(cls: type[O], config: Mapping[str, Any], variables: Sequence[Any]
     Raises
     ------
     TypeError
-        `cls` is not a class of optimizers.
+        `cls` is not a class of optimizers; `params` is not as for the class.
     ValueError
         Keras has no such optimizer; the configuration is that of another one, as far as it shows, has a schedule for
         the learning rate, or clips, accumulates, averages or scales, for which there is no option here; or the
@@ -104,6 +104,9 @@ def from_keras(cls: type[O], config: Mapping[str, Any], variables: Sequence[Any]
     """
     theirs = counterpart(cls, "Keras")
     _check_config(theirs, config)
+    if not isinstance(variables, Iterable):
+        raise ValueError(f"these are not the variables of a {theirs}, but a {type(variables).__name__}")
+    variables = list(variables)
     decay = config["weight_decay"]
     options = theirs.options_here({**config, "weight_decay": 0.0 if decay is None else decay})
     optimizer = cls(params, **options)
@@ -117,11 +120,14 @@ def from_keras(cls: type[O], config: Mapping[str, Any], variables: Sequence[Any]
             + (f", and {made} of {len(places)} parameters" if made else "")
         )
     taken, lr, *states = (getattr(variable, "value", variable) for variable in variables)
-    optimizer.lr = plain(lr)
+    try:
+        optimizer.lr = plain(lr)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"learning_rate of the {theirs}: {error}") from None
     arrays: dict[str, dict[str, Any]] = {place: {} for place in places}
     for (name, place), value in zip(order, states, strict=True):
         arrays[place][name] = value
-    return theirs.arrive(optimizer, arrays, dict.fromkeys(places, count(taken)))
+    return theirs.arrive(optimizer, arrays, dict.fromkeys(places, theirs.steps_taken(taken, "iteration")))
 
 
 @default_arithmetic

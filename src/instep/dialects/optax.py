@@ -12,7 +12,7 @@ from ..arithmetic import default_arithmetic
 from ..checkpoint.state_dict import spell_path
 from ..optimizers import Optimizer
 from . import Dialect, Dialects, Given, Name
-from .conversion import Counterpart, O, agreed, check_one_count, count, counterpart, departing
+from .conversion import Counterpart, O, agreed, check_like, check_one_count, counterpart, departing
 
 _LR: dict[str, Name] = dict(lr="learning_rate")
 _BETAS: dict[str, Name] = dict(beta1="b1", beta2="b2")
@@ -132,7 +132,7 @@ def from_optax(cls: type[O], state: Any, params: Any, *, step_count: int | None 
     _check(theirs, optimizer.options)
     ours = optimizer.state_dict()
     trees = _trees(theirs, theirs.states(ours), state, set(ours["step_counts"]))
-    taken = agreed([count(link.count) for link in state if "count" in link._fields], step_count)
+    taken = agreed([theirs.steps_taken(link.count, "count") for link in state if "count" in link._fields], step_count)
     if taken is None:
         raise TypeError("this state does not count its steps: give step_count")
     arrays = {place: {name: leaves[place] for name, (_, leaves) in trees.items()} for place in ours["step_counts"]}
@@ -160,14 +160,18 @@ def to_optax(optimizer: Optimizer, state: Any) -> Any:
     Raises
     ------
     ValueError
-        optax has no optimizer of this class with these options, or `state` is not one of them; or it would need a count
-        of steps for each array.
+        optax has no optimizer of this class with these options, or `state` is not one of them over arrays of these
+        shapes and dtypes; or it would need a count of steps for each array.
     """
     theirs, ours = departing(optimizer, "optax")
     _check(theirs, ours["options"])
     check_one_count(ours, "optax")
     names = theirs.states(ours)
     trees = _trees(theirs, names, state, set(ours["step_counts"]))
+    params = dict(zip(ours["step_counts"], optimizer._leaves, strict=True))
+    for name, (_, leaves) in trees.items():
+        for place, leaf in leaves.items():
+            check_like(leaf, params[place], f"{names[name]} of {place!r} in the {theirs}")
     arrays = theirs.arrays_there(ours)
     built = {names[name]: nest.build([arrays[at][name] for at in leaves]) for name, (nest, leaves) in trees.items()}
     filled = []

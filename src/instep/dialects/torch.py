@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from ..arithmetic import default_arithmetic
@@ -62,7 +62,7 @@ DIALECTS: Dialects = {
 _UNCOUNTED = "sgd"
 # That by which an AdamW is an Adam in torch, and which older torches do not have.
 _NEWER = "decoupled_weight_decay"
-_LARGEST_COUNT = 2**24  # which float32 holds with all before it
+_MOST_STEPS = 2**24  # which float32 holds with all before it
 
 
 @default_arithmetic
@@ -91,7 +91,7 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
     Raises
     ------
     TypeError
-        `cls` is not a class of optimizers.
+        `cls` is not a class of optimizers; `params` is not as for the class.
     ValueError
         torch has no such optimizer; the state is that of another one, as far as it shows, or of other parameters.
     """
@@ -109,20 +109,24 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
     arrays: dict[str, dict[str, Any]] = {}
     counts = dict.fromkeys(places, 0)
     for place, index in places.items():
-        state = {name: value for name, value in state_dict["state"].get(index, {}).items() if value is not None}
+        found = state_dict["state"].get(index, {})
+        if not isinstance(found, Mapping):
+            raise ValueError(f"the state of {place!r} in the {theirs} is a {type(found).__name__} and not a dict")
+        state = {name: value for name, value in found.items() if value is not None}
         if not state:
             continue
         for name in ("step", *names.values()) if is_counted else names.values():
             if name not in state:
                 raise ValueError(f"the {theirs} has no {name} of {place!r}, which the options need")
         arrays[place] = {ours: state[name] for ours, name in names.items()}
-        counts[place] = count(state["step"]) if is_counted else 1
+        counts[place] = theirs.steps_taken(state["step"], f"step of {place!r}") if is_counted else 1
     if is_counted:
         agreed([max(counts.values(), default=0)], step_count)
     elif step_count is not None:
-        if any(counts.values()) and count(step_count) == 0:
-            raise ValueError(f"the {theirs} has a momentum_buffer: it has taken one step at least, not {step_count}")
-        counts = {place: count(step_count) if place in arrays or not names else 0 for place in places}
+        taken = count(step_count, "step_count")
+        if any(counts.values()) and taken == 0:
+            raise ValueError(f"the {theirs} has a momentum_buffer: it has taken one step at least, not 0")
+        counts = {place: taken if place in arrays or not names else 0 for place in places}
     return theirs.arrive(optimizer, arrays, counts)
 
 
@@ -167,7 +171,7 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
             if found and (taken or arrays[place]["momentum_buffer"].any()):
                 state[index] = found
             continue
-        if taken > _LARGEST_COUNT:
+        if taken > _MOST_STEPS:
             raise ValueError(f"torch counts steps in float32, which does not hold the {taken} of {place!r}")
         state[index] = {"step": torch.tensor(float(taken), dtype=torch.float32)} | found
     return {"state": state, "param_groups": [{**group, **changes} for group in groups]}
@@ -179,7 +183,7 @@ def _groups(theirs: Counterpart, state_dict: Mapping[str, Any], what: str) -> Se
     if not isinstance(state_dict, Mapping) or not isinstance(state_dict.get("state"), Mapping):
         raise ValueError(f"{wrong}: it has no state")
     groups: Sequence[Mapping[str, Any]] = state_dict.get("param_groups", ())
-    if not groups:
+    if not groups or not isinstance(groups, (list, tuple)):
         raise ValueError(f"{wrong}: it has no param_groups")
     needed = ["params", *(key for key in _keys(theirs.dialect) if key != _NEWER)]
     relatives = [*dialects()["torch"].values(), *dialects()["timm"].values()]
@@ -188,6 +192,8 @@ def _groups(theirs: Counterpart, state_dict: Mapping[str, Any], what: str) -> Se
         for key in needed:
             if not isinstance(group, Mapping) or key not in group:
                 raise ValueError(f"{wrong}: its groups have no {key}")
+        if not isinstance(group["params"], (list, tuple)):
+            raise ValueError(f"{wrong}: the params of a group are a {type(group['params']).__name__}")
         for key in group:
             if key in others:
                 raise ValueError(f"{wrong}: its groups have {key}")
@@ -201,6 +207,8 @@ def _indices(groups: Sequence[Mapping[str, Any]], number: int, what: str) -> lis
     found = [index for group in groups for index in group["params"]]
     if len(found) != number:
         raise ValueError(f"{what} is the state of {len(found)} parameters, the optimizer's are {number}")
+    if not all(isinstance(index, Hashable) for index in found) or len(set(found)) != number:
+        raise ValueError(f"{what} is a state whose groups do not name each parameter once: {found!r:.60}")
     return found
 
 

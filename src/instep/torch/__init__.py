@@ -1,13 +1,16 @@
 """The optimizers of ``torch.optim``, whose steps instep takes where the parameters lie."""
 
 try:
-    import torch as _torch  # noqa: F401  # whether it is there
+    from torch import __version__ as _version
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ModuleNotFoundError(
         'instep.torch has the optimizers of torch, which is not installed: pip install "instep[torch]"', name="torch"
     ) from None
+
+if tuple(map(int, _version.split(".")[:2])) < (2, 4):
+    raise ImportError(f'instep.torch needs torch 2.4 or later, and this is {_version}: pip install -U "instep[torch]"')
 
 from .dropin import Fallback
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop, Rprop

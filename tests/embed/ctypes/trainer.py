@@ -19,7 +19,10 @@ class Optimizer(ctypes.Structure):
         ("abi_version", ctypes.c_uint32),
         ("rule", ctypes.c_uint32),
         ("step_count", ctypes.c_int64),
-        ("option", ctypes.c_double * 16),
+        ("option", ctypes.c_double * 32),
+        ("grad_norm", ctypes.c_double),
+        ("skipped_count", ctypes.c_int64),
+        ("finite_count", ctypes.c_int64),
     ]
 
 
@@ -29,12 +32,20 @@ class Array(ctypes.Structure):
     _fields_ = [
         ("size", ctypes.c_size_t),
         ("dtype", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("group", ctypes.c_uint32),
         ("param", ctypes.c_void_p),
         ("grad", ctypes.c_void_p),
-        ("state", ctypes.c_void_p * 3),
+        ("state", ctypes.c_void_p * 4),
         ("step_count", ctypes.c_int64),
-        ("first_line", ctypes.c_uint64),
+        ("first_block", ctypes.c_uint64),
+        ("formats", ctypes.c_uint8 * 8),
+        ("stream", ctypes.c_uint64),
+        ("rows", ctypes.c_void_p),
+        ("row_count", ctypes.c_size_t),
+        ("row_size", ctypes.c_size_t),
+        ("low", ctypes.c_void_p),
+        ("copy", ctypes.c_void_p),
+        ("norms", ctypes.c_void_p),
     ]
 
 
