@@ -266,7 +266,7 @@ def digest(session: nox.Session, *command: str | Path) -> str:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """The suite against planted bugs: all of them must be caught."""
-    session.install(*BUILD_REQUIREMENTS, ".[test]")
+    session.install(*BUILD_REQUIREMENTS, ".[mpi,test]")
     session.run("python", "tests/mutants/run.py", *([] if is_long(session) else ["--every", "5"]))
 
 

@@ -16,11 +16,11 @@ enum {
 
 /* What happens around a rule in an array's step, in double. */
 struct around {
-    int any;                       /* whether anything does */
-    double scale, clip;            /* g <- clipped(scale g), where clip is not 0; it is the rule that scales otherwise */
-    double average_keep;           /* param_avg <- keep param_avg + (1 - keep) p */
+    int any;             /* whether anything does */
+    double scale, clip;  /* g <- clipped(scale g), where clip is not 0; it is the rule that scales otherwise */
+    double average_keep; /* param_avg <- keep param_avg + (1 - keep) p */
     int clips, averages, zeroes, measures;
-    uint64_t random;               /* the array's step, hashed: see storage.h */
+    uint64_t random; /* the array's step, hashed: see storage.h */
 };
 
 /* The loop of a rule, with all that it reads beside arrays. */

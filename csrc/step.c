@@ -154,8 +154,8 @@ int instep_plan(const instep_optimizer *optimizers, size_t groups, instep_array 
         if (*total > PTRDIFF_MAX / INSTEP_BLOCK)
             return INSTEP_BAD_SIZE;
     }
-    return counts_on(optimizers->step_count) && counts_on(optimizers->skipped_count) &&
-                   counts_on(optimizers->finite_count)
+    return counts_on(optimizers->step_count) && counts_on(optimizers->skipped_count)
+                   && counts_on(optimizers->finite_count)
                ? INSTEP_OK
                : INSTEP_BAD_STEP_COUNT;
 }

@@ -119,50 +119,80 @@ static int64_t take_count(struct input *input)
     return count;
 }
 
-static void try_steps(struct input *input, instep_optimizer *optimizer)
+static void try_steps(struct input *input, instep_optimizer *first)
 {
-    enum { PLACES = 2 + INSTEP_MAX_STATES };
+    enum { PLACES = 4 + INSTEP_MAX_STATES, ROWS = 4, GROUPS = 2 };
     static double memory[ARRAYS][PLACES][ELEMENTS], before[ARRAYS][PLACES][ELEMENTS];
+    static instep_norms norms[ARRAYS];
+    int64_t rows[ARRAYS][ROWS];
     instep_array arrays[ARRAYS], arrays_before[ARRAYS];
-    optimizer->step_count = take_count(input);
-    instep_optimizer optimizer_before = *optimizer;
+    instep_optimizer optimizers[GROUPS], optimizers_before[GROUPS];
     size_t count = take_byte(input) % (ARRAYS + 1), index = take_byte(input) % (ARRAYS + 2);
+    size_t groups = take_byte(input) % (GROUPS + 1);
     bool all = take_byte(input) % 2;
 
+    first->step_count = take_count(input);
+    for (size_t g = 0; g < GROUPS; g++) {
+        optimizers[g] = *first;
+        if (g != 0 && take_byte(input) % 4 == 0)
+            optimizers[g] = take_optimizer(input);
+    }
     for (size_t k = 0; k < sizeof memory / sizeof(double); k++)
         ((double *)memory)[k] = (double)k / 7;
     for (size_t k = 0; k < ARRAYS; k++) {
         take(input, &arrays[k], sizeof arrays[k]);
         if (take_byte(input) % 8 != 7)
             arrays[k].dtype %= 2;
+        if (take_byte(input) % 8 != 7)
+            arrays[k].group %= GROUPS;
+        if (take_byte(input) % 2)
+            memset(&arrays[k].formats, 0, sizeof arrays[k].formats);
         arrays[k].step_count = take_count(input);
         if (arrays[k].size <= PTRDIFF_MAX / sizeof(double))
             arrays[k].size %= ELEMENTS + 1;
+        for (size_t r = 0; r < ROWS; r++)
+            rows[k][r] = (int8_t)take_byte(input) % (ELEMENTS + 2);
+        arrays[k].rows = take_byte(input) % 4 == 0 ? rows[k] : NULL;
+        arrays[k].row_count %= ROWS + 1;
+        if (take_byte(input) % 8 != 7)
+            arrays[k].row_size %= 5;
         arrays[k].param = take_pointer(input, memory[k][0]);
         arrays[k].grad = take_pointer(input, memory[k][1]);
+        arrays[k].low = take_pointer(input, memory[k][2]);
+        arrays[k].copy = take_byte(input) % 4 == 0 ? memory[k][3] : NULL;
+        arrays[k].norms = take_pointer(input, &norms[k]);
         for (size_t s = 0; s < INSTEP_MAX_STATES; s++)
-            arrays[k].state[s] = take_pointer(input, memory[k][2 + s]);
+            arrays[k].state[s] = take_pointer(input, memory[k][4 + s]);
     }
     memcpy(before, memory, sizeof memory);
     memcpy(arrays_before, arrays, sizeof arrays);
+    memcpy(optimizers_before, optimizers, sizeof optimizers);
 
-    int status = all ? instep_step(optimizer, arrays, count) : instep_step_one(optimizer, arrays, count, index);
+    int status =
+        all ? instep_step_groups(optimizers, groups, arrays, count) : instep_step_one(optimizers, arrays, count, index);
     REQUIRE(known(status));
+    bool taken = status == INSTEP_OK && optimizers->skipped_count == optimizers_before->skipped_count;
+    double zeroes[GROUPS] = {0};
+    for (size_t g = 0; g < GROUPS; g++)
+        instep_get(&optimizers[g], "zero_grads", &zeroes[g]);
     for (size_t k = 0; k < ARRAYS; k++) {
-        bool stepped = status == INSTEP_OK && arrays[k].grad && (all ? k < count : k == index);
-        REQUIRE(memcmp(memory[k][1], before[k][1], sizeof memory[k][1]) == 0);
-        if (!stepped)
-            REQUIRE(memcmp(memory[k], before[k], sizeof memory[k]) == 0);
-        REQUIRE(arrays[k].step_count == arrays_before[k].step_count + stepped);
-        arrays[k].first_line = arrays_before[k].first_line;
+        bool meant = status == INSTEP_OK && arrays[k].grad && (all ? k < count : k == index);
+        bool is_zeroed = meant && zeroes[arrays[k].group] != 0;
+        REQUIRE(is_zeroed || memcmp(memory[k][1], before[k][1], sizeof memory[k][1]) == 0);
+        for (size_t place = 0; place < PLACES; place++)
+            if (!(meant && taken) && place != 1)
+                REQUIRE(memcmp(memory[k][place], before[k][place], sizeof memory[k][place]) == 0);
+        REQUIRE(arrays[k].step_count == arrays_before[k].step_count + (meant && taken));
+        arrays[k].first_block = arrays_before[k].first_block;
         arrays[k].step_count = arrays_before[k].step_count;
         REQUIRE(memcmp(&arrays[k], &arrays_before[k], sizeof arrays[k]) == 0);
     }
-    if (status == INSTEP_OK)
-        REQUIRE(!all || optimizer->step_count == optimizer_before.step_count + 1);
+    if (taken)
+        REQUIRE(!all || optimizers->step_count == optimizers_before->step_count + 1);
     else
-        REQUIRE(optimizer->step_count == optimizer_before.step_count);
-    REQUIRE(memcmp(optimizer->option, optimizer_before.option, sizeof optimizer->option) == 0);
+        REQUIRE(optimizers->step_count == optimizers_before->step_count);
+    if (status != INSTEP_OK)
+        REQUIRE(memcmp(optimizers, optimizers_before, sizeof optimizers) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)

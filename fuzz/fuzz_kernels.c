@@ -1,15 +1,12 @@
-/* Differential fuzzing of the loops: every instruction set against one plain loop, for any rule, options, values, sizes
- * and addresses.  The arrays are allocated to the byte, so that the address sanitizer sees one element too many. */
-#define T float
-#define NAME(name) name##_f32
-#include "reference.h"
-#define T double
-#define NAME(name) name##_f64
-#include "reference.h"
+/* Differential fuzzing of the step: every instruction set against plain loops, for any rule, options, formats, values,
+ * rows, sizes and addresses.  The arrays are allocated to the byte, so that the address sanitizer sees one element too
+ * many. */
+#define TWINS_GUARD 0
+#include "twins.h"
 
 #include "input.h"
 
-enum { ARRAYS = 2 + INSTEP_MAX_STATES, LARGEST_SIZE = 200 };
+enum { LARGEST_SIZE = 600, SOME_ROWS = 24, TRIED_STEPS = 2 };
 
 static instep_optimizer take_optimizer(struct input *input)
 {
@@ -24,7 +21,7 @@ static instep_optimizer take_optimizer(struct input *input)
         uint8_t choice = take_byte(input);
         double value = choice & 1;
         if (instep_option_range(&optimizer, k) != INSTEP_FLAG) {
-            if (choice < 64)
+            if (choice < 64 || (choice < 200 && instep_option_traits(&optimizer, k) & INSTEP_IS_AROUND))
                 continue;
             if (choice < 250)
                 value = numbers[choice % (sizeof numbers / sizeof numbers[0])];
@@ -36,89 +33,92 @@ static instep_optimizer take_optimizer(struct input *input)
     return optimizer;
 }
 
-static bool same(const void *a, const void *b, size_t size, int dtype)
+/* Any bits, or near 1. */
+static double next_of_any_bits(void *context)
 {
-    if (dtype == INSTEP_FLOAT32) {
-        float x, y;
-        for (size_t i = 0; i < size; i++) {
-            memcpy(&x, (const char *)a + i * sizeof x, sizeof x);
-            memcpy(&y, (const char *)b + i * sizeof y, sizeof y);
-            if (memcmp(&x, &y, sizeof x) != 0 && !(isnan(x) && isnan(y)))
-                return false;
-        }
-    } else {
-        double x, y;
-        for (size_t i = 0; i < size; i++) {
-            memcpy(&x, (const char *)a + i * sizeof x, sizeof x);
-            memcpy(&y, (const char *)b + i * sizeof y, sizeof y);
-            if (memcmp(&x, &y, sizeof x) != 0 && !(isnan(x) && isnan(y)))
-                return false;
-        }
+    struct input *input = context;
+    double value;
+    if (take_byte(input) % 2 == 0) {
+        uint32_t bits;
+        take(input, &bits, sizeof bits);
+        return (double)float_of_bits(bits);
     }
-    return true;
+    take(input, &value, sizeof value);
+    return value;
+}
+
+static double next_near_one(void *context)
+{
+    return (int8_t)take_byte(context) / 37.0;
+}
+
+/* An array in formats that each may have, which need not go together. */
+static instep_array take_array(struct input *input, const instep_optimizer *optimizer, int64_t rows[SOME_ROWS])
+{
+    static const uint8_t of_param[] = {INSTEP_AS_COMPUTED, INSTEP_BFLOAT16, INSTEP_FLOAT16, INSTEP_SPLIT};
+    static const uint8_t of_state[] = {INSTEP_AS_COMPUTED, INSTEP_BFLOAT16, INSTEP_BYTE, INSTEP_SIGNED_BYTE};
+    static const char some_memory[1];
+    static instep_norms some_norms;
+    instep_array array = {
+        .size = (take_byte(input) | (size_t)take_byte(input) << 8) % (LARGEST_SIZE + 1),
+        .dtype = take_byte(input) % 2,
+        .grad = some_memory,
+        .step_count = take_byte(input),
+        .norms = &some_norms,
+    };
+    take(input, &array.stream, sizeof array.stream);
+    uint8_t narrow = take_byte(input);
+    if (narrow & 1)
+        array.formats.param = of_param[take_byte(input) % 4];
+    if (narrow & 2)
+        array.formats.grad = take_byte(input) % (INSTEP_FLOAT + 1);
+    if (narrow & 4) {
+        array.formats.copy = 1 + take_byte(input) % 2;
+        array.copy = (void *)some_memory;
+    }
+    for (size_t s = 0; s < instep_state_count(optimizer); s++)
+        if (narrow & 8)
+            array.formats.state[s] = of_state[take_byte(input) % 4];
+    if (narrow & 16) {
+        array.rows = rows;
+        array.row_size = 1 + take_byte(input) % 70;
+        array.size -= array.size % array.row_size;
+        for (size_t row = 0; row < array.size / array.row_size && array.row_count < SOME_ROWS; row++)
+            if (take_byte(input) % 2)
+                rows[array.row_count++] = (int64_t)row;
+    }
+    return array;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-    struct input input = {bytes, length};
-    instep_optimizer optimizer = take_optimizer(&input);
-    int dtype = take_byte(&input) & 1;
-    size_t element = dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double);
-    size_t size = take_byte(&input) % (LARGEST_SIZE + 1);
-    size_t offset = take_byte(&input) % 8;
-    bool any_bits = take_byte(&input) & 1;
-    int64_t step_count = take_byte(&input);
-    struct options options = options_of(&optimizer);
-    void *start[ARRAYS], *expected[ARRAYS], *memory[ARRAYS], *place[ARRAYS];
-
-    if (instep_check(&optimizer, dtype, NULL) != INSTEP_OK)
-        return 0;
-    for (size_t k = 0; k < ARRAYS; k++) {
-        start[k] = calloc(size + 1, element);
-        expected[k] = calloc(size + 1, element);
-        memory[k] = malloc(offset + size * element);
-        place[k] = (char *)memory[k] + offset;
-        for (size_t i = 0; i < size; i++) {
-            char *at = (char *)start[k] + i * element;
-            if (any_bits) {
-                take(&input, at, element);
-            } else if (dtype == INSTEP_FLOAT32) {
-                float value = (float)((int8_t)take_byte(&input) / 7.0 + (double)i / 3);
-                memcpy(at, &value, element);
-            } else {
-                double value = (int8_t)take_byte(&input) / 7.0 + (double)i / 3;
-                memcpy(at, &value, element);
-            }
-        }
-        memcpy(expected[k], start[k], size * element);
-    }
-    if (dtype == INSTEP_FLOAT32)
-        reference_f32(&options, step_count + 1, size, expected[0], expected[1], (float *const *)(expected + 2));
-    else
-        reference_f64(&options, step_count + 1, size, expected[0], expected[1], (double *const *)(expected + 2));
+    const struct input whole = {bytes, length};
 
     for (size_t isa = 0; instep_isa_name(isa); isa++) {
+        static struct twins twins;
+        struct input input = whole;
+        int64_t rows[SOME_ROWS];
         if (instep_set_isa(instep_isa_name(isa)) != INSTEP_OK)
             continue;
-        instep_optimizer one = optimizer;
-        instep_array array = {
-            .size = size, .dtype = dtype, .param = place[0], .grad = place[1], .step_count = step_count};
-        memcpy(array.state, place + 2, instep_state_count(&one) * sizeof(void *)); /* no other is looked at */
-        for (size_t k = 0; k < ARRAYS; k++)
-            memcpy(place[k], start[k], size * element);
-        if (instep_step(&one, &array, 1) != INSTEP_OK || array.step_count != step_count + 1)
-            abort();
-        for (size_t k = 0; k < ARRAYS; k++) {
-            if (same(place[k], expected[k], size, dtype))
-                continue;
-            fprintf(stderr, "%s: array %zu has other bits than the reference\n", instep_isa_name(isa), k);
-            abort();
+        instep_optimizer optimizer = take_optimizer(&input);
+        instep_array array = take_array(&input, &optimizer, rows);
+        size_t offset = take_byte(&input) % 8;
+        next_number *next = take_byte(&input) % 2 ? next_of_any_bits : next_near_one;
+
+        twins_begin(&twins, &optimizer, 1);
+        twins_add(&twins, &array, offset, next, &input);
+        for (int t = 0; t < TRIED_STEPS; t++) {
+            if (instep_step(twins.optimizers[OURS], twins.arrays[OURS], 1) != INSTEP_OK)
+                break; /* of what fuzz_arguments.c tries */
+            reference_step(twins.optimizers[ITS_TWIN], 1, twins.arrays[ITS_TWIN], 1);
+            const char *differs = twins_differ(&twins, true);
+            if (differs != NULL) {
+                fprintf(stderr, "%s: %s has other bits than the reference\n", instep_isa_name(isa), differs);
+                abort();
+            }
+            twins_renew_gradients(&twins, next, &input);
         }
-    }
-    for (size_t k = 0; k < ARRAYS; k++) {
-        free(start[k]);
-        free(expected[k]);
-        free(memory[k]);
+        twins_end(&twins);
     }
     return 0;
 }

@@ -17,7 +17,7 @@ from instep.__main__ import main
 from instep._core import rules
 from instep.commands import demo as command
 from instep.commands.demo import DEFAULT_RULE, DEMOS, OPTIONS, flag_of
-from instep.demo import digits, memory, regression, surfaces, trace
+from instep.demo import cliff, digits, memory, regression, surfaces, trace
 from instep.optimizers import Optimizer
 from trials import CLASSES, combinations
 
@@ -168,6 +168,32 @@ def test_memory_is_of_the_gradient_so_many_steps_back():
     np.testing.assert_allclose(memory.weights(instep.Adagrad), 1 / memory.MEMORY)
     forgotten = 0.9 ** np.arange(memory.MEMORY)
     np.testing.assert_allclose(memory.weights(instep.RMSprop), forgotten / forgotten.sum())
+
+
+@pytest.fixture
+def small_race(monkeypatch):
+    """Of those that are always there."""
+    monkeypatch.setattr(cliff, "HIDDEN", 64)
+    monkeypatch.setattr(cliff, "CONTENDERS", {name: cliff.CONTENDERS[name] for name in ("instep", "NumPy")})
+
+
+def test_cliff(small_race, capsys, tmp_path):
+    assert main(["demo", "cliff", "--epochs=25"]) == 0
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^(?:instep|NumPy) +\d+ us +\d+ us +[\d.]+x$", out, re.M)) == 2
+    assert re.search(r"last: 4\d% of the averages are too small", out)
+    assert_picture(tmp_path / "instep-cliff.png")
+
+
+def test_half_the_units_die(small_race):
+    rng = np.random.default_rng(0)
+    images, _ = digits.load(rng)
+    raced = cliff.race(cliff.CONTENDERS, digits.network(rng, cliff.HIDDEN), images, 25, rng, lambda: None)
+    assert set(raced.times) == {"instep", "NumPy"}
+    assert all(times.shape == (25,) and (times > 0).all() for times in raced.times.values())
+    assert (raced.small[:12] == 0).all()
+    assert (np.diff(raced.small) >= 0).all()
+    assert 0.3 < raced.small[-1] <= 0.5
 
 
 # ---- trace ------------------------------------------------------------------------------------------------------

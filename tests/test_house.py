@@ -246,7 +246,12 @@ def test_all_is_there():
     assert public <= set(instep.__all__), f"instep.__all__ lacks {', '.join(public - set(instep.__all__))}"
 
 
-MODULES = [module.name for module in pkgutil.walk_packages(instep.__path__, "instep.") if "._" not in module.name]
+# That of instep.mpi are run by test_mpi.py, in a process that may start MPI.
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(instep.__path__, "instep.")
+    if "._" not in module.name and module.name != "instep.mpi"
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -374,7 +374,8 @@ def another(framework, variant, name):
     """Options that differ from the framework's in this one, in a way that counts."""
     needed = {key: value for key, value in NEEDS.get(name, {}).items() if key in instep.presets(variant)[framework]}
     base = preset_options(CLASSES[variant], framework, {"lr": LR} | needed)
-    return base | {name: not base[name] if isinstance(base[name], bool) else base[name] + 0.25}
+    kind = type(base[name])
+    return base | {name: not base[name] if kind is bool else base[name] + (1 if kind is int else 0.25)}
 
 
 def to_anything(framework, variant, ours):

@@ -179,7 +179,7 @@ def test_no_framework_calls_one_option_by_our_name_of_another():
 
 
 def other(value):
-    return not value if isinstance(value, bool) else 0.25
+    return not value if isinstance(value, bool) else 3 if isinstance(value, int) else 0.25
 
 
 @pytest.mark.parametrize(("framework", "name"), PRESETS)

@@ -16,6 +16,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
@@ -23,6 +24,9 @@ import instep
 from instep import dialects
 from instep._core import rules
 from instep.optimizers import Optimizer
+
+with mock(["mpi4py"]):
+    import instep.mpi
 
 INDEX = "reference/python.md"
 FOLDER = "reference/api"
@@ -114,8 +118,10 @@ def page(name: str) -> str:
         lines += [f"   Optimizer.{member}" for member in (*METHODS, *ATTRIBUTES, *PROPERTIES)]
     elif is_class and issubclass(value, Exception):
         lines += [f".. autoexception:: {full}"]
-    elif is_class:
+    elif is_class and "__call__" in vars(value):
         lines += [f".. autoclass:: {full}()", "   :special-members: __call__"]
+    elif is_class:
+        lines += [f".. autoclass:: {full}", "   :members:"]
     else:
         lines += [f".. autofunction:: {full}"]
     return "\n".join(lines) + "\n"
@@ -194,7 +200,7 @@ def resolve(app: Sphinx, env: Any, node: pending_xref, shown: nodes.Element) -> 
     elif "." in target and target.partition(".")[0] in CLASSES:
         target = target.partition(".")[2]
     python = env.domains.python_domain
-    for prefix in ("instep.", "instep.Optimizer.", "instep.schedules.", "instep.interchange."):
+    for prefix in ("instep.", "instep.Optimizer.", "instep.schedules.", "instep.interchange.", "instep.mpi.Sharded."):
         if prefix + target in python.objects:
             entry = python.objects[prefix + target]
             return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, prefix + target)
@@ -206,8 +212,8 @@ def resolve(app: Sphinx, env: Any, node: pending_xref, shown: nodes.Element) -> 
 def arguments() -> set[str]:
     """What any public function or method is given by name."""
     names = {option for options in rules().values() for option in options}
-    for name in instep.__all__:
-        value = getattr(instep, name)
+    for name in (*instep.__all__, "mpi.Sharded"):
+        value = found(name)
         members = inspect.getmembers(value) if inspect.isclass(value) or inspect.ismodule(value) else ()
         for _, member in (("", value), *members):
             if inspect.isroutine(member) or inspect.isclass(member):

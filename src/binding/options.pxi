@@ -123,6 +123,11 @@ cdef class Options:
         """The options that the function of one array takes too; the others are of what surrounds the formula."""
         return self.with_trait(INSTEP_IS_AROUND, False)
 
+    def formula(self):
+        """The options of the formula by name: what its twin and its function take."""
+        values = self.values()
+        return {name: values[name] for name in self.of_formula}
+
     @property
     def of_step(self):
         """The options that are of the step as a whole, and so the same in all groups."""

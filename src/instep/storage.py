@@ -111,7 +111,9 @@ def to_half(x: Array, random: Array) -> Array:
     magnitude = np.minimum(size, _SMALLEST_NORMAL_HALF).astype(np.int32).view(np.float32)
     small = ((magnitude * np.float32(2.0**40)).astype(np.int32) + random) >> 16
     rounded = np.where(size < _SMALLEST_NORMAL_HALF, small, normal) | np.where(size > _INFINITE, 0x0200, 0)
-    return (rounded | (bits.view(np.uint32) >> np.uint32(16) & np.uint32(0x8000)).astype(np.int32)).astype(np.uint16)
+    sign = (bits.view(np.uint32) >> np.uint32(16) & np.uint32(0x8000)).astype(np.int32)
+    found: Array = (rounded | sign).astype(np.uint16)
+    return found
 
 
 class ByteFormat(NamedTuple):

@@ -199,7 +199,6 @@ static bool is_nan(const unsigned char *at, const unsigned char *low, int format
 static bool same_place(const struct twins *twins, size_t k, enum place place)
 {
     const unsigned char *ours = twins->of[k].memory[place], *twin = twins->of[k].twin[place];
-    const unsigned char *our_low = twins->of[k].memory[LOW], *its_low = twins->of[k].twin[LOW];
     const int format = twins->of[k].format[place];
     const size_t computed = computed_in(&twins->arrays[OURS][k]), width = width_of(format, computed);
     const size_t n = format == INSTEP_BYTE || format == INSTEP_SIGNED_BYTE ? twins->arrays[OURS][k].size
@@ -207,17 +206,20 @@ static bool same_place(const struct twins *twins, size_t k, enum place place)
     bool same = true;
 
     for (size_t i = 0; i < n && same; i++) {
-        size_t at = i * width, low = i * sizeof(uint16_t);
+        const bool has_low = twins->of[k].memory[LOW] != NULL;
+        const unsigned char *our_low = has_low ? twins->of[k].memory[LOW] + i * sizeof(uint16_t) : NULL;
+        const unsigned char *its_low = has_low ? twins->of[k].twin[LOW] + i * sizeof(uint16_t) : NULL;
+        size_t at = i * width;
         if (place == LOW) { /* compared with the upper half */
             continue;
-        } else if (is_nan(ours + at, our_low + low, format, computed)) {
-            same = is_nan(twin + at, its_low + low, format, computed);
+        } else if (is_nan(ours + at, our_low, format, computed)) {
+            same = is_nan(twin + at, its_low, format, computed);
         } else {
             same = memcmp(ours + at, twin + at, width) == 0;
             digest_element(ours + at, width);
             if (format == INSTEP_SPLIT && place == PARAM) {
-                same &= memcmp(our_low + low, its_low + low, sizeof(uint16_t)) == 0;
-                digest_element(our_low + low, sizeof(uint16_t));
+                same &= memcmp(our_low, its_low, sizeof(uint16_t)) == 0;
+                digest_element(our_low, sizeof(uint16_t));
             }
         }
     }

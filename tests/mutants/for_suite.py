@@ -31,6 +31,8 @@ BUFFER = "tests/test_contract.py::test_buffer"
 DISPATCH = "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
 SIGNALS = "tests/test_signals.py"
+MPI = "tests/test_mpi.py"
+MPI_BITS = f"{MPI}::test_any_number_of_ranks_has_the_bits_of_one_optimizer"
 CHECKPOINT, ATOMIC, DAMAGE = "tests/test_checkpoint.py", "tests/test_atomic.py", "tests/test_damage.py"
 
 # Of csrc/kernels.c: where a loop begins, and where it writes the states.
@@ -169,8 +171,8 @@ BUGS = [
     Bug(
         "weight decay of the other sign when maximizing",
         "csrc/prepare.h",
-        "    *g = c->sign * *g;\n    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n",
-        "    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n    *g = c->sign * *g;\n",
+        "    *g = c->scale * *g;\n    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n",
+        "    if (how == DECAYED)\n        *g = *g + c->decay * *p;\n    *g = c->scale * *g;\n",
         COMBINATIONS,
     ),
     Bug(
@@ -182,10 +184,10 @@ BUGS = [
     ),
     # ---- the step
     Bug(
-        "the last line stepped twice",
+        "elements past the end of an array stepped",
         "csrc/walk.c",
-        "if (length > instep_bytes(array) - offset)",
-        "if (1)",
+        "last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements",
+        "last = blocks.end * INSTEP_BLOCK;\n            step_elements",
         CUTS,
     ),
     Bug("a state left behind", "csrc/aligned.h", "s < states", "s + 1 < states", LINES),
@@ -413,8 +415,8 @@ BUGS = [
     Bug(
         "the plan outlives the choice of arrays",
         "src/binding/stepper.pxi",
-        "        if (self.arrays[k].grad is NULL) != (grad is NULL):\n            self.planned = False\n",
-        "",
+        "        if (array.grad is NULL) != (grad is NULL) or array.formats.grad != format",
+        "        if array.formats.grad != format",
         NONE,
     ),
     Bug(
@@ -434,8 +436,45 @@ BUGS = [
     Bug(
         "the count of steps not restored",
         "src/binding/holder.pxi",
-        "            self.optimizer.step_count = total\n",
-        "            pass\n",
+        "                self.optimizers[0].step_count = total\n",
+        "                pass\n",
         CHECKPOINT,
+    ),
+    # ---- several ranks
+    Bug(
+        "ranks added up one after the other",
+        "src/instep/sharding/sums.py",
+        "        for first, second in zip(parts[::2], parts[1::2], strict=False):\n"
+        "            add(first, second, out=first)\n        parts = parts[::2]\n",
+        "        add(parts[0], parts.pop(1), out=parts[0])\n",
+        MPI_BITS,
+    ),
+    Bug(
+        "micro-batches added up one after the other",
+        "src/instep/sharding/sums.py",
+        "        while term >> level & 1 or (is_last and term >> level):\n            if term >> level & 1:\n",
+        "        while level < min(term, 1):\n            if True:\n",
+        MPI_BITS,
+    ),
+    Bug(
+        "a rank steps although another cannot",
+        "src/instep/sharding/agreement.py",
+        "    if error is None and (every == mine).all():\n",
+        "    if error is None:\n",
+        f"{MPI}::test_a_bad_gradient_on_one_rank_raises_on_all_and_changes_nothing",
+    ),
+    Bug(
+        "the manifest before the shards",
+        "src/instep/sharding/checkpoint.py",
+        "        agree(comm, {}, error)\n    except Exception:\n",
+        "        pass\n    except Exception:\n",
+        f"{MPI}::test_a_save_that_fails_leaves_the_old_checkpoint",
+    ),
+    Bug(
+        "any file taken for a shard",
+        "src/instep/sharding/checkpoint.py",
+        ' or file.identity(path) != shard["sha256"]',
+        "",
+        f"{MPI}::test_damage_is_noticed_by_all_and_nothing_changes",
     ),
 ]

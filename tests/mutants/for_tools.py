@@ -34,7 +34,7 @@ BUGS = {
         Bug(
             "the step that coefficients are of not set",
             "csrc/walk.c",
-            "    formed.t = -1;\n",
+            "    plan.formed.t = -1;\n",
             "",
             "Conditional jump or move depends on uninitialised value",
         ),
@@ -52,8 +52,8 @@ BUGS = {
         Bug(
             "a count that overflows",
             "csrc/step.c",
-            "array->step_count < 0 || array->step_count == INT64_MAX",
-            "array->step_count < 0",
+            "return count >= 0 && count < INT64_MAX;",
+            "return count >= 0;",
             "signed integer overflow",
         ),
     ],

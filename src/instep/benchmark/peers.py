@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -57,7 +58,10 @@ class Peer:
     use_threads: Callable[[int], None] | None = None
     framework: str | None = None
     serial: bool = False
+    built: float = 0.3  # seconds, to load and to check it
     compiles: float = 0  # seconds, for every workload
+    of_array: float = 3e-5  # seconds that a step takes about: for each array
+    of_element: float = 5e-9  # and for each element
     swept: bool = False
     fills: bool = True  # whether it steps the states that it is given, in their type
     most_elements: float = math.inf  # beyond which a step takes minutes
@@ -66,6 +70,10 @@ class Peer:
     def missing(self) -> list[str]:
         """What it needs and does not find."""
         return [module for module in self.needs if find_spec(module) is None]
+
+    def step_seconds(self, arrays: int, elements: int) -> float:
+        """What a step takes about, so that a run can say how long it will take."""
+        return self.of_array * arrays + self.of_element * elements
 
     def thread_counts(self, most: int) -> list[int]:
         """The numbers of threads to measure it with."""
@@ -142,7 +150,7 @@ def instep_optimizer(work: Work) -> optimizers.Optimizer:
 
 def start_twin(work: Work, threads: int) -> Started:
     """What `instep.reference` has, which checks its options at every step."""
-    twin, options, step_counts = getattr(reference, work.kind), work.options.values(), count(1)
+    twin, options, step_counts = getattr(reference, work.kind), work.options.formula(), count(1)
     arrays = [dict(zip(("param", "grad", *work.states), of_param, strict=True)) for of_param in work.of_each]
 
     def step() -> None:
@@ -322,7 +330,7 @@ def numba_threads(threads: int) -> None:
 # ---- torch ------------------------------------------------------------------------------------------------------
 
 
-def torch_optimizer(work: Work, **way: bool) -> Any:
+def torch_optimizer(work: Work, **way: Any) -> Any:
     """The optimizer of ``torch.optim`` with its defaults, on these states."""
     torch: Any = import_module("torch")
 
@@ -337,8 +345,8 @@ def torch_optimizer(work: Work, **way: bool) -> Any:
     return optimizer
 
 
-def start_torch(work: Work, threads: int, **way: bool) -> Started:
-    """In one of torch's ways."""
+def start_torch(work: Work, threads: int, **way: Any) -> Started:
+    """In one of torch's ways, and with what else it is given."""
     return Started(torch_optimizer(work, **way).step, lambda: work.params)
 
 
@@ -364,6 +372,15 @@ def torch_threads(threads: int) -> None:
 # ---- DeepSpeed --------------------------------------------------------------------------------------------------
 
 
+DEEPSPEED_MODULE = "instep_bench_deepspeed_adam"
+
+
+def deepspeed_seconds() -> float:
+    """What building its kernel takes, once: torch keeps what it has built."""
+    kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache" / "torch_extensions"))
+    return 1 if any(kept.rglob(f"{DEEPSPEED_MODULE}.so")) else 150
+
+
 @cache
 def deepspeed_adam() -> Any:
     """The C++ kernel of DeepSpeed's CPU Adam, from the sources that are installed: built once, in minutes.
@@ -379,7 +396,7 @@ def deepspeed_adam() -> Any:
     vectors = "-D__AVX512__" if isas().get("x86_v4") else "-D__AVX256__" if isas().get("x86_v3") else "-D__SCALAR__"
     flags = ["-O3", "-std=c++20", "-march=native", "-fopenmp", "-D__DISABLE_CUDA__", vectors]
     return cpp_extension.load(
-        "instep_bench_deepspeed_adam",
+        DEEPSPEED_MODULE,
         [str(csrc / "adam" / name) for name in ("cpu_adam.cpp", "cpu_adam_impl.cpp")],
         extra_include_paths=[str(csrc / "includes")],
         extra_cflags=flags,
@@ -458,22 +475,26 @@ def optax_name(kind: str) -> str:
     return f"optax.{kind}, jitted, donated"
 
 
-BOUND_STEP = Peer(BOUND, start_bound, use_threads=set_num_threads)
-OURS = (Peer(INSTEP, start_instep, use_threads=set_num_threads), BOUND_STEP)
+BOUND_STEP = Peer(BOUND, start_bound, use_threads=set_num_threads, of_array=1e-7, of_element=6e-10)
+OURS = (Peer(INSTEP, start_instep, use_threads=set_num_threads, of_array=1e-7, of_element=6e-10), BOUND_STEP)
+DEEPSPEED_ADAM = Peer(
+    DEEPSPEED, start_deepspeed, ("torch", "deepspeed"), torch_threads, "torch",
+    built=deepspeed_seconds(), of_array=3e-6, of_element=1e-9, swept=True,
+)  # fmt: skip
 # What is written for one rule alone.
 WRITTEN_OUT = {
     "rmsprop": (
-        Peer(PYTHON, start_python, serial=True, swept=True, fills=False, most_elements=1_000_000),
+        Peer(PYTHON, start_python, serial=True, swept=True, fills=False, of_element=3e-7, most_elements=1_000_000),
         Peer(OUT, start_out, serial=True, swept=True),
         Peer("numexpr", start_numexpr, ("numexpr",), numexpr_threads),
-        Peer(NUMBA, start_numba, ("numba",), numba_threads),
+        Peer(NUMBA, start_numba, ("numba",), numba_threads, built=3),
         Peer(
             torch_name("rmsprop", "compiled"), start_compiled, ("torch",), torch_threads, "torch",
-            compiles=10, swept=True,
+            built=15, compiles=10, of_element=1e-9, swept=True,
         ),
     ),
-    "adam": (Peer(DEEPSPEED, start_deepspeed, ("torch", "deepspeed"), torch_threads, "torch", swept=True),),
-    "adamw": (Peer(DEEPSPEED, start_deepspeed, ("torch", "deepspeed"), torch_threads, "torch", swept=True),),
+    "adam": (DEEPSPEED_ADAM,),
+    "adamw": (DEEPSPEED_ADAM,),
 }  # fmt: skip
 FUSED = ("sgd", "adagrad", "adam", "adamw")
 
@@ -481,11 +502,20 @@ FUSED = ("sgd", "adagrad", "adam", "adamw")
 def peers_of(kind: str) -> Iterator[Peer]:
     """Everyone who has this rule."""
     if kind in FORMULAS:
-        yield Peer(TUTORIAL, start_tutorial, serial=True, swept=True)
-    yield Peer(TWIN, start_twin, serial=True)
+        yield Peer(TUTORIAL, start_tutorial, serial=True, of_element=8e-9, swept=True)
+    yield Peer(TWIN, start_twin, serial=True, of_array=6e-5, of_element=1e-8)
     yield from WRITTEN_OUT.get(kind, ())
     if kind in FORMULAS:
-        yield Peer(TUNED_NUMBA, start_tuned_numba, ("numba",), numba_threads, swept=True)
+        yield Peer(
+            TUNED_NUMBA,
+            start_tuned_numba,
+            ("numba",),
+            numba_threads,
+            built=2,
+            of_array=1e-6,
+            of_element=1e-9,
+            swept=True,
+        )
     if kind in dialects()["torch"]:
         for way in ("for-loop", "foreach"):
             start = partial(start_torch, foreach=way == "foreach")
@@ -496,7 +526,7 @@ def peers_of(kind: str) -> Iterator[Peer]:
     if kind in dialects()["optax"]:
         yield Peer(
             optax_name(kind), start_optax, ("jax", "optax"), framework="optax",
-            compiles=0.5, swept=True, fills=False,
+            built=1.5, compiles=0.5, of_element=1e-9, swept=True, fills=False,
         )  # fmt: skip
 
 

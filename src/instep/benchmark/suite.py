@@ -27,7 +27,7 @@ from .._core import get_num_threads, set_num_threads
 from ..threads import num_threads
 from . import machine, peers, values
 from .measure import PAUSE, Contender, Effort, interleave, nothing, python_steps
-from .peers import Peer, WrongResult, cross_check, peers_of
+from .peers import BOUND_STEP, OURS, Peer, WrongResult, cross_check, peers_of
 from .variants import variants_of
 from .walls import BARE, walls
 from .work import Shapes, Work, dialect, elements, make_work
@@ -44,7 +44,9 @@ WORKLOADS: dict[str, Shapes] = {
 }
 MOST_ARRAYS_COMPILED = 100  # beyond which compiling a step takes minutes
 IN_CACHE = 10_000  # elements that stay in cache with all their states
-CHECK = 0.5  # seconds to cross-check a peer
+VARIANTS = 12  # about as many as a rule has
+WALKS = 5  # walls, on one thread or on all
+MAKING = 5e-8  # seconds to make the arrays of an element and to copy them
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,15 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
             shapes: Shapes = [(10,)] * count
             run = partial(overhead, kind, shapes)
             title = "1 array of 10" if count == 1 else f"{count} arrays of 10"
-            yield Section("overhead", kind, title, expected(shapes, 3, at.effort), at.effort, run)
+            yield Section("overhead", kind, title, expected(shapes, [*OURS, *OURS], at.effort), at.effort, run)
         yield Section(
-            "function", kind, f"instep.{kind}", expected([(10,)], 1, at.effort), at.effort, partial(function, kind)
-        )
+            "function",
+            kind,
+            f"instep.{kind}",
+            expected([(10,)], [BOUND_STEP], at.effort),
+            at.effort,
+            partial(function, kind),
+        )  # fmt: skip
     for kind, at in scales.items():
         swept = [one for one in found[kind] if one.swept and (at.thorough or not one.compiles)]
         for size in at.sizes:
@@ -135,7 +142,7 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
         yield comparison("workloads", kind, "one large array", [(at.large,)], found[kind], at)
         if at.options:
             for title, size in (("options, in cache", 16_384), ("options, in memory", at.in_memory)):
-                seconds = expected([(size,)], 12, at.effort)
+                seconds = expected([(size,)], [BOUND_STEP] * VARIANTS, at.effort) + VARIANTS * MAKING * size
                 yield Section("options", kind, title, seconds, at.effort, partial(options, kind, size))
         yield what_arrays_hold(kind, swept if at.options else [], at)
         if at.imports:
@@ -144,24 +151,30 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
 
 def comparison(name: str, kind: str, title: str, shapes: Shapes, others: list[Peer], at: Scale) -> Section:
     """A step beside the walls and the others, with the divider where the arrays are swept."""
-    compiled = sum(one.compiles for one in others if len(shapes) <= MOST_ARRAYS_COMPILED)
-    turns = 5 + sum(len(one.thread_counts(get_num_threads())) for one in (*peers.OURS, *others))
-    seconds = expected(shapes, turns, at.effort) + compiled
+    taking = [
+        one for one in others
+        if elements(shapes) <= one.most_elements and not (one.compiles and len(shapes) > MOST_ARRAYS_COMPILED)
+    ]  # fmt: skip
+    turns = [BOUND_STEP] * WALKS
+    turns += [one for one in (*OURS, *taking) for _ in one.thread_counts(get_num_threads())]
+    seconds = expected(shapes, turns, at.effort) + sum(one.compiles for one in taking)
     return Section(name, kind, title, seconds, at.effort, partial(compare, kind, shapes, others, name == "sizes"))
 
 
 def what_arrays_hold(kind: str, others: list[Peer], at: Scale) -> Section:
     """A step in both types and, in float32, the steps of those others whose states can be filled."""
     among = [one for one in others if one.fills and not one.compiles]
-    seconds = expected([(values.SIZE,)], len(values.held(np.float32)) * (2 + len(among)), at.effort)
+    turns = [BOUND_STEP, BOUND_STEP, *among] * len(values.held(np.float32))
+    seconds = expected([(values.SIZE,)], turns, at.effort)
     return Section("values", kind, "what the arrays hold", seconds, at.effort, partial(held, kind, among))
 
 
-def expected(shapes: Shapes, turns: int, effort: Effort) -> float:
-    """Roughly the seconds that so many contenders take together, of whom some are slow."""
-    step = 2e-9 * elements(shapes) + 5e-6 * len(shapes)
-    turn = max(1.3 * effort.batch, step) + PAUSE
-    return turns * (effort.batch + 2 * step) + min(effort.rounds * turns * turn, max(effort.patience, 3 * turns * turn))
+def expected(shapes: Shapes, turns: list[Peer], effort: Effort) -> float:
+    """Roughly the seconds that these contenders take together, each of whom has a turn in a round."""
+    steps = [one.step_seconds(len(shapes), elements(shapes)) for one in turns]
+    to_begin = sum(max(2 * effort.batch, 3 * step) for step in steps) + MAKING * elements(shapes)
+    a_round = sum(PAUSE + max(1.3 * effort.batch, step) for step in steps)
+    return to_begin + min(effort.rounds * a_round, max(effort.patience + a_round / 2, 3 * a_round))
 
 
 def installed(kinds: list[str]) -> dict[str, list[Peer]]:
@@ -169,10 +182,15 @@ def installed(kinds: list[str]) -> dict[str, list[Peer]]:
     return {kind: [peer for peer in peers_of(kind) if not peer.missing] for kind in kinds}
 
 
+def building(found: dict[str, list[Peer]]) -> float:
+    """The seconds that it takes to load, build and check all of these."""
+    return sum(one.built for of_rule in found.values() for one in of_rule)
+
+
 def expected_seconds(scale: Scale, kinds: list[str]) -> float:
     """Of a run, if all peers that are installed take part."""
     found = installed(kinds)
-    return CHECK * sum(map(len, found.values())) + sum(part.seconds for part in sections(scale, found))
+    return building(found) + sum(part.seconds for part in sections(scale, found))
 
 
 def run(
@@ -218,7 +236,7 @@ def run(
             for name, why in left_out.items():
                 if result["left_out"].setdefault(name, why) != why:
                     result["left_out"][f"{name}, {kind}"] = why
-            done += CHECK * len(found[kind])
+            done += building({kind: found[kind]})
         parts = list(sections(scale, found))
         total = done + sum(part.seconds for part in parts)
         for part in parts:
@@ -282,7 +300,7 @@ def compare(
     work = make_work(kind, shapes)
     left_out = {}
     contenders = walls(work, with_divider)
-    for peer in (*peers.OURS, *others):
+    for peer in (*OURS, *others):
         if work.elements > peer.most_elements:
             left_out[peer.name] = "takes too long"
             continue
@@ -308,7 +326,7 @@ def overhead(kind: str, shapes: Shapes, effort: Effort, report: Report) -> list[
     work = make_work(kind, shapes)
     with num_threads(1):
         contenders = [one for one in walls(work, with_divider=False) if one.name == BARE]
-        contenders += [Contender(peer.name, 1, python_steps(peer.start(work, 1).step)) for peer in peers.OURS]
+        contenders += [Contender(peer.name, 1, python_steps(peer.start(work, 1).step)) for peer in OURS]
         return [row(work, interleave(contenders, effort, report))]
 
 
@@ -342,7 +360,7 @@ def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[
 
         with num_threads(1), np.errstate(all="ignore"):
             for what in values.held(dtype):
-                for peer in (peers.BOUND_STEP, *(others if dtype == np.float32 else ())):
+                for peer in (BOUND_STEP, *(others if dtype == np.float32 else ())):
                     if (work := values.holding(kind, what, dtype, peer.framework)) is not None:
                         works[what] = work
                         contenders[what, peer.name] = alone(peer, work, f"{peer.name}: {what}")

@@ -72,5 +72,5 @@ def moved(options: Options) -> float:
     named: dict[str, Any] = dict(zip(options.states, states, strict=True))
     for t in range(1, STEPS + 1):
         param[:] = 0
-        getattr(reference, options.rule)(param, grad, **named, step_count=t, **options.values())
+        getattr(reference, options.rule)(param, grad, **named, step_count=t, **options.formula())
     return abs(float(param[0]))

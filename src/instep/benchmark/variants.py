@@ -42,7 +42,7 @@ def turned_on(kind: str, plain: Options) -> dict[str, Any]:
     on = {"flag": True, "decay": 0.9, "any size": 1.0}
     return {
         name: on[plain.ranges[name]]
-        for name, value in plain.values().items()
+        for name, value in plain.formula().items()
         if value == 0 and not (plain.ranges[name] == "any size" and getattr(family()[kind], name).is_structural)
     }
 
@@ -68,5 +68,5 @@ def stepped(kind: str, options: Options) -> np.ndarray[Any, Any]:
         arrays[name].fill(start)
     for t, factor in enumerate((1, -0.7, 1.1, -1e-3), 1):
         arrays["grad"] *= factor
-        getattr(reference, kind)(**arrays, step_count=t, **options.values())
+        getattr(reference, kind)(**arrays, step_count=t, **options.formula())
     return work.params[0]

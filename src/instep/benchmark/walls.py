@@ -48,7 +48,7 @@ def roots_and_divisions(options: Options) -> tuple[int, int]:
     param, grad, *states = (np.ones(1).view(_Counted) for _ in range(2 + len(options.states)))
     named: dict[str, Any] = dict(zip(options.states, states, strict=True))
     twin: Any = getattr(reference, options.rule)
-    twin.__wrapped__(param, grad, **named, **options.values())  # which takes arrays of any class
+    twin.__wrapped__(param, grad, **named, **options.formula())  # which takes arrays of any class
     return _Counted.done["sqrt"], _Counted.done["divide"]
 
 

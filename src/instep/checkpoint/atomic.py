@@ -52,6 +52,19 @@ def _replace(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+    _sync_directory(directory)
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, unless it is there, and have its name on the disk."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    _sync_directory(os.path.dirname(os.path.realpath(path)))
+
+
+def _sync_directory(directory: str) -> None:
     if not hasattr(os, "O_DIRECTORY"):  # where a directory cannot be opened, the rename has done what can be done
         return
     file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _PRIVATE)

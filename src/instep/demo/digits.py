@@ -102,16 +102,16 @@ def load(rng: np.random.Generator) -> tuple[Images, Images]:
     return Images(train_pixels, train_digits), Images(test_pixels, test_digits)
 
 
-def network(rng: np.random.Generator) -> Params:
+def network(rng: np.random.Generator, hidden: int = HIDDEN) -> Params:
     """Weights before training (He et al., arXiv:1502.01852)."""
 
     def normal(inputs: int, outputs: int) -> Array:
         return rng.normal(0, np.sqrt(2 / inputs), (inputs, outputs)).astype(DTYPE)
 
     return {
-        "w1": normal(64, HIDDEN),
-        "b1": np.zeros(HIDDEN, DTYPE),
-        "w2": normal(HIDDEN, 10),
+        "w1": normal(64, hidden),
+        "b1": np.zeros(hidden, DTYPE),
+        "w2": normal(hidden, 10),
         "b2": np.zeros(10, DTYPE),
     }
 
@@ -174,7 +174,7 @@ def time_steps(make: Callable[[Any], Optimizer], params: Params, grads: Params) 
         opt.step(grads)
         between = perf_counter_ns()
         for name, param in numpys.items():
-            twin(param, grads[name], **states[name], step_count=step + 1, **opt.options)
+            twin(param, grads[name], **states[name], step_count=step + 1, **opt._options.formula())
         times[step] = between - start, perf_counter_ns() - between
     our_time, numpy_time = np.median(times, axis=0) / 1000
     return opt, our_time, numpy_time, all(ours[name].tobytes() == numpys[name].tobytes() for name in params)

@@ -1,0 +1,1 @@
+"""What `instep.mpi` is made of, as far as it goes without MPI."""
