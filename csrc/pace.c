@@ -5,12 +5,14 @@ enum {
     LONGEST_GAP = 2000000,
     SHORTEST_STAY = 50000,
     /* More than this is not learned from: the machine stood still. */
-    HIGHEST_PRICE = 200000,
+    HIGHEST_PRICE = 150000,
     /* Waking for the sake of later jobs costs this part of what was missed. */
     MISSED_OF_PRICE = 10,
     /* The caller is held up if it waits longer than this, and than this part of the job. */
     SHORTEST_WAIT = 100000,
-    JOB_OF_WAIT = 8
+    JOB_OF_WAIT = 8,
+    /* Then it goes alone for so many times as long as it waited, so that trying again costs a twentieth. */
+    ALONE_OF_WAIT = 20
 };
 
 /* A bad event counts for more the more there have been; one that was not bad takes one away. */
@@ -43,7 +45,7 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
     pace->longest_gap = gap > pace->longest_gap ? gap : pace->longest_gap - (pace->longest_gap - gap) / 4;
     learn(&pace->interrupted, interrupted);
 
-    if (is_doubtful(pace->held_up))
+    if (now < pace->alone_until)
         return 1;
     if (awake >= most) {
         pace->missed = 0;
@@ -51,7 +53,7 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
     }
     double alone = grains * pace->grain_time / awake;
     pace->missed = stays_awake(pace) ? pace->missed + alone - alone * awake / most : 0;
-    if (2 * alone < 3 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)
+    if (alone < 2 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)
         return awake;
     pace->missed = 0;
     return most;
@@ -62,7 +64,13 @@ void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now
     pace->last_end = now;
     if (grains >= 1)
         pace->grain_time += ((double)(done - begin) / grains - pace->grain_time) / 8;
-    learn(&pace->held_up, now - done > SHORTEST_WAIT && now - done > (now - begin) / JOB_OF_WAIT);
+    int64_t waited = now - done;
+    if (waited == 0)
+        return;
+    int held_up = waited > SHORTEST_WAIT && waited > (now - begin) / JOB_OF_WAIT;
+    learn(&pace->held_up, held_up);
+    if (held_up && is_doubtful(pace->held_up))
+        pace->alone_until = now + ALONE_OF_WAIT * waited;
 }
 
 void instep_pace_woke(struct pace *pace, int64_t price)

@@ -22,11 +22,12 @@ struct doubt {
 };
 
 struct pace {
-    int64_t last_end;         /* of a job that was worth several threads */
-    int64_t longest_gap;      /* between two of them, lately */
-    int64_t price;            /* of waking: what the call takes, and what it takes until the woken one works */
-    double grain_time;        /* of a thread */
-    double missed;            /* time that workers would have saved if they had been awake */
+    int64_t last_end;    /* of a job that was worth several threads */
+    int64_t longest_gap; /* between two of them, lately */
+    int64_t price;       /* of waking: what the call takes, and what it takes until the woken one works */
+    double grain_time;   /* of a thread */
+    double missed;       /* time that workers would have saved if they had been awake */
+    int64_t alone_until;
     struct doubt interrupted; /* workers that were awake, by others on their cores */
     struct doubt held_up;     /* callers, by workers that were not done */
 };
