@@ -517,12 +517,12 @@ def switches(rule, options):
 def test_options_changed_between_steps(rule, dtype):
     """New state starts at its start value, old state goes on, what is no longer needed is dropped."""
     random = np.random.default_rng(13)
-    names = [*Options(rule).values(), *structural(rule), *structural(rule)]
+    names = [*Options(rule).of_formula, *structural(rule), *structural(rule)]
     seen = set()
     for _ in range(6):
         param = random.standard_normal(19).astype(dtype)
         optimizer = CLASSES[rule]({"w": param}, lr=0.25)
-        options, expected_param = optimizer.options, param.copy()
+        options, expected_param = optimizer._options.formula(), param.copy()
         states = start_arrays(rule, options, param)
         t = 0
         for _ in range(60):
@@ -535,7 +535,7 @@ def test_options_changed_between_steps(rule, dtype):
                 setattr(optimizer, name, changed[name])
                 states = carried_on(states, changed, options, param, rule) if t else start_arrays(rule, changed, param)
                 options = changed
-            assert optimizer.options == options
+            assert optimizer._options.formula() == options
             actual = {key: value["w"] for key, value in optimizer.state.items()}
             assert_same_bits(actual, states, f"{name}={changed[name]} before step {t + 1}")
             if random.random() < 0.2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import builtins
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,12 @@ def agree(comm: MPI.Comm, facts: Facts, error: Exception | None = None) -> None:
     comm.Allgather(mine, every)
     if error is None and (every == mine).all():
         return
-    said: list[tuple[bytes | None, Facts]] = comm.allgather((_packed(error), facts))
+    said: list[tuple[tuple[str, str] | None, Facts]] = comm.allgather((_told(error), facts))
     if error is not None:
         raise error
-    for rank, (packed, _) in enumerate(said):
-        if packed is not None:
-            other = pickle.loads(packed)
+    for rank, (told, _) in enumerate(said):
+        if told is not None:
+            other = _as_told(*told)
             other.add_note(f"raised on rank {rank}")
             raise other
     stated = [facts for _, facts in said]
@@ -44,16 +44,17 @@ def agree(comm: MPI.Comm, facts: Facts, error: Exception | None = None) -> None:
                 )
 
 
-def _packed(error: Exception | None) -> bytes | None:
-    """Any exception, for some cannot be pickled, or not be made again."""
-    if error is None:
-        return None
-    try:
-        packed = pickle.dumps(error)
-        pickle.loads(packed)
-        return packed
-    except Exception:
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+def _told(error: Exception | None) -> tuple[str, str] | None:
+    """Its type and message: an exception itself cannot always be sent."""
+    return None if error is None else (type(error).__name__, str(error))
+
+
+def _as_told(name: str, message: str) -> Exception:
+    """An exception of this type, if it is built in and made of a message; otherwise a RuntimeError that names it."""
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError):
+        return kind(message)
+    return RuntimeError(f"{name}: {message}")
 
 
 def _short(value: Any) -> str:
