@@ -1,11 +1,13 @@
 /* When to wake workers, and how long they stay awake.  Both are learned from the jobs, for neither what waking costs
  * nor what comes between two jobs is the same on two machines or in two programs.
  *
- *     awake    A job uses the workers that are awake.  They stay awake from one to the next where jobs follow each
- * other within milliseconds, as steps do in much of training. asleep   They are woken where the job takes longer than
- * waking does, and where so many smaller ones have come within milliseconds of each other that waking is a fraction of
- * what was missed. alone    So the caller is where it had to wait for workers again and again, for others run on their
- * cores.
+ * Workers that are awake take part in every job.  They stay awake from one to the next where jobs follow each other
+ * within milliseconds, as steps do in much of training.
+ *
+ * Workers that sleep are woken where the job takes longer than waking does, and where so many smaller ones have come
+ * within milliseconds of each other that waking is a fraction of what was missed.
+ *
+ * The caller goes alone where it had to wait for workers again and again, for others run on their cores.
  *
  * Times are in nanoseconds.  Nothing here knows a thread or a clock. */
 #ifndef INSTEP_PACE_H

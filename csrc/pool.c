@@ -153,11 +153,10 @@ static bool has_news(unsigned jobs_seen)
     return atomic_load(&jobs_posted) != jobs_seen || atomic_load(&quit);
 }
 
-/* ---- cores
- * ----------------------------------------------------------------------------------------------------------- A kernel
- * that sees no cache shared between the cores, as in many a virtual machine, wakes a thread where it slept and leaves
- * it there for a while.  Where that is the core of the caller, the worker does not help the step but interrupts it,
- * another core being idle or not.  So it is sent to the others, and allowed everywhere again once it is there. */
+/* ---- cores ----------------------------------------------------------------------------------------------------------
+ * A kernel that sees no cache shared between the cores, as in many a virtual machine, wakes a thread where it slept and
+ * leaves it there for a while.  Where that is the core of the caller, the worker does not help the step but interrupts
+ * it, another core being idle or not.  So it is sent to the others, and allowed everywhere again once it is there. */
 
 static int this_core(void)
 {
