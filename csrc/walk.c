@@ -19,8 +19,8 @@ struct work {
     instep_array *arrays;
     size_t count;
     int clips_by_array;
-    double clip;      /* what clipping by the global norm leaves of a gradient */
-    struct sum total; /* of the squares of all gradients */
+    double clip;       /* what clipping by the global norm leaves of a gradient */
+    struct sum *total; /* of the squares of all gradients, while they are measured */
 };
 
 static size_t lesser_of(size_t a, size_t b)
@@ -82,7 +82,7 @@ static void sum_blocks(void *context, size_t begin, size_t end)
                         (last - first) * array->row_size, &sum);
             }
         }
-        sum_merge(work->total.limb, &sum);
+        sum_merge(work->total->limb, &sum);
         if (array->norms != NULL)
             sum_merge(array->norms->sums[0], &sum);
     }
@@ -92,13 +92,15 @@ static void sum_blocks(void *context, size_t begin, size_t end)
 /* Whether the step is to be taken: not if it would be of gradients that are not finite, and those are to be skipped. */
 static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct work *work, size_t total)
 {
-    const struct preparing o = *instep_preparing(optimizers);
+    const struct preparing *o = instep_preparing(optimizers);
     for (size_t g = 0; g < groups; g++)
         work->clips_by_array |= instep_preparing(&optimizers[g])->clip_norm != 0;
-    if (!work->clips_by_array && o.statistics == 0 && o.clip_global_norm == 0 && o.skip_nonfinite == 0
-        && o.grow_every == 0)
+    if (!work->clips_by_array && o->statistics == 0 && o->clip_global_norm == 0 && o->skip_nonfinite == 0
+        && o->grow_every == 0)
         return 1;
 
+    struct sum squares = {{0}};
+    work->total = &squares;
     for (size_t k = 0; k < work->count; k++)
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
             memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
@@ -106,13 +108,13 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
         instep_pool_run(sum_blocks, work, total, BLOCKS_OF_SUM_PER_THREAD);
 
     float_mode callers = float_mode_enter(IEEE);
-    double norm = o.grad_scale * sqrt(sum_value(work->total.limb));
-    if (o.clip_global_norm != 0 && norm > o.clip_global_norm)
-        work->clip = o.clip_global_norm / norm;
-    int taken = isfinite(norm) || (o.skip_nonfinite == 0 && o.grow_every == 0);
+    double norm = o->grad_scale * sqrt(sum_value(squares.limb));
+    if (o->clip_global_norm != 0 && norm > o->clip_global_norm)
+        work->clip = o->clip_global_norm / norm;
+    int taken = isfinite(norm) || (o->skip_nonfinite == 0 && o->grow_every == 0);
     for (size_t k = 0; k < work->count; k++)
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
-            work->arrays[k].norms->grad = o.grad_scale * sqrt(sum_value(work->arrays[k].norms->sums[0]));
+            work->arrays[k].norms->grad = o->grad_scale * sqrt(sum_value(work->arrays[k].norms->sums[0]));
     optimizers->grad_norm = norm;
     optimizers->skipped_count += !taken;
     optimizers->finite_count = taken ? optimizers->finite_count + 1 : 0;
@@ -151,11 +153,13 @@ struct plan {
 
 static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int64_t t, double clip)
 {
+    const enum instep_loop kernel = instep_loop_of(optimizer);
+
     plan->optimizer = optimizer;
     instep_form(&plan->formed, optimizer, t, clip);
     for (int dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++)
         plan->loops[dtype] = (struct loop){
-            .kernel = instep_active_loops(dtype)->kernel[instep_loop_of(optimizer)],
+            .kernel = instep_active_loops(dtype)->kernel[kernel],
             .preparation = plan->formed.how,
             .coefficients = dtype == INSTEP_FLOAT32 ? (const void *)plan->formed.in_float : &plan->formed.in_double,
             .states = instep_states_of_rule(optimizer),
@@ -170,13 +174,13 @@ static double clip_of(const struct work *work, const instep_array *array)
     return array->norms->grad > bound ? bound / array->norms->grad : 1;
 }
 
-/* Whether the loop of the rule takes the array as it is. */
+/* Whether the loop of the rule takes the array as it is: where there is a copy to write, it has a format. */
 static inline int is_plain(const struct plan *plan, const instep_array *array)
 {
     uint64_t formats;
     _Static_assert(sizeof formats == sizeof array->formats, "all formats are read as one number");
     memcpy(&formats, &array->formats, sizeof formats);
-    return formats == 0 && array->copy == NULL && array->rows == NULL && !plan->formed.around.any;
+    return formats == 0 && array->rows == NULL && !plan->formed.around.any;
 }
 
 /* Elements begin to end of an array, whose gradient begins at grad. */

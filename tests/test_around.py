@@ -183,6 +183,19 @@ def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
         assert optimizer.step_count == 2
 
 
+def test_the_gradients_of_a_skipped_step_are_zeroed_too():
+    """Else a trainer that adds to them would keep what is not finite, and skip every step after it."""
+    param, grad = np.zeros(300, np.float32), np.ones(300, np.float32)
+    optimizer = instep.SGD(param, lr=1.0, skip_nonfinite=True, zero_grads=True)
+    grad[7] = np.inf
+    optimizer.step(grad)
+    assert optimizer.skipped_steps == 1
+    assert not grad.any()
+    grad += 1
+    optimizer.step(grad)
+    assert (param == -1).all()
+
+
 def test_a_dynamic_loss_scale_halves_and_doubles():
     """That of torch's GradScaler with a growth factor of 2, a backoff of 0.5 and this interval."""
     param = np.zeros(3)
