@@ -369,8 +369,8 @@ BUGS = [
     Bug(
         "the busy pool shared",
         "csrc/pool.c",
-        "shares < 2 || atomic_exchange(&busy, true)",
-        "shares < 2 || atomic_load(&busy)",
+        "most < 2 || atomic_exchange(&busy, true)",
+        "most < 2 || atomic_load(&busy)",
         THREADS,
     ),
     Bug(
@@ -441,15 +441,22 @@ BUGS = [
     Bug(
         "the file's data not on the disk",
         "src/instep/checkpoint/atomic.py",
-        "            _sync(file)\n        finally:",
-        "            pass\n        finally:",
+        "        _sync(opened[0])\n    finally:",
+        "        pass\n    finally:",
         ATOMIC,
     ),
     Bug(
         "the file's name not on the disk",
         "src/instep/checkpoint/atomic.py",
-        "    try:\n        _sync(file)\n    finally:",
-        "    try:\n        pass\n    finally:",
+        "        _sync(opened[0])\n    except OSError",
+        "        pass\n    except OSError",
+        ATOMIC,
+    ),
+    Bug(
+        "a descriptor that an interrupt leaves open",
+        "src/instep/checkpoint/atomic.py",
+        "opened += map(os.open, [directory], [os.O_RDONLY | os.O_DIRECTORY | _PRIVATE])",
+        "opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _PRIVATE))",
         ATOMIC,
     ),
     Bug(
