@@ -23,8 +23,8 @@ enum {
      * lines are read from a page before the next: to find a page takes longer than to fetch another line of it. */
     BLOCK = 16384,
     ROWS = 256,
-    PATCH = 4,                /* rows and columns that are turned in registers */
-    BYTES_PER_THREAD = 262144 /* as a step has it */
+    PATCH = 4,               /* rows and columns that are turned in registers */
+    BYTES_PER_THREAD = 32768 /* as a step has it */
 };
 
 struct dimension {
