@@ -4,6 +4,7 @@ python tests/keywords.py        prints it as Markdown
 """
 
 import tempfile
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -101,6 +102,10 @@ def step(keywords, dtype):
     optimizer.step(grads_of(params))
 
 
+def go(keywords, way):
+    way(*make(keywords))
+
+
 def in_a_group(keyword):
     """Another value for some of the arrays than for the others."""
     ((name, value),) = KEYWORDS[keyword].items()
@@ -115,8 +120,8 @@ def table():
     yield ["keyword", "in a group", *DTYPES, *WAYS]
     for keyword in KEYWORDS:
         cells = [in_a_group(keyword)]
-        cells += [outcome(lambda dtype=dtype: step([keyword], dtype)) for dtype in DTYPES.values()]
-        cells += [outcome(lambda way=way: way(*make([keyword]))) for way in WAYS.values()]
+        cells += [outcome(partial(step, [keyword], dtype)) for dtype in DTYPES.values()]
+        cells += [outcome(partial(go, [keyword], way)) for way in WAYS.values()]
         yield [f"`{keyword}`", *cells]
 
 
@@ -124,7 +129,7 @@ def contradictions():
     """Two keywords that do not go together, but for those that are two values of one."""
     for pair in combinations(KEYWORDS, 2):
         names = [name for keyword in pair for name in KEYWORDS[keyword]]
-        if len(set(names)) == 2 and outcome(lambda pair=pair: step(pair, None)) != "yes":
+        if len(set(names)) == 2 and outcome(partial(step, pair, None)) != "yes":
             yield f"`{pair[0]}` and `{pair[1]}`"
 
 

@@ -48,8 +48,8 @@ PARTS = {
         of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches
         nothing is refused, and so are two that match the same array.
     state_dtype : {None, "bfloat16", "8bit"}
-        What the state arrays of float32 arithmetic are kept in, stochastically rounded; None for float32.  Refused where
-        a parameter is float64.
+        What the state arrays of float32 arithmetic are kept in, stochastically rounded; None for float32.  Refused
+        where a parameter is float64.
     master : {None, "split", "float32"}
         What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
         bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
