@@ -25,9 +25,9 @@ enum {
     BLOCK = 16384,
     ROWS = 256,
     LINE = 64,
-    MOST_COLUMNS = 1024,      /* of a block that is turned */
-    PATCH = 4,                /* rows and columns that are turned in registers */
-    BYTES_PER_THREAD = 262144 /* as a step has it */
+    MOST_COLUMNS = 1024,     /* of a block that is turned */
+    PATCH = 4,               /* rows and columns that are turned in registers */
+    BYTES_PER_THREAD = 32768 /* as a step has it */
 };
 
 struct dimension {

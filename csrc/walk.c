@@ -9,9 +9,18 @@
 #include "storage.h"
 
 enum {
-    /* Below two of these no thread wakes: measured by bench/lab/threshold.py. */
-    BLOCKS_PER_THREAD = 256
+    /* What takes a thread some microseconds: below two of these a step is not shared. */
+    BLOCKS_PER_THREAD = 32,
+    BLOCKS_OF_SUM_PER_THREAD = 128,
+    /* So many rows are stepped while one more comes from memory. */
+    ROWS_AHEAD = 4
 };
+
+#if defined __GNUC__
+#define PREFETCH(line) __builtin_prefetch(line, 1)
+#else
+#define PREFETCH(line) ((void)(line))
+#endif
 
 struct work {
     const instep_optimizer *optimizers;
@@ -104,7 +113,7 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
             memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
     if (total != 0)
-        instep_pool_run(sum_blocks, work, total, BLOCKS_PER_THREAD);
+        instep_pool_run(sum_blocks, work, total, BLOCKS_OF_SUM_PER_THREAD);
 
     float_mode callers = float_mode_enter(IEEE);
     double norm = o->grad_scale * sqrt(sum_value(squares.limb));
@@ -194,6 +203,23 @@ static inline void step_elements(const struct loop *loop, const instep_array *ar
                 loop->preparation, loop->coefficients);
 }
 
+static void fetch(const void *array, size_t width, size_t first, size_t size)
+{
+    for (const char *line = (const char *)array + first * width, *end = line + size * width; line < end; line += LINE)
+        PREFETCH(line);
+}
+
+/* Asks for a row of an array before it is stepped: where the next one is, no processor can guess. */
+static void fetch_row(const struct loop *loop, const instep_array *array, size_t row)
+{
+    const size_t first = (size_t)array->rows[row] * array->row_size;
+    const size_t size = lesser_of(array->row_size, INSTEP_BLOCK);
+
+    fetch(array->param, instep_width((int)array->dtype, array->formats.param), first, size);
+    for (size_t s = 0; s < loop->states; s++)
+        fetch(array->state[s], instep_width((int)array->dtype, array->formats.state[s]), first, size);
+}
+
 /* Blocks of an array that something surrounds, or of which there are rows alone. */
 static void step_surrounded(const struct plan *plan, const instep_array *array, struct range blocks)
 {
@@ -213,6 +239,8 @@ static void step_surrounded(const struct plan *plan, const instep_array *array, 
     } else {
         size_t rows = instep_rows_of_block(array), last = lesser_of(blocks.end * rows, array->row_count);
         for (size_t r = blocks.begin * rows; r < last; r++) {
+            if (r + ROWS_AHEAD < last)
+                fetch_row(loop, array, r + ROWS_AHEAD);
             size_t first = (size_t)array->rows[r] * array->row_size, end = first + array->row_size;
             in_blocks(loop, &around, array, first, end, (const char *)array->grad + r * array->row_size * width, sums);
         }

@@ -376,8 +376,8 @@ BUGS = [
     Bug(
         "the busy pool shared",
         "csrc/pool.c",
-        "shares < 2 || atomic_exchange(&busy, true)",
-        "shares < 2 || atomic_load(&busy)",
+        "most < 2 || atomic_exchange(&busy, true)",
+        "most < 2 || atomic_load(&busy)",
         THREADS,
     ),
     Bug(

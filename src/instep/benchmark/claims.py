@@ -97,6 +97,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *of_sizes(result, first),
         *of_overhead(result, first),
         *of_workloads(result, first),
+        *of_conditions(result, first),
         *of_values(result, first),
         *(claim for rule in others for claim in of_another(result, rule)),
         *of_the_run(result),
@@ -221,6 +222,30 @@ def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
         f"{rule}: {spelled(large['elements'])} elements, share of the roof, {most} threads",
         0.95, roof(large, most) / median(large, INSTEP, most),
     )  # fmt: skip
+
+
+def of_conditions(result: dict[str, Any], rule: str) -> Iterator[Claim]:
+    """With something between the steps, or beside them."""
+    most = result["machine"]["threads"]
+    rows = rows_of(result, "between", rule)
+    if most > 1:
+        for title, limit in {row["title"]: row["limit"] for row in rows}.items():
+            ratios = {
+                row["elements"]: median(row, BOUND, most) / median(row, BOUND, 1)
+                for row in rows
+                if row["title"] == title
+            }
+            worst = max(ratios, key=ratios.__getitem__)
+            detail = f" (at {spelled(worst)})"
+            yield at_most(f"steps {title}, {most} threads against one", limit, ratios[worst], "x", detail)
+    against = {
+        f"{spelled(row['elements'])}, {row['title']}": min(others) / median(row, BOUND, most)
+        for row in rows
+        if (others := [time["median"] for time in row["times"] if time["name"] != BOUND])
+    }
+    if against:
+        worst = min(against, key=against.__getitem__)
+        yield at_least("one array between other work, against the best peer", 0.9, against[worst], f" ({worst})")
 
 
 def of_values(result: dict[str, Any], rule: str, prefix: str = "") -> Iterator[Claim]:

@@ -39,6 +39,7 @@ def show(result: dict[str, Any], console: Any) -> None:
         show_row(row, result, console)
     show_sizes(result, console)
     show_rest(result, console)
+    show_conditions(result, console)
     show_values(result, console)
     if len(result["rules"]) > 1:
         show_family(result, console)
@@ -134,6 +135,32 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
             )
         table.show(console)
         console.print()
+
+
+def show_conditions(result: dict[str, Any], console: Any) -> None:
+    """How long a step takes with something between the steps, or beside them."""
+    headings, rows = conditions_table(result)
+    if rows:
+        table = Table("one array, with other work between or beside the steps", *headings, words=(1, len(headings) - 1))
+        for cells in rows:
+            table.add(*cells)
+        table.show(console)
+        console.print()
+
+
+def conditions_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """For each size and condition instep with one thread and with all, and the fastest other."""
+    rows = rows_of(result, "between", result["rules"][0])
+    counts = sorted({time["threads"] for row in rows for time in row["times"] if time["name"] == BOUND})
+    cells = []
+    for row in rows:
+        ours = [duration(median(row, BOUND, threads)) for threads in counts]
+        others = [time for time in row["times"] if time["name"] != BOUND]
+        best = min(others, key=lambda time: time["median"], default=None)
+        peer = f"{duration(best['median'])}: {best['name']}, {best['threads']}" if best else ""
+        cells.append([spelled(row["elements"]), row["title"], *ours, peer])
+    threads = [f"{count} thread{'s' * (count > 1)}" for count in counts]
+    return ["elements", "steps", *threads, "the fastest peer, its threads"], cells
 
 
 def show_values(result: dict[str, Any], console: Any) -> None:
@@ -276,6 +303,16 @@ def markdown_claims(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_conditions(result: dict[str, Any]) -> str:
+    """How long a step takes with something between the steps, or beside them."""
+    headings, rows = conditions_table(result)
+    if not rows:
+        return "The last run did not measure it.\n"
+    lines = [f"| {' | '.join(headings)} |", f"|---:|---|{'---:|' * (len(headings) - 3)}---|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join(lines) + f"\n\n{where(result)}\n"
+
+
 def markdown_values(result: dict[str, Any]) -> str:
     """How many times as long a step takes by what the arrays hold."""
     headings, rows = values_table(result)
@@ -304,6 +341,7 @@ TABLES = {
     "benchmark": markdown,
     "family": markdown_family,
     "claims": markdown_claims,
+    "between": markdown_conditions,
     "options": markdown_options,
     "values": markdown_values,
 }
