@@ -99,6 +99,17 @@ def test_peers_compute_the_rule(kind, threads):
         peers.cross_check(peer, kind, SHAPES, threads)
 
 
+@pytest.mark.parametrize("kind", FAMILY)
+def test_the_drop_in_is_timed_where_it_steps(kind):
+    pytest.importorskip("torch")
+    for peer in peers.peers_of(kind):
+        if peer.name == peers.DROP_IN:
+            peers.cross_check(peer, kind, SHAPES, 1)
+            started = peer.start(work.make_work(kind, SHAPES).under(work.dialect(kind, "torch")), 1)
+            started.step()
+            assert started.step.__self__.fallbacks() == []
+
+
 class StandIn:
     """DeepSpeed's kernel by the signatures in its cpu_adam.h, computed by the twin."""
 
