@@ -411,8 +411,8 @@ BUGS = [
     Bug(
         "no lock around a step",
         "src/binding/lock.pxi",
-        "            if self.owner == thread:\n                self.depth += 1\n",
-        "            if self.owner != 0:\n                self.depth += 1\n",
+        "            if gate_owner(found) == thread:\n                found.depth += 1\n",
+        "            if gate_owner(found) != 0:\n                found.depth += 1\n",
         THREADS,
     ),
     # ---- the binding
