@@ -9,7 +9,8 @@ import pytest
 import instep
 from instep.benchmark.peers import DROP_IN, OURS, peers_of
 from instep.benchmark.walls import walk
-from instep.benchmark.work import dialect, family, make_work
+from instep.benchmark.work import dialect, make_work
+from instep.dialects import family
 
 
 @pytest.mark.parametrize("count", [1, 6, 100, 1000])

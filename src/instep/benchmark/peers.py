@@ -25,10 +25,10 @@ import numpy as np
 from .. import optimizers, reference
 from .._core import isas, set_num_threads
 from ..arithmetic import Array
-from ..dialects import dialects
+from ..dialects import dialects, family
 from .formulas import FORMULAS, Formula
 from .measure import nothing
-from .work import Arrays, Work, dialect, family
+from .work import Arrays, Work, dialect
 
 
 @dataclass(frozen=True)
