@@ -133,7 +133,7 @@ class Shared:
             self.grads[name] = np.ones(SIZES[name], np.float32)
             self.fresh[name] = np.ones(SIZES[name], np.float32)
         self.grads["c"] = self.fresh["bc"] = np.ones(SIZES["b"], np.float32)
-        del self.grads["c"], self.fresh["bc"]
+        self.grads.pop("c", None), self.fresh.pop("bc", None)
 
     # -- what must hold
 
