@@ -96,6 +96,7 @@ static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool forking;
 static atomic_uint in_flight;
 static atomic_uint generation; /* how many forks lie between this process and the one that loaded the library */
+static pthread_t survivor;     /* the thread that forked this process, if generation is not 0 */
 
 static int64_t nanoseconds(void)
 {
@@ -435,6 +436,7 @@ static void after_fork_in_child(void)
 {
     /* a thread that was turned away while the fork went on may have been counted, and is not here */
     atomic_store(&in_flight, 0);
+    survivor = pthread_self();
     atomic_fetch_add(&generation, 1);
     after_fork_in_parent();
 }
@@ -442,6 +444,11 @@ static void after_fork_in_child(void)
 unsigned instep_pool_generation(void)
 {
     return atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+int instep_pool_survived(void)
+{
+    return pthread_equal(pthread_self(), survivor);
 }
 
 void instep_pool_enter(void)

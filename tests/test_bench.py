@@ -32,10 +32,11 @@ from instep.benchmark import (
     walls,
     work,
 )
+from instep.dialects import family
 from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
 
 ROOT = Path(__file__).parents[1]
-FAMILY = list(work.family())
+FAMILY = list(family())
 SHAPES = [(300, 3), (7,), (1,)]
 OTHERS = ["adam", "sgd"]
 
@@ -97,6 +98,17 @@ def test_claims_are_judged_by_the_run(result):
 def test_peers_compute_the_rule(kind, threads):
     for peer in (*peers.OURS, *numpy_peers(kind), *(one for one in peers.peers_of(kind) if one.name == peers.PYTHON)):
         peers.cross_check(peer, kind, SHAPES, threads)
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_the_drop_in_is_timed_where_it_steps(kind):
+    pytest.importorskip("torch")
+    for peer in peers.peers_of(kind):
+        if peer.name == peers.DROP_IN:
+            peers.cross_check(peer, kind, SHAPES, 1)
+            started = peer.start(work.make_work(kind, SHAPES).under(work.dialect(kind, "torch")), 1)
+            started.step()
+            assert started.step.__self__.fallbacks() == []
 
 
 class StandIn:
@@ -243,7 +255,6 @@ def test_roots_and_divisions_are_those_of_the_twin(rule):
     assert cost == COSTS.get(rule, cost)
     for options in one_of_each_loop(rule):
         assert walls.roots_and_divisions(Options(rule).replace(options, ())) == cost
-    assert cost in walls.DIVIDERS, f"csrc/bench/walls.c has no loop of {cost} roots and divisions"
 
 
 def test_the_divider_walks_as_many_roots(rule):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..tables import Table
-from .claims import claims, find, median, roof, rows_of, slower, spelled
-from .peers import BOUND, INSTEP
+from .claims import WAYS, claims, find, median, roof, rows_of, slower, spelled
+from .peers import BOUND, DROP_IN, INSTEP
 from .picture import peers
 from .values import NORMAL
 from .variants import PLAIN
@@ -75,7 +75,7 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
             f"{row['bytes'] * row['elements'] / seconds * 1e-9:.1f}",
             f"{roof(row, threads) / seconds:.0%}",
             "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
-            style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
+            style="bold green" if name in (INSTEP, BOUND, DROP_IN) else "dim" if name in (ROOF, BARE) else "",
         )
     table.show(console)
     for name, why in row["left_out"].items():
@@ -96,7 +96,7 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
         for row in rows:
             seconds = find(row, name)
             cells.append("" if seconds is None else number(seconds / row["elements"] * 1e9))
-        table.add(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
+        table.add(name, *cells, style="bold green" if name in (INSTEP, BOUND, DROP_IN) else "")
     table.show(console)
     console.print()
 
@@ -117,9 +117,11 @@ def number(value: float) -> str:
 def show_rest(result: dict[str, Any], console: Any) -> None:
     """Overhead and options."""
     first = result["rules"][0]
-    table = Table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
-    for row in rows_of(result, "overhead", first):
-        table.add(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
+    rows = rows_of(result, "overhead", first)
+    names = {BARE: BARE} | {name: way for name, way in WAYS.items() if rows and find(rows[0], name) is not None}
+    table = Table("small arrays of 10, one thread", "arrays", *names.values())
+    for row in rows:
+        table.add(str(row["arrays"]), *[duration(median(row, name)) for name in names])
     table.show(console)
     console.print()
     for row in rows_of(result, "options", first):
@@ -208,7 +210,7 @@ def show_family(result: dict[str, Any], console: Any) -> None:
 def summary(row: Row, threads: int) -> tuple[float, float, str, float]:
     """Our time with all threads, its share of the roof, the fastest other, and how many times ours it takes."""
     ours = median(row, INSTEP, threads)
-    others = [time for time in row["times"] if time["name"] not in (INSTEP, BOUND, *WALLS)]
+    others = [time for time in row["times"] if time["name"] not in (INSTEP, BOUND, DROP_IN, *WALLS)]
     best = min(others, key=lambda time: time["median"])
     return ours, roof(row, threads) / ours, best["name"], best["median"] / ours
 

@@ -27,7 +27,7 @@ from .._core import get_num_threads, set_num_threads
 from ..threads import num_threads
 from . import between, machine, peers, values
 from .measure import PAUSE, Contender, Effort, interleave, nothing, python_steps
-from .peers import BOUND_STEP, OURS, Peer, WrongResult, cross_check, peers_of
+from .peers import BOUND_STEP, DROP_IN, OURS, Peer, WrongResult, cross_check, peers_of
 from .variants import variants_of
 from .walls import BARE, walls
 from .work import Shapes, Work, dialect, elements, make_work
@@ -129,9 +129,10 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
     for kind, at in scales.items():
         for count in at.counts:
             shapes: Shapes = [(10,)] * count
-            run = partial(overhead, kind, shapes)
+            among = [*OURS, *[one for one in found[kind] if one.name == DROP_IN]]
+            run = partial(overhead, kind, shapes, among)
             title = "1 array of 10" if count == 1 else f"{count} arrays of 10"
-            yield Section("overhead", kind, title, expected(shapes, [*OURS, *OURS], at.effort), at.effort, run)
+            yield Section("overhead", kind, title, expected(shapes, [*OURS, *among], at.effort), at.effort, run)
         yield Section(
             "function",
             kind,
@@ -340,12 +341,12 @@ def compare(
     return [found]
 
 
-def overhead(kind: str, shapes: Shapes, effort: Effort, report: Report) -> list[Row]:
+def overhead(kind: str, shapes: Shapes, among: list[Peer], effort: Effort, report: Report) -> list[Row]:
     """A step over small arrays beside its loop."""
     work = make_work(kind, shapes)
     with num_threads(1):
         contenders = [one for one in walls(work, with_divider=False) if one.name == BARE]
-        contenders += [Contender(peer.name, 1, python_steps(peer.start(work, 1).step)) for peer in OURS]
+        contenders += [Contender(peer.name, 1, python_steps(peer.start(work, 1).step)) for peer in among]
         return [row(work, interleave(contenders, effort, report))]
 
 
