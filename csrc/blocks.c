@@ -322,10 +322,16 @@ STAGE void average(const struct around *around, size_t n, stored *restrict param
         param_avg[i] = keep * param_avg[i] + blend * p[i];
 }
 
-STAGE void copy(size_t n, const stored *restrict from, S *restrict to)
+STAGE void copy(size_t n, const stored *restrict from, stored *restrict to)
 {
     for (size_t i = 0; i < n; i++)
         to[i] = from[i];
+}
+
+STAGE void add(size_t n, stored *restrict sums, const stored *restrict x)
+{
+    for (size_t i = 0; i < n; i++)
+        sums[i] = sums[i] + x[i];
 }
 
 STAGE void subtract(size_t n, S *restrict from, const stored *restrict x)
@@ -439,5 +445,24 @@ static void NAME(squares)(const void *from, int format, size_t size, struct sum 
     }
 }
 
+static void NAME(add)(void *sums, const void *from, int format, size_t size, int begins)
+{
+    S room[INSTEP_BLOCK];
+    const size_t width = instep_width(IS_FLOAT ? INSTEP_FLOAT32 : INSTEP_FLOAT64, format);
+
+    for (size_t i = 0; i < size; i += INSTEP_BLOCK) {
+        size_t n = size - i < INSTEP_BLOCK ? size - i : INSTEP_BLOCK;
+        const void *x = (const char *)from + i * width;
+        if (format != INSTEP_AS_COMPUTED) {
+            read_numbers(x, format, n, room);
+            x = room;
+        }
+        if (begins)
+            copy(n, x, (stored *)sums + i);
+        else
+            add(n, (stored *)sums + i, x);
+    }
+}
+
 extern const struct instep_block_loops NAME(block_loops);
-const struct instep_block_loops NAME(block_loops) = {NAME(blocks), NAME(squares)};
+const struct instep_block_loops NAME(block_loops) = {NAME(blocks), NAME(squares), NAME(add)};

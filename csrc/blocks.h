@@ -39,9 +39,13 @@ typedef void instep_blocks(const struct loop *loop, const struct around *around,
 /* Adds the squares of the elements, block by block. */
 typedef void instep_squares(const void *from, int format, size_t size, struct sum *sum);
 
+/* Adds numbers of a format to sums in the type of the arithmetic, or begins these with them. */
+typedef void instep_add(void *sums, const void *from, int format, size_t size, int begins);
+
 struct instep_block_loops {
     instep_blocks *blocks;
     instep_squares *squares;
+    instep_add *add;
 };
 
 /* How many bytes an element of a gradient has. */

@@ -18,16 +18,35 @@
  *     }
  *     optimizer.step_count++;
  *
- * Written:       param, the states, both step counts, and first_block, which is scratch.  Never grad.
+ * What surrounds the rule happens in the same pass, in this order, where an array or an option asks for it:
+ *
+ *     read       grad, param and states, from their formats
+ *     scale      grad by grad_scale, and by bound / norm where clip_norm or clip_global_norm bound a larger norm
+ *     clip       each element of grad to clip_value, either way
+ *     the rule
+ *     write      states, param and copy, in their formats
+ *     average    param_avg = d param_avg + (1 - d) param with d = average_decay, but 0 in an array's first step
+ *     zero       grad, with zero_grads
+ *
+ * Written:       param, low, copy, the states, norms, all counts, grad_norm, with grow_every grad_scale, and
+ *                first_block, which is scratch.  grad is set to 0 with zero_grads, and is not written otherwise.
+ * Skipped:       with skip_nonfinite or grow_every, a step of gradients whose norm is not finite.  It counts in
+ *                skipped_count, and writes grad_norm, norms->grad, finite_count, grad_scale and, with zero_grads, the
+ *                gradients, and nothing else.  The status is INSTEP_OK.  In double, squares overflow, and so a norm is
+ *                infinite from about 1e154 on.
+ * Not finite:    nothing is clipped by a norm that is a NaN; of an infinite one finite gradients become 0.
+ * Rows:          only those are read and written that rows names.  The average of a row that waits is what it was, so
+ *                start param_avg as a copy of param.
  * Allocated:     nothing.  A large step asks the system for processors and for threads where it is the first one, or
  *                the first one after instep_set_threads or a fork.
- * May overlap:   gradients with gradients.  Nothing else, and this is not checked: a parameter or a state that
- *                shares memory with anything else in the call is undefined behaviour.
+ * May overlap:   gradients with gradients, but with zero_grads not even these.  Nothing else, and this is not checked:
+ *                what is written and shares memory with anything else in the call is undefined behaviour.
  * Alignment:     any address is right; the natural alignment of the type is as fast as it gets.
- * The same bits: for every instruction set, number of threads, alignment and way of cutting the arrays into calls,
- *                NaN payloads and signs aside; x86 and arm64 may differ where a result rounds up to the smallest
- *                normal number, which is 0 on arm64.  Coefficients such as 1 - rho are formed in double and rounded
- *                once to the arrays' type; nothing is contracted into a fused multiply-add.
+ * The same bits: for every instruction set, number of threads, alignment and, where nothing is rounded to fewer bits or
+ *                summed, way of cutting the arrays into calls, NaN payloads and signs aside; x86 and arm64 may differ
+ *                where a result rounds up to the smallest normal number, which is 0 on arm64.  Coefficients such as
+ *                1 - rho are formed in double and rounded once to the arrays' type; nothing is contracted into a fused
+ *                multiply-add.
  * Subnormal numbers: count as 0, whether they are read or would be written: in a parameter, a gradient, a state or in
  *                between, whatever is less than 1.2e-38 in float, 2.2e-308 in double.  So a step takes the same time
  *                whatever the arrays hold.

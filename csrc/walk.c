@@ -10,16 +10,24 @@
 
 enum {
     /* Below two of these no thread wakes: measured by bench/lab/threshold.py. */
-    BLOCKS_PER_THREAD = 256
+    BLOCKS_PER_THREAD = 256,
+    /* So many rows are stepped while one more comes from memory. */
+    ROWS_AHEAD = 4
 };
+
+#if defined __GNUC__
+#define PREFETCH(line) __builtin_prefetch(line, 1)
+#else
+#define PREFETCH(line) ((void)(line))
+#endif
 
 struct work {
     const instep_optimizer *optimizers;
     instep_array *arrays;
     size_t count;
     int clips_by_array;
-    double clip;      /* what clipping by the global norm leaves of a gradient */
-    struct sum total; /* of the squares of all gradients */
+    double clip;       /* what clipping by the global norm leaves of a gradient */
+    struct sum *total; /* of the squares of all gradients, while they are measured */
 };
 
 static size_t lesser_of(size_t a, size_t b)
@@ -81,7 +89,7 @@ static void sum_blocks(void *context, size_t begin, size_t end)
                         (last - first) * array->row_size, &sum);
             }
         }
-        sum_merge(work->total.limb, &sum);
+        sum_merge(work->total->limb, &sum);
         if (array->norms != NULL)
             sum_merge(array->norms->sums[0], &sum);
     }
@@ -91,13 +99,15 @@ static void sum_blocks(void *context, size_t begin, size_t end)
 /* Whether the step is to be taken: not if it would be of gradients that are not finite, and those are to be skipped. */
 static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct work *work, size_t total)
 {
-    const struct preparing o = *instep_preparing(optimizers);
+    const struct preparing *o = instep_preparing(optimizers);
     for (size_t g = 0; g < groups; g++)
         work->clips_by_array |= instep_preparing(&optimizers[g])->clip_norm != 0;
-    if (!work->clips_by_array && o.statistics == 0 && o.clip_global_norm == 0 && o.skip_nonfinite == 0
-        && o.grow_every == 0)
+    if (!work->clips_by_array && o->statistics == 0 && o->clip_global_norm == 0 && o->skip_nonfinite == 0
+        && o->grow_every == 0)
         return 1;
 
+    struct sum squares = {{0}};
+    work->total = &squares;
     for (size_t k = 0; k < work->count; k++)
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
             memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
@@ -105,13 +115,13 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
         instep_pool_run(sum_blocks, work, total, BLOCKS_PER_THREAD);
 
     float_mode callers = float_mode_enter(IEEE);
-    double norm = o.grad_scale * sqrt(sum_value(work->total.limb));
-    if (o.clip_global_norm != 0 && norm > o.clip_global_norm)
-        work->clip = o.clip_global_norm / norm;
-    int taken = isfinite(norm) || (o.skip_nonfinite == 0 && o.grow_every == 0);
+    double norm = o->grad_scale * sqrt(sum_value(squares.limb));
+    if (o->clip_global_norm != 0 && norm > o->clip_global_norm)
+        work->clip = o->clip_global_norm / norm;
+    int taken = isfinite(norm) || (o->skip_nonfinite == 0 && o->grow_every == 0);
     for (size_t k = 0; k < work->count; k++)
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
-            work->arrays[k].norms->grad = o.grad_scale * sqrt(sum_value(work->arrays[k].norms->sums[0]));
+            work->arrays[k].norms->grad = o->grad_scale * sqrt(sum_value(work->arrays[k].norms->sums[0]));
     optimizers->grad_norm = norm;
     optimizers->skipped_count += !taken;
     optimizers->finite_count = taken ? optimizers->finite_count + 1 : 0;
@@ -150,11 +160,13 @@ struct plan {
 
 static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int64_t t, double clip)
 {
+    const enum instep_loop kernel = instep_loop_of(optimizer);
+
     plan->optimizer = optimizer;
     instep_form(&plan->formed, optimizer, t, clip);
     for (int dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++)
         plan->loops[dtype] = (struct loop){
-            .kernel = instep_active_loops(dtype)->kernel[instep_loop_of(optimizer)],
+            .kernel = instep_active_loops(dtype)->kernel[kernel],
             .preparation = plan->formed.how,
             .coefficients = dtype == INSTEP_FLOAT32 ? (const void *)plan->formed.in_float : &plan->formed.in_double,
             .states = instep_states_of_rule(optimizer),
@@ -169,13 +181,13 @@ static double clip_of(const struct work *work, const instep_array *array)
     return array->norms->grad > bound ? bound / array->norms->grad : 1;
 }
 
-/* Whether the loop of the rule takes the array as it is. */
+/* Whether the loop of the rule takes the array as it is: where there is a copy to write, it has a format. */
 static inline int is_plain(const struct plan *plan, const instep_array *array)
 {
     uint64_t formats;
     _Static_assert(sizeof formats == sizeof array->formats, "all formats are read as one number");
     memcpy(&formats, &array->formats, sizeof formats);
-    return formats == 0 && array->copy == NULL && array->rows == NULL && !plan->formed.around.any;
+    return formats == 0 && array->rows == NULL && !plan->formed.around.any;
 }
 
 /* Elements begin to end of an array, whose gradient begins at grad. */
@@ -188,6 +200,23 @@ static inline void step_elements(const struct loop *loop, const instep_array *ar
         state[s] = (char *)array->state[s] + begin * width;
     run_aligned(loop->kernel, end - begin, width, (char *)array->param + begin * width, grad, state, loop->states,
                 loop->preparation, loop->coefficients);
+}
+
+static void fetch(const void *array, size_t width, size_t first, size_t size)
+{
+    for (const char *line = (const char *)array + first * width, *end = line + size * width; line < end; line += LINE)
+        PREFETCH(line);
+}
+
+/* Asks for a row of an array before it is stepped: where the next one is, no processor can guess. */
+static void fetch_row(const struct loop *loop, const instep_array *array, size_t row)
+{
+    const size_t first = (size_t)array->rows[row] * array->row_size;
+    const size_t size = lesser_of(array->row_size, INSTEP_BLOCK);
+
+    fetch(array->param, instep_width((int)array->dtype, array->formats.param), first, size);
+    for (size_t s = 0; s < loop->states; s++)
+        fetch(array->state[s], instep_width((int)array->dtype, array->formats.state[s]), first, size);
 }
 
 /* Blocks of an array that something surrounds, or of which there are rows alone. */
@@ -209,6 +238,8 @@ static void step_surrounded(const struct plan *plan, const instep_array *array, 
     } else {
         size_t rows = instep_rows_of_block(array), last = lesser_of(blocks.end * rows, array->row_count);
         for (size_t r = blocks.begin * rows; r < last; r++) {
+            if (r + ROWS_AHEAD < last)
+                fetch_row(loop, array, r + ROWS_AHEAD);
             size_t first = (size_t)array->rows[r] * array->row_size, end = first + array->row_size;
             in_blocks(loop, &around, array, first, end, (const char *)array->grad + r * array->row_size * width, sums);
         }

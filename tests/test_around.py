@@ -183,6 +183,19 @@ def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
         assert optimizer.step_count == 2
 
 
+def test_the_gradients_of_a_skipped_step_are_zeroed_too():
+    """Else a trainer that adds to them would keep what is not finite, and skip every step after it."""
+    param, grad = np.zeros(300, np.float32), np.ones(300, np.float32)
+    optimizer = instep.SGD(param, lr=1.0, skip_nonfinite=True, zero_grads=True)
+    grad[7] = np.inf
+    optimizer.step(grad)
+    assert optimizer.skipped_steps == 1
+    assert not grad.any()
+    grad += 1
+    optimizer.step(grad)
+    assert (param == -1).all()
+
+
 def test_a_dynamic_loss_scale_halves_and_doubles():
     """That of torch's GradScaler with a growth factor of 2, a backoff of 0.5 and this interval."""
     param = np.zeros(3)
@@ -227,74 +240,6 @@ def test_accumulated_gradients(grad_dtype):
         optimizer.step(grads[0])
     optimizer.accumulate(None)
     optimizer.step(grads[0])
-
-
-# ---- rows ----
-
-
-@pytest.mark.parametrize("form", [form for form in FORMS if "8-bit" not in form])
-def test_rows(rule, form):
-    """Those named take the step that they would take alone; the others are not written."""
-    param_dtype, grad_dtype, stored = FORMS[form]
-    if stored or param_dtype in (BFLOAT16, "float16"):  # whose random numbers go by the element's place
-        return
-    random = np.random.default_rng(6)
-    for options in one_of_each_loop(rule)[::5]:
-        table = numbers(random, 50 * 6, param_dtype).reshape(50, 2, 3)
-        own = table.copy()
-        optimizer = CLASSES[rule]([own], **options)
-        for t in range(1, 4):
-            indices = random.integers(0, 50, 12)
-            values = random.standard_normal((12, 2, 3)).astype(grad_dtype)
-            before = {name: [a.copy() for a in arrays] for name, arrays in optimizer.state.items()}
-            table = own.copy()
-            optimizer.step([instep.Rows(indices, values)])
-            wide = np.asarray(values, own.dtype)
-            for row in range(50):
-                if row not in indices:
-                    assert own[row].tobytes() == table[row].tobytes()
-                    continue
-                total = None
-                for index, value in zip(indices, wide, strict=True):
-                    if index == row:
-                        total = value.copy() if total is None else total + value
-                states = {name: arrays[0][row].copy() for name, arrays in before.items()}
-                arrays = dict(param=table[row].copy(), grad=total, **states)
-                getattr(instep.reference, rule)(**arrays, step_count=t, **options)
-                actual = dict(param=own[row], grad=total, **{name: optimizer.state[name][0][row] for name in states})
-                assert_same_bits(actual, arrays, f"row {row}, step {t}, {options}")
-
-
-def test_bad_rows():
-    table = np.ones((5, 2), np.float32)
-    optimizer = instep.RMSprop({"t": table})
-    values = np.ones((2, 2), np.float32)
-    for bad, error, message in [
-        (lambda: instep.Rows([0, 1], values), TypeError, "indices must be a numpy.ndarray"),
-        (lambda: instep.Rows(np.array([0.0, 1.0]), values), TypeError, "must be integers"),
-        (lambda: instep.Rows(np.array([True, False]), values), TypeError, "must be integers"),
-        (lambda: instep.Rows(np.array([[0, 1]]), values), ValueError, "one dimension"),
-        (lambda: instep.Rows(np.array([0]), values), ValueError, "a row for each of the 1"),
-        (lambda: instep.Rows(np.array([0, 5]), values), IndexError, "from 0 to 5, expected them from 0 to 4"),
-        (lambda: instep.Rows(np.array([-1, 2]), values), IndexError, "from -1 to 2"),
-        (
-            lambda: instep.Rows(np.array([0, 1]), values[:, :1]),
-            ValueError,
-            r"rows of the shape \(1,\), expected \(2,\)",
-        ),
-        (lambda: instep.Rows(np.array([0, 1]), values.astype(np.float64)), TypeError, "values of dtype float64"),
-        (lambda: instep.Rows(np.array([0, 1]), table[:2]), ValueError, "overlaps"),
-    ]:
-        with pytest.raises(error, match=message):
-            optimizer.step({"t": bad()})
-        assert (table == 1).all()
-        assert optimizer.step_count == 0
-    with pytest.raises(TypeError, match="cannot be bound"):
-        optimizer.bind({"t": instep.Rows(np.array([0, 1]), values)})
-    with pytest.raises(ValueError, match="two dimensions or more"):
-        instep.SGD([np.ones(5, np.float32)]).step([instep.Rows(np.array([0]), np.ones(1, np.float32))])
-    with pytest.raises(ValueError, match="8bit"):
-        instep.RMSprop([table], state_dtype="8bit").step([instep.Rows(np.array([0]), values[:1])])
 
 
 # ---- groups ----

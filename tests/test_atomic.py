@@ -4,6 +4,7 @@ Faults are put in the place of every call to the system in turn: errors, kills, 
 enforces.
 """
 
+import dis
 import errno
 import fcntl
 import os
@@ -12,8 +13,10 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from contextlib import suppress
-from itertools import count
+from functools import cache
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +305,16 @@ def test_an_error_names_the_path_that_was_given(tmp_path, monkeypatch, call):
     assert (caught.value.errno, caught.value.filename, caught.value.filename2) == (errno.ENOSPC, str(path), None)
 
 
+@pytest.mark.parametrize("name", ["new/", "new/.", "there/", "./"])
+def test_the_name_of_a_folder_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("there").write_bytes(b"a file")
+    with pytest.raises(IsADirectoryError, match="the name of a folder, not of a file") as caught:
+        small().save(name)
+    assert caught.value.filename == name
+    assert os.listdir() == ["there"]
+
+
 @pytest.mark.parametrize("name", ["missing/checkpoint", "file/checkpoint"])
 def test_a_folder_that_is_none_is_named_as_it_was_given(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -320,3 +333,107 @@ def test_nothing_but_a_file_is_replaced(tmp_path, what):
         small().save(path)
     assert path.stat().st_ino == before.st_ino
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("call", "number"), [("open", errno.EACCES), ("open", errno.EPERM), ("fsync", errno.EINVAL)])
+def test_a_folder_that_is_not_to_be_listed_or_synced_is_no_failure(tmp_path, monkeypatch, call, number):
+    """The file is there by then.  The same of the file is one."""
+    path = tmp_path / "checkpoint"
+    new = small_bytes(path)
+    for at, of in enumerate(("file", "folder")):
+        path.write_bytes(b"old")
+        faulty, seen = FaultyOS(EVERY, None), []
+
+        def fault(real, arguments, at=at, seen=seen):
+            if real.__name__ == call:
+                seen.append(real)
+                if len(seen) == at + 1:
+                    raise OSError(number, os.strerror(number))
+            return real(*arguments)
+
+        faulty.fault = fault
+        monkeypatch.setattr(atomic, "os", faulty)
+        if of == "file":
+            with pytest.raises(OSError, match=os.strerror(number)):
+                small().save(path)
+            assert path.read_bytes() == b"old"
+        else:
+            small().save(path)
+            assert path.read_bytes() == new
+        assert len(seen) > at
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_what_killed_saves_have_left_is_removed_when_it_is_old(tmp_path, monkeypatch):
+    old = time.time() - 2 * atomic._ABANDONED
+    names = {
+        ".instep-0123456789abcdef.tmp": old,
+        ".instep-00000000000000ff.tmp": time.time(),  # which may be under way
+        ".instep-of-mine.tmp": old,
+        "instep-0123456789abcdef.tmp": old,
+    }
+    for name, modified in names.items():
+        (tmp_path / name).write_bytes(b"left")
+        os.utime(tmp_path / name, (modified, modified))
+    small().save(tmp_path / "checkpoint")
+    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint", *list(names)[1:]}
+
+    def fails(path):
+        raise PermissionError(errno.EACCES, "not to be listed")
+
+    monkeypatch.setattr(os, "listdir", fails)
+    small().save(tmp_path / "checkpoint")
+
+
+# Handlers of signals run after one of these, which is where the k-th interrupt comes: bytecode by bytecode.
+CHECKING = ("RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD")
+
+
+@cache
+def checked(code):
+    """The offsets before which handlers run."""
+    places = [place for place in dis.get_instructions(code) if place.opname not in ("CACHE", "PRECALL")]
+    return {after.offset for before, after in pairwise(places) if before.opname in CHECKING}
+
+
+def interrupt_at(k):
+    """A trace function that raises at the k-th of these places in atomic.py, and tells how many there were."""
+    seen = 0
+
+    def trace(frame, event, argument):
+        nonlocal seen
+        if frame.f_code.co_filename != atomic.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in checked(frame.f_code):
+            seen += 1
+            if seen > k:
+                raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the descriptors in /proc")
+def test_an_interrupt_leaves_no_descriptor_and_no_temporary_file(tmp_path):
+    path = tmp_path / "checkpoint"
+    new = small_bytes(path)
+    old = small_bytes(path, OLD)
+    optimizer, tracing = small(), sys.gettrace()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for k in count():
+        path.write_bytes(old)
+        sys.settrace(interrupt_at(k))
+        try:
+            optimizer.save(path)
+        except KeyboardInterrupt:
+            sys.settrace(tracing)
+            assert path.read_bytes() in (old, new)
+        else:
+            sys.settrace(tracing)
+            break
+        assert len(os.listdir("/proc/self/fd")) == descriptors, k
+        assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"], k
+    assert path.read_bytes() == new
+    assert k > 50

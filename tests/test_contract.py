@@ -1120,7 +1120,7 @@ VARIANTS = [cls for cls in VARIANTS if cls is not Optimizer]
 def test_presets_are_accepted(variant):
     for name, options in instep.presets(variant.__name__.lower()).items():
         optimizer = variant.preset(name, [np.ones(3, np.float32)], **({} if "lr" in options else dict(lr=0.1)))
-        assert optimizer.options == dict(lr=0.1) | options
+        assert optimizer.options == variant._defaults | dict(lr=0.1) | options
         optimizer.step([np.ones(3, np.float32)])
 
 

@@ -422,12 +422,13 @@ def test_the_examples_of_the_documentation_compile(tmp_path):
     for page in (PROJECT / "docs").rglob("*.md"):
         for number, example in enumerate(re.findall(r"^```c\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)):
             examples[f"{page.stem} {number}"] = example
+            arrays = "float *w, float *g, float *v, float *bias, float *bias_grad, float *bias_avg"
             compiles(f"""
                 #include <instep.h>
                 int fill_the_gradient(float *);
-                void example(size_t n, float *w, float *g, float *v);
-                void example(size_t n, float *w, float *g, float *v) {{ {example} }}
-            """, tmp_path)  # fmt: skip
+                void example(size_t n, {arrays}, uint16_t *w16, uint16_t *g16);
+                void example(size_t n, {arrays}, uint16_t *w16, uint16_t *g16) {{ {example} }}
+            """, tmp_path, "-Wno-unused")  # fmt: skip
     of_the_header = HEADER.split("One buffer, from beginning to end")[1].split("*/")[0]
     assert in_comment(of_the_header).split() == examples["c 0"].split()
 

@@ -137,7 +137,7 @@ def test_the_kth_thread_cannot_be_made(from_then_on, tmp_path):
     python(script, int(from_then_on), LD_PRELOAD=build(tmp_path, "-DTHREADS"), OPENBLAS_NUM_THREADS="1")
 
 
-@pytest.mark.parametrize("action", ["make", "step", "copy", "rebind", "change", "functional"])
+@pytest.mark.parametrize("action", ["make", "step", "copy", "rebind", "change", "functional", "rows"])
 def test_the_kth_block_of_memory_cannot_be_had(rule, action, shim):
     """MemoryError and nothing written, until k is more than the call asks for; again, and no more blocks are held."""
     options, more = narrowest(rule), widest(rule)
@@ -155,6 +155,7 @@ def test_the_kth_block_of_memory_cannot_be_had(rule, action, shim):
         params = {{"a": np.zeros((30, 30), np.float32), "b": [np.zeros(500), np.zeros(0)]}}
         grads = {{"a": np.ones((30, 30), np.float32), "b": [np.ones(500), np.ones(0)]}}
         others = {{"a": np.asfortranarray(grads["a"]), "b": grads["b"]}}
+        named = instep.Rows(np.arange(40, dtype=np.int32) % 30, np.ones((40, 30), np.float32))
         optimizer = Optimizer(params, **options)
         optimizer.step(grads)
 
@@ -173,6 +174,7 @@ def test_the_kth_block_of_memory_cannot_be_had(rule, action, shim):
             "rebind": lambda: optimizer.bind(grads),
             "change": lambda: setattr(optimizer, name, values[getattr(optimizer, name) == values[0]]),
             "functional": lambda: rule(**alone, **more, step_count=1),
+            "rows": lambda: optimizer.step({{"a": named, "b": [None, None]}}),
         }}
         action = actions[sys.argv[1]]
 
@@ -198,7 +200,7 @@ def test_the_kth_block_of_memory_cannot_be_had(rule, action, shim):
             failures = until_it_succeeds()
             gc.collect()
             held.append(blocks.value)
-        assert (failures > 0) is (sys.argv[1] in ("make", "copy", "rebind", "change")), failures
+        assert (failures > 0) is (sys.argv[1] in ("make", "copy", "rebind", "change", "rows")), failures
         assert held[-1] == held[-3] and held[-2] == held[-4], held  # "change" goes to and fro
         optimizer.step(grads)
     """

@@ -22,7 +22,7 @@ import pytest
 
 import instep
 from floating_point import MODES, floating_point_mode
-from instep.dialects import dialects, preset_options
+from instep.dialects import default_options, dialects, preset_options
 from instep.interchange import from_keras, from_optax, from_torch, to_keras, to_optax, to_torch
 from instep.optimizers import Optimizer
 from peers import peer
@@ -387,7 +387,7 @@ def to_anything(framework, variant, ours):
 LACKING = [
     (framework, variant, name)
     for framework, variant in VARIANTS
-    for name in instep.presets(variant)[framework]
+    for name in default_options(variant, framework)
     if name not in {*dialects()[framework][variant].names, "lr_in_momentum"} and not name.startswith("initial_")
 ]
 

@@ -15,6 +15,7 @@ import pytest
 import instep
 from formulas import FORMULAS
 from instep import _core
+from instep._core import Options
 from instep.dialects import dialects
 from instep.optimizers import Optimizer
 from trajectories import (
@@ -77,6 +78,10 @@ CONFIGURATIONS = [
 ]
 
 
+# What every rule has around its formula, and no framework.
+AROUND = {name: value for name, value in Options("sgd").values().items() if name not in Options("sgd").of_formula}
+
+
 def param():
     return [np.zeros(3)]
 
@@ -128,7 +133,12 @@ def test_preset_walks_at_its_own_learning_rate(framework, name):
 def test_presets_lists_what_preset_makes(framework, name):
     listed = instep.presets(name)[framework]
     assert listed.get("lr") == LEARNING_RATES.get(framework, {}).get(name)
-    assert preset(framework, name).options == listed | dict(lr=0.5)
+    assert preset(framework, name).options == AROUND | listed | dict(lr=0.5)
+
+
+def test_presets_lists_the_options_of_the_formula_alone(rule):
+    for options in instep.presets(rule).values():
+        assert {"lr", *options} == set(Options(rule).of_formula)
 
 
 @pytest.mark.parametrize(("framework", "name"), PRESETS)
@@ -186,7 +196,7 @@ def other(value):
 def test_every_option_can_be_overridden(framework, name):
     """Each alone, where it goes with the rest and the framework takes it."""
     dialect = dialects()[framework][name]
-    listed = instep.presets(name)[framework] | dict(lr=0.5)
+    listed = AROUND | instep.presets(name)[framework] | dict(lr=0.5)
     for option in listed:
         value = 1.25 if option == "eta_plus" else other(listed[option])
         expected = listed | dialect.implied.get((option, bool(value)), {}) | {option: value}
@@ -366,7 +376,7 @@ def test_what_the_framework_refuses_or_ignores_is_refused(framework, options, me
 @pytest.mark.parametrize("framework", sorted({framework for framework, _, _ in REFUSED}))
 def test_what_is_refused_may_be_said_to_be_off(framework):
     options = preset(framework, "rmsprop", momentum=0.0, centered=False).options
-    assert options == instep.presets("rmsprop")[framework] | dict(lr=0.5)
+    assert options == AROUND | instep.presets("rmsprop")[framework] | dict(lr=0.5)
 
 
 def test_tf_keras_legacy_moves_eps_with_momentum():
@@ -379,7 +389,7 @@ def test_tf_keras_legacy_moves_eps_with_momentum():
 @pytest.mark.parametrize("framework", ["mxnet1", "mxnet2"])
 def test_centered_mxnet_is_graves(framework):
     graves = dict(lr=0.5, centered=True, eps_inside=True, momentum=0.9, lr_in_momentum=True)
-    listed = instep.presets("rmsprop")[framework]
+    listed = AROUND | instep.presets("rmsprop")[framework]
     assert preset(framework, "rmsprop", centered=True).options == listed | graves
     for momentum in (0.0, 0.5):
         assert preset(framework, "rmsprop", centered=True, momentum=momentum).momentum == momentum
@@ -424,7 +434,7 @@ def test_a_preset_is_the_framework_s_whole_for_a_subclass_too():
     for framework, listed in instep.presets("adamw").items():
         optimizer = Mine.preset(framework, param(), lr=0.125)
         assert type(optimizer) is Mine
-        assert optimizer.options == listed | dict(lr=0.125)
+        assert optimizer.options == AROUND | listed | dict(lr=0.125)
     assert Mine.preset("torch", param()).lr == 1e-3
     with pytest.raises(TypeError, match="needs lr"):
         Mine.preset("optax", param())

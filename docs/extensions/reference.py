@@ -25,8 +25,21 @@ from instep import dialects
 from instep._core import rules
 from instep.optimizers import Optimizer
 
-with mock(["mpi4py"]):
+
+def stand_in_for_torch() -> None:
+    """What `instep.torch` asks of torch while it is imported; torch itself is too large to be installed for that."""
+    import torch.optim
+
+    torch.__version__ = "2.4"
+    torch.optim.Optimizer = type("Optimizer", (), {"step": None, "profile_hook_step": staticmethod(lambda step: step)})
+    for name in ("RMSprop", "SGD", "Adagrad", "Adam", "AdamW", "Adadelta", "Rprop"):
+        setattr(torch.optim, name, type(name, (torch.optim.Optimizer,), {}))
+
+
+with mock(["mpi4py", "torch"]):
+    stand_in_for_torch()
     import instep.mpi
+    import instep.torch
 
 INDEX = "reference/python.md"
 FOLDER = "reference/api"
@@ -116,6 +129,10 @@ def page(name: str) -> str:
         lines += [f".. autoclass:: {full}", "", "Methods and attributes", "----------------------", ""]
         lines += ["They are those of :py:class:`Optimizer`:", "", ".. autosummary::", "   :nosignatures:", ""]
         lines += [f"   Optimizer.{member}" for member in (*METHODS, *ATTRIBUTES, *PROPERTIES)]
+    elif is_class and issubclass(value, instep.torch.dropin.Dropin):
+        lines += [f".. autoclass:: {full}(params, ...)", "   :members: step, fallbacks", "   :inherited-members:"]
+    elif is_class and issubclass(value, tuple):  # its docstring has the attributes
+        lines += [f".. autoclass:: {full}"]
     elif is_class and issubclass(value, Exception):
         lines += [f".. autoexception:: {full}"]
     elif is_class and "__call__" in vars(value):

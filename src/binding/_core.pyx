@@ -35,7 +35,7 @@ from instep cimport (
 )
 from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strcmp
 
 import numbers
@@ -76,6 +76,21 @@ cdef extern from "copy.h":
         INSTEP_MAX_DIMS
     void instep_copy(
         void *to, const void *source, size_t width, int dims, const cnp.npy_intp *shape, const cnp.npy_intp *strides
+    ) nogil
+
+cdef extern from "rows.h":
+    cdef struct instep_placed:
+        int64_t row
+        size_t place
+    cdef struct instep_row_order:
+        instep_placed *given
+        instep_placed *room
+        size_t count
+        instep_placed *rows
+        size_t row_count
+    void instep_order_rows(instep_row_order *order, int64_t last)
+    void instep_sum_rows(
+        const instep_row_order *order, void *to, const void *source, int dtype, int format, size_t row_size
     ) nogil
 
 cdef extern from "pool.h":

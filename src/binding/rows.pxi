@@ -12,7 +12,7 @@ cdef class Rows:
 
     Notes
     -----
-    Sums are formed in the type of the arithmetic.
+    Sums are formed in the type of the arithmetic, and the same for any number of threads: see `instep.storage.summed`.
 
     A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
     shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  The step count is that of the array, so
@@ -62,10 +62,14 @@ cdef class Rows:
         """The same rows in ascending order, each once, for this parameter."""
         cdef cnp.ndarray indices, values
         cdef Rows found
-        cdef const int64_t *index
+        cdef const int64_t *given
+        cdef int64_t *index
         cdef Py_ssize_t k, count = len(self._indices)
         cdef int64_t least = INT64_MAX, most = -1
         cdef bint ascends = True
+        for array in (self._indices, self._values):
+            if _is_mapped(array):
+                _check_mapped(root, path, array)
         if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
             raise ValueError(
                 f"{_spell(root, path)} is of rows, and its parameter must have two dimensions or more, in C order"
@@ -82,8 +86,13 @@ cdef class Rows:
             )
         indices = np.ascontiguousarray(self._indices, np.int64)
         values = np.ascontiguousarray(self._values)
-        index = <const int64_t *>cnp.PyArray_DATA(indices)
+        given = <const int64_t *>cnp.PyArray_DATA(indices)
+        found = Rows.__new__(Rows)
+        found._indices = np.empty(count, np.int64)  # of its own: what is checked is what is stepped
+        found._values = values
+        index = <int64_t *>cnp.PyArray_DATA(found._indices)
         for k in range(count):
+            index[k] = given[k]
             least, most = min(least, index[k]), max(most, index[k])
             ascends = ascends and (k == 0 or index[k - 1] < index[k])
         if count and (least < 0 or most >= len(param)):
@@ -91,9 +100,45 @@ cdef class Rows:
                 f"{_spell(root, path)} has indices from {least} to {most}, expected them from 0 to {len(param) - 1}"
             )
         if not ascends:
-            from . import storage
-
-            indices, values = storage.summed(indices, values, np.float64 if dtype == INSTEP_FLOAT64 else np.float32)
-        found = Rows.__new__(Rows)
-        found._indices, found._values = indices, values
+            found.sum_up(dtype, most)
         return found
+
+    cdef int sum_up(self, int dtype, int64_t last) except -1:
+        """Put them in ascending order, each once: first come, first added."""
+        cdef instep_row_order order
+        cdef cnp.ndarray values
+        cdef const int64_t *given = <const int64_t *>cnp.PyArray_DATA(self._indices)
+        cdef const void *source = cnp.PyArray_DATA(self._values)
+        cdef int64_t *index
+        cdef void *to
+        cdef size_t k, row_size
+        cdef int format = _format_beside(self._values, dtype)
+        order.count = len(self._indices)
+        row_size = cnp.PyArray_SIZE(self._values) // order.count
+        order.given = <instep_placed *>malloc(2 * order.count * sizeof(instep_placed))
+        if order.given is NULL:
+            raise MemoryError
+        try:
+            order.room = order.given + order.count
+            for k in range(order.count):
+                order.given[k].row = given[k]
+                order.given[k].place = k
+            instep_order_rows(&order, last)
+            values = np.empty(
+                (order.row_count, *(<object>self._values).shape[1:]),
+                (<object>self._values).dtype if order.row_count == order.count else np.float64 if dtype == INSTEP_FLOAT64 else np.float32,
+            )
+            self._indices = np.empty(order.row_count, np.int64)
+            index = <int64_t *>cnp.PyArray_DATA(self._indices)
+            for k in range(order.row_count):
+                index[k] = order.rows[k].row
+            to = cnp.PyArray_DATA(values)
+            if <size_t>cnp.PyArray_NBYTES(self._values) < BYTES_WITH_GIL:
+                instep_sum_rows(&order, to, source, dtype, format, row_size)
+            else:
+                with nogil:
+                    instep_sum_rows(&order, to, source, dtype, format, row_size)
+            self._values = values
+        finally:
+            free(order.given)
+        return 0

@@ -99,7 +99,8 @@ cdef class Stepper(Holder):
             status = instep_plan(self.optimizers, self.groups, &self.arrays[k], 1, &self.blocks)
             if status != INSTEP_OK:
                 raise ValueError(instep_message(status).decode())
-            self.check_zeroed(k, k + 1)
+            if self.sets(self.place_of_zero_grads):
+                self.check_zeroed(k, k + 1)
             step_count = max(self.optimizers.step_count, self.arrays[k].step_count + 1)
             with nogil:
                 instep_run(self.optimizers, self.groups, &self.arrays[k], 1, self.blocks, step_count)
@@ -249,12 +250,13 @@ cdef class Stepper(Holder):
             status = instep_plan(self.optimizers, self.groups, self.arrays, self.count, &self.blocks)
             if status != INSTEP_OK:
                 raise ValueError(instep_message(status).decode())
-        self.check_zeroed(0, self.count)
+        if self.sets(self.place_of_zero_grads):
+            self.check_zeroed(0, self.count)
         self.planned = True
         return 0
 
     @cython.final
-    cdef bint sets(self, Py_ssize_t place) noexcept:
+    cdef inline bint sets(self, Py_ssize_t place) noexcept:
         """Whether this option is set for any array."""
         cdef Py_ssize_t g
         for g in range(self.groups):
@@ -286,8 +288,6 @@ cdef class Stepper(Holder):
         cdef Py_ssize_t k
         cdef list written
         cdef cnp.ndarray array
-        if not self.sets(self.place_of_zero_grads):
-            return 0
         written = []
         for k in range(begin, end):
             if self.arrays[k].grad is NULL or not self.zeroes(k):

@@ -40,8 +40,8 @@ _PRIVATE = MPI.Comm.Create_keyval()
 
 def _private(comm: MPI.Intracomm) -> MPI.Intracomm:
     """The same ranks, apart from the trainer's own messages."""
-    found: MPI.Intracomm | None = comm.Get_attr(_PRIVATE)
-    if found is None:
+    found = comm.Get_attr(_PRIVATE)
+    if not isinstance(found, MPI.Intracomm):
         found = comm.Dup()
         comm.Set_attr(_PRIVATE, found)
     return found

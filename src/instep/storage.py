@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._core import Rows
+from ._core import Rows, run_in_step_arithmetic
 from .arithmetic import Array
 
 BLOCK = 256  # elements with a hash, and in bytes an exponent, of their own
@@ -208,19 +208,18 @@ def bytes_of(value: float, size: int, dtype: Any) -> Array:
 
 def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
     """Rows in ascending order, each once: those that stand several times are added up, first come, first added."""
-    order = np.argsort(indices, kind="stable")
-    ordered = indices[order]
-    is_first = np.empty(len(ordered), bool)
-    is_first[:1], is_first[1:] = True, ordered[1:] != ordered[:-1]
-    firsts = np.flatnonzero(is_first)
-    rows = as_numbers(values)[order].astype(dtype) if len(firsts) < len(order) else values[order]
-    found = rows[firsts]
-    turn = np.arange(len(order)) - np.repeat(firsts, np.diff(firsts, append=len(order)))
-    row = np.cumsum(is_first) - 1
-    for k in range(1, int(turn.max(initial=0)) + 1):  # all seconds, then all thirds
-        later = np.flatnonzero(turn == k)
-        found[row[later]] += rows[later]
-    return ordered[firsts], found
+    found: tuple[Array, Array] = run_in_step_arithmetic(_summed, (indices, values, dtype), {})
+    return found
+
+
+def _summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
+    rows: dict[int, Array] = {}
+    for index, value in zip(indices.tolist(), as_numbers(values).astype(dtype), strict=True):
+        rows[index] = rows[index] + value if index in rows else value
+    found = np.empty((len(rows), *values.shape[1:]), dtype)
+    for k, index in enumerate(sorted(rows)):
+        found[k] = rows[index]
+    return np.array(sorted(rows), np.int64), found
 
 
 def added(total: Any, grad: Any, dtype: Any) -> Any:

@@ -415,9 +415,11 @@ static double near_one(void *unused)
     return (double)(int64_t)random_bits() / 0x1p63;
 }
 
-/* Of every kind: mostly near 1, some tiny, some huge, some any bits at all. */
+/* Of every kind: mostly near 1, some tiny, some huge, some at the edge of a format, some any bits at all. */
 static double of_any_kind(void *unused)
 {
+    static const double edges[] = {65504,      65505,        65535.9, 65536,   0x1p-14, 0x1.fffp-15, 0x1p-24,  0x1p-25,
+                                   0x1.fep127, 0x1.feffp127, FLT_MAX, FLT_MIN, DBL_MAX, DBL_MIN,     INFINITY, 0};
     uint64_t bits = random_bits();
     double value = near_one(unused), other;
     switch (bits % 16) {
@@ -436,7 +438,9 @@ static double of_any_kind(void *unused)
         memcpy(&other, &bits, sizeof other);
         return other;
     case 7:
-        return copysign(0, value);
+        return copysign(edges[bits / 16 % (sizeof edges / sizeof edges[0])], value);
+    case 8: /* a NaN that would round up past the sign */
+        return (double)float_of_bits(bits & 16 ? 0xffffffff : 0x7fffffff);
     default:
         return value;
     }

@@ -1,5 +1,6 @@
 """Two processes on this machine, joined by gloo: data parallel, sharded states, sharded parameters, checkpoints."""
 
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,24 @@ def ranks(tmp_path_factory):
             log.close()
     assert codes == [0, 0], (folder / "rank-0.log").read_text() + (folder / "rank-1.log").read_text()
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+
+
+def losses(program):
+    """What it prints on two ranks."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+    return subprocess.check_output(run, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def test_the_program_that_is_documented(tmp_path):
+    """By its one changed import: its loss is torch's."""
+    program = Path(__file__).parents[1] / "embed/torch/trainer.py"
+    text = program.read_text()
+    assert text.count("instep.torch") == 1
+    theirs = tmp_path / "trainer.py"
+    theirs.write_text(text.replace("instep.torch", "torch.optim"))
+    (mine,), (other,) = (re.findall(r"^loss (\S+)$", losses(path), re.M) for path in (program, theirs))
+    assert float(mine) < 0.002
+    assert abs(float(mine) - float(other)) < 1e-5
 
 
 @pytest.mark.parametrize("rank", range(2))

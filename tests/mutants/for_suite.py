@@ -16,7 +16,7 @@ def combinations(rule: str) -> str:
 COMBINATIONS = combinations("rmsprop")
 OFFSETS = rules_test("test_every_length_at_every_offset", "rmsprop")
 LINES = rules_test("test_arrays_that_begin_within_a_line", "rmsprop")
-CUTS = rules_test("test_a_cut_before_the_last_line", "rmsprop")
+CUTS = rules_test("test_a_cut_before_the_last_block", "rmsprop")
 MODE = rules_test("test_floating_point_mode", "rmsprop")
 SUBNORMAL = rules_test("test_subnormal_numbers_count_as_zero", "rmsprop")
 VARIANT = rules_test("test_a_default_that_a_subclass_redeclares_counts", "rmsprop")
@@ -28,6 +28,10 @@ OPTION = "tests/test_contract.py::test_bad_value_of_an_option"
 OVERLAP = "tests/test_contract.py::test_overlap_in_the_class"
 LAYOUTS = "tests/test_layouts.py"
 BUFFER = "tests/test_contract.py::test_buffer"
+AROUND = "tests/test_around.py::test_bits_of_the_twin -k lion"
+CUTS_AROUND = "tests/test_around.py::test_threads_change_no_bit"
+SKIPPED = "tests/test_around.py -k skipped"
+STALLS = "tests/test_around.py::test_averages_in_few_bits_do_not_stall"
 DISPATCH = "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
 SIGNALS = "tests/test_signals.py"
@@ -38,6 +42,19 @@ CHECKPOINT, ATOMIC, DAMAGE = "tests/test_checkpoint.py", "tests/test_atomic.py",
 # Of csrc/kernels.c: where a loop begins, and where it writes the states.
 START = "    size_t i = 0;\n"
 WRITTEN = "    for (int k = 0; k < states; k++)\n        store("
+
+# Of csrc/blocks.c: where a block meets its rule, and where blocks are summed.
+KERNEL = "        loop->kernel(n, p, g, state, loop->preparation, loop->coefficients);\n"
+SQUARES = """    for (size_t i = 0; i < size; i += INSTEP_BLOCK) {
+        size_t n = size - i < INSTEP_BLOCK ? size - i : INSTEP_BLOCK;
+        const void *x = (const char *)from + i * width;
+        if (format != INSTEP_AS_COMPUTED) {
+            read_numbers(x, format, n, room);
+            x = room;
+        }
+        sum_add(sum, sum_of_block(x, n));
+    }
+}"""
 
 BUGS = [
     # ---- the loop
@@ -184,15 +201,19 @@ BUGS = [
     ),
     # ---- the step
     Bug(
+        "the last block stepped twice",
+        "csrc/walk.c",
+        "last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements(",
+        "last = lesser_of((blocks.end + (array->size / INSTEP_BLOCK == blocks.end)) * INSTEP_BLOCK, array->size);\n"
+        "            step_elements(",
+        CUTS,
+    ),
+    Bug(
         "elements past the end of an array stepped",
         "csrc/walk.c",
         "last = lesser_of(blocks.end * INSTEP_BLOCK, array->size);\n            step_elements",
         "last = blocks.end * INSTEP_BLOCK;\n            step_elements",
         CUTS,
-    ),
-    Bug("a state left behind", "csrc/aligned.h", "s < states", "s + 1 < states", LINES),
-    Bug(
-        "elements before a line stepped twice", "csrc/aligned.h", "kernel(size - before / width,", "kernel(size,", LINES
     ),
     Bug(
         "the caller's rounding used",
@@ -223,6 +244,81 @@ BUGS = [
         "last->from != strides[k] * shape[k]",
         "last->from < strides[k] * shape[k]",
         LAYOUTS,
+    ),
+    # ---- around the rule
+    Bug(
+        "random numbers by thread",
+        "csrc/walk.c",
+        "seed, array->stream, (uint64_t)array->step_count);",
+        "seed, array->stream ^ blocks.begin, (uint64_t)array->step_count);",
+        CUTS_AROUND,
+    ),
+    Bug(
+        "rounded to the nearest",
+        "csrc/storage.h",
+        "int32_t bits = (int32_t)(random->next >> 16);",
+        "int32_t bits = 0x8000;",
+        STALLS,
+    ),
+    Bug(
+        "clipped before it is scaled",
+        "csrc/blocks.c",
+        "        S g = scale * from[i];\n        g = g > most ? most : g;\n        to[i] = -most > g ? -most : g;\n",
+        "        S g = from[i];\n        g = g > most ? most : g;\n        to[i] = scale * (-most > g ? -most : g);\n",
+        AROUND,
+    ),
+    Bug(
+        "the average of parameters that have not moved",
+        "csrc/blocks.c",
+        KERNEL,
+        "        if (around->averages)\n"
+        "            average(around, n, (stored *)array->state[loop->states] + i, p);\n" + KERNEL,
+        AROUND,
+    ),
+    Bug(
+        "a sum rounded by each thread",
+        "csrc/blocks.c",
+        SQUARES,
+        SQUARES.replace("for (", "double rounded = 0;\n    for (", 1)
+        .replace("sum_add(sum, sum_of_block(x, n));\n    }", "rounded += sum_of_block(x, n);\n    }")
+        .replace("    }\n}", "    }\n    sum_add(sum, rounded);\n}"),
+        CUTS_AROUND,
+    ),
+    Bug("a skipped step taken", "csrc/walk.c", "    if (taken) {\n        for", "    if (1) {\n        for", SKIPPED),
+    Bug(
+        "gradients of a skipped step left",
+        "csrc/walk.c",
+        "        zero_skipped_gradients(&work);\n",
+        "        (void)zero_skipped_gradients;\n",
+        SKIPPED,
+    ),
+    Bug(
+        "infinity as the largest finite byte",
+        "csrc/storage.h",
+        "code = size < INFINITE ? code : f.last + 1;",
+        "code = size < INFINITE ? code : f.last;",
+        AROUND,
+    ),
+    Bug(
+        "the exponent of a block too small",
+        "csrc/storage.h",
+        "int32_t exponent = (largest + (4 << 20) - 1) >> 23;",
+        "int32_t exponent = largest >> 23;",
+        AROUND,
+    ),
+    Bug(
+        "an upper half cut off",
+        "csrc/storage.h",
+        "*high = (uint16_t)((bits + 0x8000) >> 16);",
+        "*high = (uint16_t)(bits >> 16);",
+        AROUND,
+    ),
+    Bug(
+        "the options of the first group",
+        "csrc/walk.c",
+        "make_plan(&plan, &work->optimizers[array->group], array->step_count, clip);",
+        "make_plan(&plan, work->optimizers, array->step_count, clip);",
+        "tests/test_around.py::test_groups",
     ),
     # ---- options
     Bug(
@@ -345,15 +441,22 @@ BUGS = [
     Bug(
         "the file's data not on the disk",
         "src/instep/checkpoint/atomic.py",
-        "            _sync(file)\n        finally:",
-        "            pass\n        finally:",
+        "        _sync(opened[0])\n    finally:",
+        "        pass\n    finally:",
         ATOMIC,
     ),
     Bug(
         "the file's name not on the disk",
         "src/instep/checkpoint/atomic.py",
-        "    try:\n        _sync(file)\n    finally:",
-        "    try:\n        pass\n    finally:",
+        "        _sync(opened[0])\n    except OSError",
+        "        pass\n    except OSError",
+        ATOMIC,
+    ),
+    Bug(
+        "a descriptor that an interrupt leaves open",
+        "src/instep/checkpoint/atomic.py",
+        "opened += map(os.open, [directory], [os.O_RDONLY | os.O_DIRECTORY | _PRIVATE])",
+        "opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _PRIVATE))",
         ATOMIC,
     ),
     Bug(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
 # Windows has the one flag, the others have the other.
 _PRIVATE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+_TEMPORARY = re.compile(r"\.instep-[0-9a-f]{16}\.tmp")
+_ABANDONED = 3600  # seconds since a temporary file was written to
+
+# What a directory answers that is not to be listed, or on a file system that does not sync directories; PostgreSQL
+# goes on at the same.
+_NOT_TO_BE_OPENED = (errno.EACCES, errno.EPERM)
+_NOT_TO_BE_SYNCED = (errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 
 
 def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
@@ -20,6 +29,8 @@ def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     What the system refuses is an OSError that names `path`, as the caller spelled it.
     """
     try:
+        if os.path.basename(path) in ("", os.curdir):  # `realpath` would make a file of the name before it
+            raise IsADirectoryError(errno.EISDIR, "the name of a folder, not of a file")
         _replace(path, chunks)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
@@ -31,28 +42,52 @@ def _replace(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     The chunks go to a temporary file in the same directory, and that to the disk, before it takes the name: a rename
     may reach the disk ahead of the data.  The rename is on the disk once the directory is.  A symbolic link is
     followed, and a file that is replaced passes its permissions on.  A process that is killed may leave a
-    ``.instep-*.tmp`` behind, which means nothing to anybody.
+    ``.instep-*.tmp`` behind, which means nothing to anybody; a later save in the directory removes it.
     """
     path = os.path.realpath(path)
     directory = os.path.dirname(path)
     permissions = _permissions(path)
+    _remove_abandoned(directory)
     temporary = os.path.join(directory, f".instep-{secrets.token_hex(8)}.tmp")
     try:
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PRIVATE, 0o666)
-        try:
-            if permissions is not None and hasattr(os, "fchmod"):
-                os.fchmod(file, permissions)
-            for chunk in chunks:
-                _write_all(file, chunk)
-            _sync(file)
-        finally:
-            os.close(file)
+        _write(temporary, permissions, chunks)
         os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):
+        try:  # noqa: SIM105 - a handler of signals might raise in what `suppress` calls before it
             os.unlink(temporary)
+        except OSError:
+            pass
         raise
     _sync_directory(directory)
+
+
+def _remove_abandoned(directory: str) -> None:
+    """Remove what killed saves have left there: not what another process or thread may be writing."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return  # it may be writable and not readable
+    for name in filter(_TEMPORARY.fullmatch, names):
+        path = os.path.join(directory, name)
+        with suppress(OSError):
+            if time.time() - os.stat(path).st_mtime > _ABANDONED:
+                os.unlink(path)
+
+
+def _write(path: str, permissions: int | None, chunks: Iterable[bytes | memoryview]) -> None:
+    opened: list[int] = []
+    try:
+        # A handler of signals that raises runs between two calls: between `os.open` and an assignment of what it
+        # returned, but not within the extension of a list.
+        opened += map(os.open, [path], [os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PRIVATE], [0o666])
+        if permissions is not None and hasattr(os, "fchmod"):
+            os.fchmod(opened[0], permissions)
+        for chunk in chunks:
+            _write_all(opened[0], chunk)
+        _sync(opened[0])
+    finally:
+        for file in opened:
+            os.close(file)
 
 
 def make_folder(path: str) -> None:
@@ -65,13 +100,19 @@ def make_folder(path: str) -> None:
 
 
 def _sync_directory(directory: str) -> None:
+    """As far as it can be: the file is there by now, and no failure."""
     if not hasattr(os, "O_DIRECTORY"):  # where a directory cannot be opened, the rename has done what can be done
         return
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _PRIVATE)
+    opened: list[int] = []
     try:
-        _sync(file)
+        opened += map(os.open, [directory], [os.O_RDONLY | os.O_DIRECTORY | _PRIVATE])
+        _sync(opened[0])
+    except OSError as error:
+        if error.errno not in (_NOT_TO_BE_SYNCED if opened else _NOT_TO_BE_OPENED):
+            raise
     finally:
-        os.close(file)
+        for file in opened:
+            os.close(file)
 
 
 def _permissions(path: str) -> int | None:

@@ -68,11 +68,12 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        Every option's value by the name of the framework; a new one, yours to change.  ``lr`` is missing from those
-        whose framework has no default for it.  A few depend on what they are overridden with: ``tf_keras_legacy`` has
-        `eps_inside` exactly when it has momentum; centered ``mxnet1`` and ``mxnet2`` have Graves' ``eps_inside=True,
-        momentum=0.9, lr_in_momentum=True``; ``sklearn`` has no `nesterov` without momentum; ``optax`` takes AMSGrad's
-        maximum of the corrected averages.
+        Every option of the formula with its value, by the name of the framework; a new one, yours to change.  Those
+        around the formula, from `grad_scale` to `seed`, are the same whatever the framework.  ``lr`` is missing from
+        those whose framework has no default for it.  A few depend on what they are overridden with:
+        ``tf_keras_legacy`` has `eps_inside` exactly when it has momentum; centered ``mxnet1`` and ``mxnet2`` have
+        Graves' ``eps_inside=True, momentum=0.9, lr_in_momentum=True``; ``sklearn`` has no `nesterov` without momentum;
+        ``optax`` takes AMSGrad's maximum of the corrected averages.
 
     Raises
     ------
@@ -87,12 +88,17 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     """
     if not isinstance(rule, str) or rule not in _classes():
         raise ValueError(_choose(f"there is no rule {rule!r:.60}", str(rule), "there are", _classes()))
-    defaults = _classes()[rule]._defaults
+    of_formula = Options(_classes()[rule].rule).of_formula
     return {
-        framework: {name: value for name, value in defaults.items() if name != "lr"} | spoken[rule].preset
-        for framework, spoken in dialects().items()
-        if rule in spoken
+        framework: {name: value for name, value in default_options(rule, framework).items() if name in of_formula}
+        for framework in _dialects_of_rule(rule)
     }
+
+
+def default_options(rule: str, framework: str) -> dict[str, Any]:
+    """Every option of a rule in a dialect, those around the formula too."""
+    defaults = _classes()[rule]._defaults
+    return {name: value for name, value in defaults.items() if name != "lr"} | dialects()[framework][rule].preset
 
 
 def preset_options(cls: type[Optimizer], framework: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +125,7 @@ def preset_options(cls: type[Optimizer], framework: str, given: dict[str, Any]) 
     for name, value in options.items():
         if (name, bool(value)) in dialect.refused and name not in implied:
             raise ValueError(f"preset {framework!r}: the framework {dialect.refused[name, bool(value)]}")
-    merged = presets(_rule_of(cls))[framework] | implied | options
+    merged = default_options(_rule_of(cls), framework) | implied | options
     if "lr" not in merged:
         raise TypeError(f"preset {framework!r} needs lr: the framework has no default for it")
     return merged

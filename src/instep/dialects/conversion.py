@@ -13,7 +13,7 @@ from ..checkpoint.state_dict import StateDict
 from ..optimizers import Optimizer
 from ..rules.momentum import move_lr
 from ..rules.rmsprop import square_avg_of, variance_of
-from . import Dialect, _classes, _rule_of, dialects, preset_options, presets
+from . import Dialect, _classes, _rule_of, default_options, dialects, preset_options
 
 O = TypeVar("O", bound=Optimizer)  # noqa: E741, that of the signatures
 
@@ -145,7 +145,7 @@ def counterpart(cls: type[Optimizer], framework: str) -> Counterpart:
     rule, spoken = _rule_of(cls), dialects()[framework.lower()]
     if rule not in spoken:
         raise ValueError(f"{framework} has no {cls.__name__}; it has {', '.join(spoken)}")
-    return Counterpart(framework, _classes()[rule], spoken[rule], presets(rule)[framework.lower()])
+    return Counterpart(framework, _classes()[rule], spoken[rule], default_options(rule, framework.lower()))
 
 
 def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateDict]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checkpoint.state_dict import CheckpointError
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -50,8 +52,8 @@ def _told(error: Exception | None) -> tuple[str, str] | None:
 
 
 def _as_told(name: str, message: str) -> Exception:
-    """An exception of this type, if it is built in and made of a message; otherwise a RuntimeError that names it."""
-    kind = getattr(builtins, name, None)
+    """Of this type, if it is built in and made of a message, or instep's own; else a RuntimeError that names it."""
+    kind = CheckpointError if name == CheckpointError.__name__ else getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError):
         return kind(message)
     return RuntimeError(f"{name}: {message}")

@@ -1,4 +1,8 @@
-"""The optimizers of ``torch.optim``, whose steps instep takes where the parameters lie."""
+"""The optimizers of ``torch.optim``, whose steps instep takes where the parameters lie.
+
+Each class is a subclass of torch's of the same name: its arguments, parameter groups and states are torch's.  What
+instep does not step, torch does, and ``fallbacks`` says why.
+"""
 
 try:
     from torch import __version__ as _version

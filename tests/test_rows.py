@@ -1,0 +1,173 @@
+"""Gradients of some rows of a parameter: put in order and summed, stepped alone, refused where they are wrong."""
+
+import numpy as np
+import pytest
+
+import instep
+from instep import storage
+from test_around import BFLOAT16, FORMS, numbers
+from trials import CLASSES, assert_same_bits, one_of_each_loop
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "8-bit" not in form])
+def test_rows(rule, form):
+    """Those named take the step that they would take alone; the others are not written."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    if stored or param_dtype in (BFLOAT16, "float16"):  # whose random numbers go by the element's place
+        return
+    random = np.random.default_rng(6)
+    for options in one_of_each_loop(rule)[::5]:
+        table = numbers(random, 50 * 6, param_dtype).reshape(50, 2, 3)
+        own = table.copy()
+        optimizer = CLASSES[rule]([own], **options)
+        for t in range(1, 4):
+            indices = random.integers(0, 50, 12)
+            values = random.standard_normal((12, 2, 3)).astype(grad_dtype)
+            before = {name: [a.copy() for a in arrays] for name, arrays in optimizer.state.items()}
+            table = own.copy()
+            optimizer.step([instep.Rows(indices, values)])
+            wide = np.asarray(values, own.dtype)
+            for row in range(50):
+                if row not in indices:
+                    assert own[row].tobytes() == table[row].tobytes()
+                    continue
+                total = None
+                for index, value in zip(indices, wide, strict=True):
+                    if index == row:
+                        total = value.copy() if total is None else total + value
+                states = {name: arrays[0][row].copy() for name, arrays in before.items()}
+                arrays = dict(param=table[row].copy(), grad=total, **states)
+                getattr(instep.reference, rule)(**arrays, step_count=t, **options)
+                actual = dict(param=own[row], grad=total, **{name: optimizer.state[name][0][row] for name in states})
+                assert_same_bits(actual, arrays, f"row {row}, step {t}, {options}")
+
+
+@pytest.mark.parametrize("grad_dtype", ["float16", BFLOAT16, "float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sums_have_the_bits_of_the_twin(grad_dtype, dtype, isa, threads):
+    """From 0, SGD with a learning rate of 1 moves by the sum itself."""
+    if grad_dtype == "float64" != dtype:
+        return
+    instep.set_num_threads(threads)
+    random = np.random.default_rng(12)
+    for shape, count, least, most in [
+        ((3, 1), 300, 0, 3),
+        ((300, 5), 100, 0, 300),
+        ((300, 257), 1, 0, 300),
+        ((300, 2, 130), 400, 250, 260),
+        ((70_000, 3), 9000, 0, 70_000),
+        ((70_000, 3), 500, 69_000, 70_000),
+        ((1 << 24, 1), 500, 0, 1 << 24),
+        ((3000, 200), 7000, 0, 3000),
+        ((4, 0), 5, 0, 4),
+        ((4, 3), 0, 0, 4),
+    ]:
+        indices = random.integers(least, most, count)
+        if count == 500:
+            indices = random.permutation(np.unique(indices))
+        values = numbers(random, len(indices) * int(np.prod(shape[1:])), grad_dtype).reshape(len(indices), *shape[1:])
+        given = indices.copy(), values.copy()
+        param = np.zeros(shape, dtype)
+        instep.SGD([param], lr=1.0).step([instep.Rows(indices, values)])
+        with np.errstate(all="ignore"):
+            rows, sums = storage.summed(indices, values, dtype)
+            sums[np.abs(sums) < np.finfo(dtype).tiny] = 0  # which a step takes them for
+            expected = np.zeros_like(sums) - sums
+        assert_same_bits({"p": param[rows]}, {"p": expected}, f"{shape}, {count}")
+        param[rows] = 0
+        assert not param.any()
+        assert indices.tobytes() == given[0].tobytes()
+        assert values.tobytes() == given[1].tobytes()
+
+
+def test_the_order_of_a_sum_is_that_of_the_rows():
+    """1e8 is 1 + 1e8 in float32, so that three numbers have two sums."""
+    for values, expected in [([1, 1e8, -1e8], 0), ([1e8, -1e8, 1], 1), ([1e8, 1, -1e8], 0)]:
+        param = np.zeros((9, 1), np.float32)
+        rows = instep.Rows(np.array([7, 2, 7, 7]), np.array([values[0], 5, *values[1:]], np.float32)[:, None])
+        instep.SGD([param], lr=1.0).step([rows])
+        assert param[7, 0] == -expected
+        assert param[2, 0] == -5
+
+
+def test_indices_of_every_kind():
+    """Of any type of integer, byte order and layout; a view of the parameter itself is read before that is written."""
+    values = np.arange(8.0).reshape(4, 2)
+    expected = np.zeros((5, 2))
+    instep.SGD([expected], lr=1.0).step([instep.Rows(np.array([4, 1, 4, 0]), values)])
+    for dtype in "bBhHiIlLqQ":
+        for order in "<>":
+            wide = np.array([4, 9, 1, 9, 4, 9, 0, 9], np.dtype(dtype).newbyteorder(order))
+            for indices in (wide[::2], wide[::2].copy(), wide[::2][::-1].copy()[::-1]):
+                param = np.zeros((5, 2))
+                instep.SGD([param], lr=1.0).step([instep.Rows(indices, values)])
+                assert (param == expected).all()
+    param = np.zeros((5, 2))
+    indices = param.reshape(-1).view(np.int64)[1:5]  # which are all 0
+    instep.SGD([param], lr=1.0).step([instep.Rows(indices, values)])
+    assert param[0].tolist() == [-12, -16]
+    assert not param[1:].any()
+    wide = np.repeat(values, 2, axis=1)[:, ::2]
+    for layout in (np.asfortranarray(values), wide, np.broadcast_to(values[:1], (4, 2))):
+        param, other = np.zeros((5, 2)), np.zeros((5, 2))
+        instep.SGD([param], lr=1.0).step([instep.Rows(np.array([4, 1, 4, 0]), layout)])
+        instep.SGD([other], lr=1.0).step([instep.Rows(np.array([4, 1, 4, 0]), layout.copy())])
+        assert (param == other).all()
+
+
+def test_bad_rows():
+    table = np.ones((5, 2), np.float32)
+    optimizer = instep.RMSprop({"t": table})
+    values = np.ones((2, 2), np.float32)
+    for bad, error, message in [
+        (lambda: instep.Rows([0, 1], values), TypeError, "indices must be a numpy.ndarray"),
+        (lambda: instep.Rows(np.array([0.0, 1.0]), values), TypeError, "must be integers"),
+        (lambda: instep.Rows(np.array([True, False]), values), TypeError, "must be integers"),
+        (lambda: instep.Rows(np.array([[0, 1]]), values), ValueError, "one dimension"),
+        (lambda: instep.Rows(np.array([0]), values), ValueError, "a row for each of the 1"),
+        (lambda: instep.Rows(np.array([0, 5]), values), IndexError, "from 0 to 5, expected them from 0 to 4"),
+        (lambda: instep.Rows(np.array([-1, 2]), values), IndexError, "from -1 to 2"),
+        (lambda: instep.Rows(np.array([4, 5, 4])[:2], values), IndexError, "from 4 to 5"),
+        (lambda: instep.Rows(np.array([0, 2**63], np.uint64), values), IndexError, "to 0, expected them from 0 to 4"),
+        (lambda: instep.Rows(np.array([0, 2**62]), values), IndexError, "from 0 to 4611686018427387904"),
+        (lambda: instep.Rows(np.array([0, None]), values), TypeError, "must be integers, not object"),
+        (lambda: instep.Rows(np.array(0), values), ValueError, "one dimension"),
+        (lambda: instep.Rows(np.ma.array([0, 1]), values), TypeError, "must be a numpy.ndarray"),
+        (lambda: instep.Rows(np.array([0, 1]), values.astype(">f4")), TypeError, "values of dtype >f4"),
+        (lambda: instep.Rows(np.array([1, 1]), values.astype(complex)), TypeError, "values of dtype complex128"),
+        (lambda: instep.Rows(np.array([1, 1]), np.float32(1)), TypeError, "values must be a numpy.ndarray"),
+        (
+            lambda: instep.Rows(np.array([0, 1]), values[:, :1]),
+            ValueError,
+            r"rows of the shape \(1,\), expected \(2,\)",
+        ),
+        (lambda: instep.Rows(np.array([0, 1]), values.astype(np.float64)), TypeError, "values of dtype float64"),
+        (lambda: instep.Rows(np.array([0, 1]), table[:2]), ValueError, "overlaps"),
+    ]:
+        with pytest.raises(error, match=message):
+            optimizer.step({"t": bad()})
+        assert (table == 1).all()
+        assert optimizer.step_count == 0
+    with pytest.raises(TypeError, match="cannot be bound"):
+        optimizer.bind({"t": instep.Rows(np.array([0, 1]), values)})
+    with pytest.raises(ValueError, match="two dimensions or more"):
+        instep.SGD([np.ones(5, np.float32)]).step([instep.Rows(np.array([0]), np.ones(1, np.float32))])
+    with pytest.raises(ValueError, match="8bit"):
+        instep.RMSprop([table], state_dtype="8bit").step([instep.Rows(np.array([0]), values[:1])])
+
+
+def test_rows_mapped_past_the_end_of_their_file(tmp_path):
+    """An exception and no SIGBUS."""
+    param = np.zeros((5000, 2))
+    optimizer = instep.SGD([param], lr=1.0)
+    mapped = np.memmap(tmp_path / "values", np.float64, "w+", shape=(4000, 2))
+    indices = np.memmap(tmp_path / "indices", np.int64, "w+", shape=4000)
+    plain = np.zeros(4000, np.int64), np.zeros((4000, 2))
+    for name, rows in [("values", (plain[0], mapped)), ("indices", (indices, plain[1]))]:
+        rows = instep.Rows(*rows)
+        optimizer.step([rows])
+        with open(tmp_path / name, "r+b") as file:
+            file.truncate(100)
+        with pytest.raises(ValueError, match=f"maps past the end of .*{name}"):
+            optimizer.step([rows])
+    assert optimizer.step_count == 2
