@@ -173,7 +173,7 @@ def test_other_ways_do_what_instep_does_around_a_step(way, kind, extra):
 
 @pytest.mark.parametrize("kind", ["rmsprop", "adam"])
 def test_rows_are_stepped_alike(kind):
-    contenders = {one.name: one for one in around.contenders_over_rows(kind, 64, 1, with_torch=False)}
+    contenders = {one.name: one for one in around.contenders_over_rows(kind, 64, with_torch=False)}
     assert list(contenders) == [around.ROWS, around.GATHERED, around.DENSE]
     assert all(one.seconds(2) > 0 for one in contenders.values())
 

@@ -367,8 +367,8 @@ ROWS, GATHERED, DENSE = "instep, Rows", "gathered, stepped, scattered", "instep,
 TORCH_DENSE, TORCH_SPARSE = "torch, all rows, zeros for the rest", "torch.optim.SparseAdam"
 
 
-def contenders_over_rows(kind: str, touched: int, threads: int, with_torch: bool) -> Iterator[Contender]:
-    """A step of so many rows of a table, each once, in no order."""
+def contenders_over_rows(kind: str, touched: int, with_torch: bool) -> Iterator[Contender]:
+    """A step of so many rows of a table, each once, in no order; one thread."""
     work = make_work(kind, [TABLE])
     (table,), (grad,) = work.params, work.grads
     states = {name: array for name, (array,) in work.states.items()}
@@ -377,12 +377,12 @@ def contenders_over_rows(kind: str, touched: int, threads: int, with_torch: bool
     values = grad[indices].copy()
     grad[...] = 0
     grad[indices] = values
-    ours, torchs = partial(_core.set_num_threads, threads), partial(torch_threads, threads)
+    ours, torchs = partial(_core.set_num_threads, 1), partial(torch_threads, 1)
 
     optimizer = family()[kind]([table], **work.options.values())
     optimizer._adopt(optimizer._options, work.states)
     rows = [_core.Rows(indices, values)]
-    yield Contender(ROWS, threads, python_steps(partial(optimizer.step, rows)), ours)
+    yield Contender(ROWS, 1, python_steps(partial(optimizer.step, rows)), ours)
     function, options = getattr(instep, kind), work.options.formula()
 
     def gathered() -> None:
@@ -392,11 +392,11 @@ def contenders_over_rows(kind: str, touched: int, threads: int, with_torch: bool
         for name, state in of_states.items():
             states[name][indices] = state
 
-    yield Contender(GATHERED, threads, python_steps(gathered), ours)
-    yield Contender(DENSE, threads, python_steps(partial(optimizer.step, [grad])), ours)
+    yield Contender(GATHERED, 1, python_steps(gathered), ours)
+    yield Contender(DENSE, 1, python_steps(partial(optimizer.step, [grad])), ours)
     if with_torch:
-        yield Contender(TORCH_DENSE, threads, python_steps(torch_optimizer(work, foreach=True).step), torchs)
-        yield Contender(TORCH_SPARSE, threads, python_steps(sparse_adam(table, indices, values)), torchs)
+        yield Contender(TORCH_DENSE, 1, python_steps(torch_optimizer(work, foreach=True).step), torchs)
+        yield Contender(TORCH_SPARSE, 1, python_steps(sparse_adam(table, indices, values)), torchs)
 
 
 def sparse_adam(table: Array, indices: Array, values: Array) -> Step:

@@ -298,12 +298,18 @@ def markdown_family(result: dict[str, Any]) -> str:
 
 
 def where(result: dict[str, Any]) -> str:
-    """The machine, the versions and the day, in a sentence or two."""
-    there, most = result["machine"], result["machine"]["threads"]
+    """The machine, the versions and the day, and how many threads the peers have."""
+    most = result["machine"]["threads"]
+    return f"{where_and_when(result)} Peers use the number of threads, 1 or {most}, that suits them better."
+
+
+def where_and_when(result: dict[str, Any]) -> str:
+    """The machine, the versions and the day."""
+    there = result["machine"]
     found = ", ".join(f"{module} {number}" for module, number in result["versions"].items() if number)
     return (
-        f"{there['processor']}, {most} threads, {there['instruction set']}; {there['compiler']}, {there['python']}, "
-        f"{found}; {result['date'][:10]}. Peers use the number of threads, 1 or {most}, that suits them better."
+        f"{there['processor']}, {there['threads']} threads, {there['instruction set']}; {there['compiler']}, "
+        f"{there['python']}, {found}; {result['date'][:10]}."
     )
 
 
@@ -369,8 +375,8 @@ def markdown_around(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"How many times as long as a plain step of {result['rules'][0]} in float32, which takes {plain}; the best of "
-        f"the rounds. Bold is above the limit. The larger array is stepped by {result['machine']['threads']} threads, "
-        f"the smaller one by one. {where(result)}",
+        f"the rounds. Bold is above the limit. instep and torch step the larger array with "
+        f"{result['machine']['threads']} threads, the smaller one and the rows with one. {where_and_when(result)}",
         "",
         f"| rows of {' x '.join(map(spelled, around.TABLE))} that have a gradient | {' | '.join(by_count)} |",
         "|---|" + "---:|" * len(by_count),

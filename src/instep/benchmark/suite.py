@@ -187,11 +187,12 @@ def what_is_around(kind: str, with_torch: bool, at: Scale) -> Iterator[Section]:
             seconds = expected([(size,)], turns, effort) + 10 * MAKING * size
             yield Section(name, kind, title, seconds, effort, partial(surrounded, make, title, 1, size))
     for touched in around.TOUCHED:
-        seconds = expected([around.TABLE], [PASSES] * 5, at.effort)
-        make = partial(around.contenders_over_rows, kind, touched, get_num_threads(), with_torch)
+        effort = replace(at.effort, batch=at.effort.batch / 8)
+        seconds = expected([around.TABLE], [PASSES] * 5, effort)
+        make = partial(around.contenders_over_rows, kind, touched, with_torch)
         title = f"{touched} rows of {around.TABLE[0]}"
         run = partial(surrounded, make, title, 1, touched * around.TABLE[1])
-        yield Section("rows", kind, title, seconds, at.effort, run)
+        yield Section("rows", kind, title, seconds, effort, run)
 
 
 def expected(shapes: Shapes, turns: list[Peer], effort: Effort) -> float:
