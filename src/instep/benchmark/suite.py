@@ -184,7 +184,7 @@ def what_is_around(kind: str, with_torch: bool, at: Scale) -> Iterator[Section]:
         ours = partial(around.contenders, kind, size, threads)
         others = partial(around.others, kind, size, threads, with_torch)
         for name, make, turns in (("around", ours, [BOUND_STEP] * extras), ("passes", others, [PASSES] * 2 * extras)):
-            seconds = expected([(size,)], turns, effort) + 10 * MAKING * size
+            seconds = expected([(size,)], turns, effort) + 2 * MAKING * size
             yield Section(name, kind, title, seconds, effort, partial(surrounded, make, title, 1, size))
     for touched in around.TOUCHED:
         effort = replace(at.effort, batch=at.effort.batch / 8)
