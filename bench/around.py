@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from instep.benchmark import machine, peers, report, suite
-from instep.benchmark.work import family
+from instep.dialects import family
 
 SECTIONS = ("around", "passes", "rows")
 

@@ -20,9 +20,10 @@ import instep
 
 from .. import _core
 from ..arithmetic import Array
+from ..dialects import family
 from .measure import Contender, python_steps
 from .peers import FUSED, torch_optimizer, torch_threads
-from .work import Work, dialect, family, make_work
+from .work import Work, dialect, make_work
 
 PLAIN = "plain"
 OURS, PASSES, TORCH = "instep", "a plain step and NumPy's passes", "torch"
@@ -67,7 +68,7 @@ class Arrays:
 
     def in_torch(self, param: Array, grad: Array, **options: Any) -> tuple[Any, Any, Any]:
         """The optimizer of torch on these states, as fast as it has it, with its parameter and gradient."""
-        way = {"fused": True} if self.work.kind in FUSED else {"foreach": True}
+        way: dict[str, Any] = {"fused": True} if self.work.kind in FUSED else {"foreach": True}
         work = Work(self.work.kind, self.work.options, [param], [grad], self.work.states)
         optimizer = torch_optimizer(work, **way, **options)
         (parameter,) = optimizer.param_groups[0]["params"]
