@@ -291,7 +291,7 @@ def run(
             title = part.title if part.rule == kinds[0] else f"{part.rule}: {part.title}"
 
             def report(fraction: float, title: str = title, part: Section = part, done: float = done) -> None:
-                on_progress(title, (done + part.seconds * fraction) / total)
+                on_progress(title, min((done + part.seconds * fraction) / total, 1.0))
 
             report(0.0)
             for row in part.run(part.effort, report):
