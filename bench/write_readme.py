@@ -3,6 +3,7 @@
     python bench/write_readme.py bench/results/NAME.json
     python bench/write_readme.py --training bench/results/training/NAME.json
     python bench/write_readme.py --around bench/results/around/NAME.json
+    python bench/write_readme.py --torch bench/results/torch/NAME.json
 
 What is between ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced, and so for every other table.
 """
@@ -14,6 +15,7 @@ import json
 from pathlib import Path
 
 import policy_chart
+import torch_table
 import training
 from instep.benchmark import picture, report
 
@@ -38,11 +40,17 @@ def with_table(text: str, name: str, table: str) -> str:
     return before + begin + table + end + rest.split(end)[1]
 
 
+def with_torch(text: str, result: dict) -> str:
+    """The text of the page about torch, with the table of its trainings."""
+    return with_table(text, "trainings", torch_table.markdown(result))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path, nargs="?", help="what `instep bench --output` wrote")
     parser.add_argument("--training", type=Path, metavar="RESULT", help="what bench/training.py wrote")
     parser.add_argument("--around", type=Path, metavar="RESULT", help="what bench/around.py wrote")
+    parser.add_argument("--torch", type=Path, metavar="RESULT", help="what bench/torch_trainings.py wrote")
     parser.add_argument(
         "--into", type=Path, nargs="+", default=READMES, help="the files with places for tables (both READMEs)"
     )
@@ -61,6 +69,9 @@ def main() -> None:
     if arguments.around:
         readme = arguments.into[-1]
         readme.write_text(with_around(readme.read_text(), json.loads(arguments.around.read_text())))
+    if arguments.torch:
+        page = ROOT / "docs" / "how-to" / "torch.md"
+        page.write_text(with_torch(page.read_text(), json.loads(arguments.torch.read_text())))
 
 
 if __name__ == "__main__":
