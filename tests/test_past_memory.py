@@ -90,7 +90,11 @@ def read_only(array):
 
 # What is done to a state of two arrays, "square_avg" and "momentum_buffer", over params {"a": (2, 3), "b": (4,)}.
 REFUSED = {
-    "not a dict": (lambda s: [s], TypeError, "state must be a dict of the state arrays by name, not a value of type list"),
+    "not a dict": (
+        lambda s: [s],
+        TypeError,
+        "state must be a dict of the state arrays by name, not a value of type list",
+    ),
     "a name less": (
         lambda s: {"momentum_buffer": s["momentum_buffer"]},
         ValueError,
