@@ -136,7 +136,7 @@ def lint(session: nox.Session) -> None:
     session.install("clang-format==16.*", "cython-lint", "mypy", "ruff", ".[test,bench]")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
-    c_files = [path for folder in ("csrc", "fuzz", "tests") for path in Path(folder).rglob("*.[ch]")]
+    c_files = [path for folder in ("csrc", "fuzz", "src", "tests") for path in Path(folder).rglob("*.[ch]")]
     session.run("clang-format", "--dry-run", "-Werror", *map(str, sorted(c_files)))
     session.run("cython-lint", "--max-line-length=120", "src", "tests")
     session.run("mypy")

@@ -7,7 +7,8 @@ import pytest
 from instep import get_num_threads
 from instep.benchmark.peers import OURS, cross_check, peers_of
 from instep.benchmark.suite import MOST_ARRAYS_COMPILED, POLICY, WORKLOADS
-from instep.benchmark.work import dialect, elements, family, make_work
+from instep.benchmark.work import dialect, elements, make_work
+from instep.dialects import family
 
 SHAPES = WORKLOADS | {"one array of 16 million": [(16_000_000,)]}
 EVERYONE = [

@@ -7,7 +7,8 @@ import pytest
 
 from instep import num_threads
 from instep.benchmark.peers import OURS, peers_of
-from instep.benchmark.work import family, make_work
+from instep.benchmark.work import make_work
+from instep.dialects import family
 
 CONTENDERS = [
     pytest.param(rule, peer, id=f"{rule}-{peer.name}")

@@ -6,7 +6,8 @@
  * What makes it legal to cut a step anywhere: nothing couples two elements.
  *
  * A job is a range cut into one share a thread.  Whoever is done with its own share takes pieces from the others', so
- * a worker that wakes late, or never, costs nothing but its help: the caller does not wait for who has not come. */
+ * a worker that wakes late, or never, costs nothing but its help: the caller does not wait for who has not come.  How
+ * many take part, and how long they look for the next job before they sleep, is decided in pace.c. */
 #if defined __linux__
 #define _GNU_SOURCE /* for the cores that threads run on */
 #else
@@ -17,6 +18,7 @@
 
 #include "cpu.h"
 #include "instep.h"
+#include "pace.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -35,9 +37,11 @@
 #endif
 
 enum {
-    /* A worker looks for the next job this long before it sleeps.  To be woken costs a step up to 20 microseconds. */
-    AWAKE_NANOSECONDS = 50000,
     PIECES_PER_SHARE = 32,
+    PIECES_PER_GRAIN = 8, /* at most: a piece takes some time beside its work */
+    WOKEN_BY_ONE = 2,     /* so that many are awake after a few rounds, each of which takes a while */
+    LOOKS_PER_YIELD = 64,
+    INTERRUPTION = 500000, /* nanoseconds between two looks in which another thread has had the core */
     CLOSED = 1 << 30
 };
 
@@ -64,17 +68,35 @@ static atomic_bool busy;
 static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t work_posted = PTHREAD_COND_INITIALIZER;
 static atomic_uint sleepers;
+static atomic_int to_wake; /* how many of them are still to be woken */
 static atomic_bool quit;
 
+/* Guarded by the mutex: of each worker, whether it sleeps, and where it fell asleep. */
+static struct {
+    bool asleep;
+#if defined __linux__
+    bool sent_away;
+    int core;
+    cpu_set_t allowed;
+#endif
+} sleeper[INSTEP_MAX_THREADS];
+
+/* What workers are told, and what they tell. */
+static _Atomic int64_t posted_at, stay, latency; /* latency: from then until one was awake that had slept */
+static atomic_int callers_core;
+static atomic_bool interrupted;
+
 /* Written by who holds `busy`, or by the fork handlers when nobody can. */
+static struct pace pace = INSTEP_PACE_AT_FIRST;
+static int64_t call_to_wake; /* what the last one took */
 static pthread_t workers[INSTEP_MAX_THREADS];
 static unsigned worker_count;
-static atomic_int slept_on[INSTEP_MAX_THREADS]; /* the core of a worker when it fell asleep last */
 
 static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool forking;
 static atomic_uint in_flight;
 static atomic_uint generation; /* how many forks lie between this process and the one that loaded the library */
+static pthread_t survivor;     /* the thread that forked this process, if generation is not 0 */
 
 static int64_t nanoseconds(void)
 {
@@ -87,15 +109,16 @@ static int64_t nanoseconds(void)
  * on: a worker that did not offer it made the caller's step longer by all the time it stayed awake. */
 static void between_looks(unsigned looks)
 {
-    if (looks % 64 == 0)
+    if (looks % LOOKS_PER_YIELD == 0)
         sched_yield();
     else
         PAUSE();
 }
 
-/* Does what is left of the job, beginning with the share at home. */
-static void help(unsigned home)
+/* Does what is left of the job, beginning with the share at home.  Returns how much that was. */
+static size_t help(unsigned home)
 {
+    size_t did = 0;
     unsigned shares = atomic_load_explicit(&job.shares, memory_order_relaxed);
     for (unsigned k = 0; k < shares; k++) {
         struct share *share = &job.share[(home + k) % shares];
@@ -107,8 +130,10 @@ static void help(unsigned home)
                 break;
             size_t end = share->end - begin < job.piece ? share->end : begin + job.piece;
             job.task(job.work, begin, end);
+            did += end - begin;
         }
     }
+    return did;
 }
 
 /* `shares` may be that of an earlier job: one helper too many or too few, which does no harm. */
@@ -129,6 +154,11 @@ static bool has_news(unsigned jobs_seen)
     return atomic_load(&jobs_posted) != jobs_seen || atomic_load(&quit);
 }
 
+/* ---- cores ----------------------------------------------------------------------------------------------------------
+ * A kernel that sees no cache shared between the cores, as in many a virtual machine, wakes a thread where it slept and
+ * leaves it there for a while.  Where that is the core of the caller, the worker does not help the step but interrupts
+ * it, another core being idle or not.  So it is sent to the others, and allowed everywhere again once it is there. */
+
 static int this_core(void)
 {
 #if defined __linux__
@@ -138,48 +168,119 @@ static int this_core(void)
 #endif
 }
 
-/* Sends the workers that sleep on this core to the others.
- *
- * A kernel that sees no cache shared between the cores, as in many a virtual machine, wakes a thread where it slept.
- * Where that is the core of its waker it does not help the step but interrupts it, another core being idle or not. */
-static void leave_this_core(void)
-{
 #if defined __linux__
-    int here = this_core();
-    cpu_set_t others;
 
-    CPU_ZERO(&others);
-    for (unsigned k = 0; k < worker_count; k++) {
-        if (atomic_load_explicit(&slept_on[k], memory_order_relaxed) != here)
-            continue;
-        if (CPU_COUNT(&others) == 0) {
-            if (here < 0 || sched_getaffinity(0, sizeof others, &others) != 0)
-                return;
-            CPU_CLR((size_t)here, &others);
-            if (CPU_COUNT(&others) == 0)
-                return;
-        }
-        pthread_setaffinity_np(workers[k], sizeof others, &others);
-    }
-#endif
+/* Of the cores that a thread may run on all but this one; false if there are no others. */
+static bool other_cores(cpu_set_t *others, const cpu_set_t *allowed, int core)
+{
+    *others = *allowed;
+    CPU_CLR((size_t)core, others);
+    return core >= 0 && CPU_COUNT(others) != 0;
 }
 
-static void wait_for_news(unsigned home, unsigned jobs_seen)
+static void note_where(unsigned k)
 {
-    int64_t deadline = nanoseconds() + AWAKE_NANOSECONDS;
-    for (unsigned looks = 1; nanoseconds() < deadline; looks++) {
-        if (has_news(jobs_seen))
-            return;
-        between_looks(looks);
-    }
+    sleeper[k].core = this_core();
+    if (sched_getaffinity(0, sizeof sleeper[k].allowed, &sleeper[k].allowed) != 0)
+        CPU_ZERO(&sleeper[k].allowed);
+}
 
+static void send_sleepers_away(void)
+{
+    int here = this_core();
+    cpu_set_t others;
+    for (unsigned k = 0; k < worker_count; k++)
+        if (sleeper[k].asleep && sleeper[k].core == here && other_cores(&others, &sleeper[k].allowed, here))
+            sleeper[k].sent_away = pthread_setaffinity_np(workers[k], sizeof others, &others) == 0;
+}
+
+static void be_allowed_back(unsigned k)
+{
+    if (sleeper[k].sent_away)
+        pthread_setaffinity_np(pthread_self(), sizeof sleeper[k].allowed, &sleeper[k].allowed);
+    sleeper[k].sent_away = false;
+}
+
+/* For a worker that is awake. */
+static void leave_the_caller(void)
+{
+    int here = this_core();
+    cpu_set_t allowed, others;
+    if (here == atomic_load_explicit(&callers_core, memory_order_relaxed)
+        && sched_getaffinity(0, sizeof allowed, &allowed) == 0 && other_cores(&others, &allowed, here)) {
+        pthread_setaffinity_np(pthread_self(), sizeof others, &others);
+        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+    }
+}
+
+#else
+
+static void note_where(unsigned k)
+{
+    (void)k;
+}
+
+static void send_sleepers_away(void)
+{
+}
+
+static void be_allowed_back(unsigned k)
+{
+    (void)k;
+}
+
+static void leave_the_caller(void)
+{
+}
+
+#endif
+
+/* ---- workers --------------------------------------------------------------------------------------------------------
+ */
+
+/* True with news, false when it is time to sleep. */
+static bool look_for_news(unsigned jobs_seen)
+{
+    int64_t now = nanoseconds(), deadline = now + atomic_load_explicit(&stay, memory_order_relaxed), before;
+    for (unsigned looks = 1; now < deadline; looks++) {
+        if (has_news(jobs_seen))
+            return true;
+        between_looks(looks);
+        before = now;
+        now = nanoseconds();
+        if (now - before > INTERRUPTION)
+            atomic_store_explicit(&interrupted, true, memory_order_relaxed);
+        if (looks == LOOKS_PER_YIELD)
+            leave_the_caller();
+    }
+    return false;
+}
+
+static void wake_some(void)
+{
+    for (int k = 0; k < WOKEN_BY_ONE && atomic_fetch_sub(&to_wake, 1) > 0; k++)
+        pthread_cond_signal(&work_posted);
+}
+
+static void sleep_until_news(unsigned k, unsigned jobs_seen)
+{
     pthread_mutex_lock(&sleep_mutex);
-    atomic_store_explicit(&slept_on[home - 1], this_core(), memory_order_relaxed);
+    note_where(k);
+    sleeper[k].asleep = true;
     atomic_fetch_add(&sleepers, 1);
-    while (!has_news(jobs_seen))
+    bool slept = false;
+    while (!has_news(jobs_seen)) {
         pthread_cond_wait(&work_posted, &sleep_mutex);
+        slept = true;
+    }
     atomic_fetch_sub(&sleepers, 1);
+    sleeper[k].asleep = false;
+    be_allowed_back(k);
     pthread_mutex_unlock(&sleep_mutex);
+    if (slept && !atomic_load(&quit)) {
+        wake_some();
+        atomic_store(&latency, nanoseconds() - atomic_load(&posted_at));
+    }
 }
 
 static void *worker(void *share)
@@ -187,8 +288,10 @@ static void *worker(void *share)
     unsigned home = (unsigned)(uintptr_t)share;
     while (!atomic_load(&quit)) {
         unsigned jobs_seen = atomic_load(&jobs_posted); /* before joining, so that no later job is missed */
+        leave_the_caller();
         join_job(home);
-        wait_for_news(home, jobs_seen);
+        if (!look_for_news(jobs_seen))
+            sleep_until_news(home - 1, jobs_seen);
     }
     return NULL;
 }
@@ -205,7 +308,6 @@ static void start_workers(unsigned count)
     pthread_sigmask(SIG_SETMASK, &blocked, &callers);
     while (worker_count < count) {
         void *home = (void *)(uintptr_t)(worker_count + 1);
-        atomic_store_explicit(&slept_on[worker_count], -1, memory_order_relaxed);
         if (pthread_create(&workers[worker_count], NULL, worker, home) != 0)
             break;
         worker_count++;
@@ -224,49 +326,84 @@ static void stop_workers(void)
     atomic_store(&quit, false);
 }
 
-static void wake_workers(unsigned count)
+static void wake_workers(unsigned count, int64_t now)
 {
-    atomic_fetch_add(&jobs_posted, 1);
     if (atomic_load(&sleepers) == 0)
         return;
+    atomic_store(&posted_at, now);
     /* Who counted itself among the sleepers is asleep once the mutex is free, and wakes faster if it stays free. */
     pthread_mutex_lock(&sleep_mutex);
+    send_sleepers_away();
     pthread_mutex_unlock(&sleep_mutex);
-    leave_this_core();
-    for (unsigned k = 0; k < count; k++)
-        pthread_cond_signal(&work_posted);
+    atomic_store(&to_wake, (int)count);
+    wake_some();
+    call_to_wake = nanoseconds() - now;
+}
+
+static void post(instep_task *task, void *work, size_t total, size_t grain, unsigned shares)
+{
+    size_t share = total / shares, least = grain / PIECES_PER_GRAIN + 1;
+    job.task = task;
+    job.work = work;
+    job.piece = share / PIECES_PER_SHARE > least ? share / PIECES_PER_SHARE : least;
+    for (size_t k = 0; k < shares; k++) {
+        atomic_store_explicit(&job.share[k].next, share * k, memory_order_relaxed);
+        job.share[k].end = k + 1 < shares ? share * (k + 1) : total;
+    }
+    atomic_store_explicit(&job.shares, shares, memory_order_relaxed);
+    atomic_store_explicit(&gate, 0, memory_order_release);
+    atomic_fetch_add(&jobs_posted, 1);
+}
+
+static void close_job(void)
+{
+    atomic_fetch_or_explicit(&gate, CLOSED, memory_order_relaxed);
+    for (unsigned looks = 1; atomic_load_explicit(&gate, memory_order_acquire) != CLOSED; looks++)
+        between_looks(looks);
+}
+
+/* How many threads are to take part in a job that is worth `most`. */
+static unsigned threads_for(double grains, unsigned most, unsigned awake, int64_t now)
+{
+    int64_t waited = atomic_exchange(&latency, 0);
+    if (waited > 0)
+        instep_pace_woke(&pace, call_to_wake + waited);
+    unsigned threads = instep_pace_begin(&pace, now, grains, most, awake, atomic_exchange(&interrupted, false));
+    atomic_store_explicit(&stay, instep_pace_stay(&pace), memory_order_relaxed);
+    atomic_store_explicit(&callers_core, this_core(), memory_order_relaxed);
+    if (worker_count + 1 < threads)
+        start_workers(threads - 1);
+    return threads < worker_count + 1 ? threads : worker_count + 1;
 }
 
 void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
 {
-    size_t threads = (size_t)instep_get_threads();
-    size_t shares = total / grain < threads ? total / grain : threads;
-    if (shares < 2 || atomic_exchange(&busy, true)) {
+    size_t allowed = (size_t)instep_get_threads();
+    unsigned most = (unsigned)(total / grain < allowed ? total / grain : allowed);
+    if (most < 2 || atomic_exchange(&busy, true)) {
         task(work, 0, total);
         return;
     }
-    if (worker_count < shares - 1)
-        start_workers((unsigned)shares - 1);
-    if (worker_count + 1 < shares)
-        shares = worker_count + 1;
 
-    job.task = task;
-    job.work = work;
-    atomic_store_explicit(&job.shares, (unsigned)shares, memory_order_relaxed);
-    job.piece = total / shares / PIECES_PER_SHARE + 1;
-    for (size_t k = 0; k < shares; k++) {
-        atomic_store_explicit(&job.share[k].next, total / shares * k, memory_order_relaxed);
-        job.share[k].end = k + 1 < shares ? total / shares * (k + 1) : total;
+    int64_t begin = nanoseconds(), done, end;
+    unsigned asleep = atomic_load(&sleepers), awake = 1 + worker_count - asleep;
+    unsigned threads = threads_for((double)total / (double)grain, most, awake, begin);
+    size_t did = total;
+    if (threads < 2) {
+        task(work, 0, total);
+        done = end = nanoseconds();
+    } else {
+        post(task, work, total, grain, threads);
+        if (threads > awake) {
+            wake_workers(threads - awake, begin);
+            begin = nanoseconds();
+        }
+        did = help(0);
+        done = nanoseconds();
+        close_job();
+        end = nanoseconds();
     }
-    atomic_store_explicit(&gate, 0, memory_order_release);
-    if (shares > 1)
-        wake_workers((unsigned)shares - 1);
-
-    help(0);
-
-    atomic_fetch_or_explicit(&gate, CLOSED, memory_order_relaxed);
-    for (unsigned looks = 1; atomic_load_explicit(&gate, memory_order_acquire) != CLOSED; looks++)
-        between_looks(looks);
+    instep_pace_end(&pace, begin, done, end, (double)did / (double)grain);
     atomic_store(&busy, false);
 }
 
@@ -299,6 +436,7 @@ static void after_fork_in_child(void)
 {
     /* a thread that was turned away while the fork went on may have been counted, and is not here */
     atomic_store(&in_flight, 0);
+    survivor = pthread_self();
     atomic_fetch_add(&generation, 1);
     after_fork_in_parent();
 }
@@ -306,6 +444,11 @@ static void after_fork_in_child(void)
 unsigned instep_pool_generation(void)
 {
     return atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+int instep_pool_survived(void)
+{
+    return pthread_equal(pthread_self(), survivor);
 }
 
 void instep_pool_enter(void)

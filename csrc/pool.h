@@ -27,4 +27,7 @@ void instep_pool_leave(void);
 /* Differs between a process and its forked children: whoever held a lock under another generation is not here. */
 unsigned instep_pool_generation(void);
 
+/* In a forked child, whether this is the thread that forked: a new one may have the number of one that is not here. */
+int instep_pool_survived(void);
+
 #endif

@@ -21,6 +21,11 @@ unsigned instep_pool_generation(void)
     return 0;
 }
 
+int instep_pool_survived(void)
+{
+    return 0;
+}
+
 int instep_pool_default(void)
 {
     return 1;

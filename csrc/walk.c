@@ -9,8 +9,9 @@
 #include "storage.h"
 
 enum {
-    /* Below two of these no thread wakes: measured by bench/lab/threshold.py. */
-    BLOCKS_PER_THREAD = 256,
+    /* What takes a thread some microseconds: below two of these a step is not shared. */
+    BLOCKS_PER_THREAD = 32,
+    BLOCKS_OF_SUM_PER_THREAD = 128,
     /* So many rows are stepped while one more comes from memory. */
     ROWS_AHEAD = 4
 };
@@ -112,7 +113,7 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
             memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
     if (total != 0)
-        instep_pool_run(sum_blocks, work, total, BLOCKS_PER_THREAD);
+        instep_pool_run(sum_blocks, work, total, BLOCKS_OF_SUM_PER_THREAD);
 
     float_mode callers = float_mode_enter(IEEE);
     double norm = o->grad_scale * sqrt(sum_value(squares.limb));

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +18,25 @@ from instep import _core, reference
 from instep.__main__ import main
 from instep._bench import Walk
 from instep._core import Options
-from instep.benchmark import claims, formulas, measure, peers, picture, report, suite, values, variants, walls, work
+from instep.benchmark import (
+    between,
+    claims,
+    formulas,
+    measure,
+    peers,
+    picture,
+    report,
+    suite,
+    values,
+    variants,
+    walls,
+    work,
+)
+from instep.dialects import family
 from trials import assert_same_bits, expected, hard_arrays, one_of_each_loop
 
 ROOT = Path(__file__).parents[1]
-FAMILY = list(work.family())
+FAMILY = list(family())
 SHAPES = [(300, 3), (7,), (1,)]
 OTHERS = ["adam", "sgd"]
 
@@ -48,7 +63,7 @@ def result():
 def test_a_run_has_every_section(result):
     first, *others = result["rules"]
     assert [row["elements"] for row in claims.rows_of(result, "sizes", first)] == [10, 1_000, 10_000, 100_000]
-    for section in ("sizes", "workloads", "overhead", "function", "options", "values", "import"):
+    for section in ("sizes", "workloads", "overhead", "function", "options", "between", "values", "import"):
         assert claims.rows_of(result, section, first)
         for row in result[section]:
             assert row["title"]
@@ -83,6 +98,17 @@ def test_claims_are_judged_by_the_run(result):
 def test_peers_compute_the_rule(kind, threads):
     for peer in (*peers.OURS, *numpy_peers(kind), *(one for one in peers.peers_of(kind) if one.name == peers.PYTHON)):
         peers.cross_check(peer, kind, SHAPES, threads)
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_the_drop_in_is_timed_where_it_steps(kind):
+    pytest.importorskip("torch")
+    for peer in peers.peers_of(kind):
+        if peer.name == peers.DROP_IN:
+            peers.cross_check(peer, kind, SHAPES, 1)
+            started = peer.start(work.make_work(kind, SHAPES).under(work.dialect(kind, "torch")), 1)
+            started.step()
+            assert started.step.__self__.fallbacks() == []
 
 
 class StandIn:
@@ -229,7 +255,6 @@ def test_roots_and_divisions_are_those_of_the_twin(rule):
     assert cost == COSTS.get(rule, cost)
     for options in one_of_each_loop(rule):
         assert walls.roots_and_divisions(Options(rule).replace(options, ())) == cost
-    assert cost in walls.DIVIDERS, f"csrc/bench/walls.c has no loop of {cost} roots and divisions"
 
 
 def test_the_divider_walks_as_many_roots(rule):
@@ -301,6 +326,63 @@ def test_the_slowest_value_is_judged(result):
     assert (claim.measured, claim.holds) == ("3x (NaN, float64)", False)
     assert "| NaN | 1.0x | 3.0x | 1.0x |" in report.markdown_values(slow)
     assert report.markdown_values({"rules": FAMILY, "values": []}) == "The last run did not measure it.\n"
+
+
+def test_every_condition_is_there_for_every_size(result):
+    rows = claims.rows_of(result, "between", FAMILY[0])
+    titles = [condition.title for condition in between.conditions()]
+    assert titles[:4] == ["back to back", "0.2 ms apart", "1 ms apart", "10 ms apart"]
+    assert [(row["elements"], row["title"]) for row in rows] == [
+        (size, title) for size in suite.tiny_scale().apart for title in titles
+    ]
+
+
+def test_what_comes_between_steps_is_not_in_their_time():
+    calls = []
+
+    def between_steps():
+        calls.append("between")
+        between.compute(0.05)
+
+    seconds = between.steps_after(between_steps, lambda: calls.append("prepare"), lambda: calls.append("step"), 3)
+    assert calls == ["between", "prepare", "step"] * 3
+    assert 0 < seconds < 0.05
+
+
+def test_a_sample_counts_what_comes_between():
+    contender = measure.Contender("a", 1, lambda n: n * 1e-3, apart=9e-3)
+    assert measure.enough_repeats(contender, 0.1) == 10
+
+
+def test_busy_processes_end(monkeypatch):
+    started = []
+
+    def popen(*args, **kwargs):
+        started.append(subprocess.Popen(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(between, "subprocess", SimpleNamespace(Popen=popen, PIPE=subprocess.PIPE))
+    with between.busy_processes():
+        assert len(started) == instep.get_num_threads()
+        assert all(process.poll() is None for process in started)
+    assert all(process.poll() is not None for process in started)
+
+
+def test_the_worst_size_and_the_worst_condition_are_judged(result):
+    slow = json.loads(json.dumps(result))
+    slow["machine"]["threads"] = most = 2
+    of_two = [{"name": peers.BOUND, "threads": n, "median": 1e-4, "low": 1e-4, "high": 1e-4} for n in (1, most)]
+    rows = claims.rows_of(slow, "between", FAMILY[0])
+    for row in rows:
+        row["times"] = [*(time.copy() for time in of_two), of_two[1] | {"name": "peer", "median": 2e-4}]
+    rows[-1]["times"][1]["median"] = 4e-4
+    found = {claim.what: (claim.measured, claim.holds) for claim in claims.of_conditions(slow, FAMILY[0])}
+    title = rows[-1]["title"]
+    assert found.pop(f"steps {title}, 2 threads against one") == ("4x (at 100 000)", False)
+    assert found.pop("one array between other work, against the best peer") == (f"0.50x (100 000, {title})", False)
+    assert set(found.values()) == {("1x (at 1 000)", True)}
+    assert f"| 100 000 | {title} | 100 us | 400 us | 200 us: peer, 2 |" in report.markdown_conditions(slow)
+    assert report.markdown_conditions({"rules": FAMILY}) == "The last run did not measure it.\n"
 
 
 def test_an_array_beyond_the_memory_is_not_made(monkeypatch):
@@ -414,9 +496,10 @@ def test_the_command_fails_before_it_measures(tmp_path):
     assert "Traceback" not in failed.stderr
 
 
-def test_eighty_columns_are_enough():
+@pytest.mark.parametrize("saved", [True, False])
+def test_eighty_columns_are_enough(saved, result):
     console = rich.console.Console(width=80, file=io.StringIO())
-    report.show(json.loads(next(ROOT.glob("bench/results/*.json")).read_text()), console)
+    report.show(json.loads(next(ROOT.glob("bench/results/*.json")).read_text()) if saved else result, console)
     printed = console.file.getvalue()
     assert "the roof" in printed
     assert "…" not in printed

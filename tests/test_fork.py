@@ -154,8 +154,8 @@ def test_the_forking_process_has_no_other_threads(forks):
         os.register_at_fork(after_in_parent=lambda: left_over.append(threads() - before))
         left_over = []
         for _ in range(forks):
-            walker.step()
-            assert threads() - before == 3
+            while threads() - before < 3:  # on a busy machine some steps are taken alone
+                walker.step()
             in_child(lambda: None)
         assert not any(left_over), left_over
     """

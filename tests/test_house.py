@@ -19,6 +19,7 @@ import pytest
 
 import buffers
 import instep
+import keywords
 from instep import _core
 from instep._core import Options
 from instep.optimizers import Optimizer
@@ -364,6 +365,20 @@ def test_the_table_of_buffers_is_the_one_that_is_tested(capsys):
     buffers.main()
     page = (ROOT / "docs/reference/buffers.md").read_text()
     assert f"<!-- buffers -->\n{capsys.readouterr().out}<!-- /buffers -->" in page
+
+
+def test_the_table_of_keywords_is_what_they_do(capsys):
+    keywords.main()
+    page = (ROOT / "docs/reference/keywords.md").read_text()
+    assert f"<!-- keywords -->\n{capsys.readouterr().out}<!-- /keywords -->" in page, (
+        "run python tests/keywords.py, and put what it prints into docs/reference/keywords.md"
+    )
+
+
+def test_the_table_of_keywords_has_all_of_them():
+    formula = {"params", *_core.Options("rmsprop").of_formula}
+    listed = {name for values in keywords.KEYWORDS.values() for name in values}
+    assert listed == set(inspect.signature(instep.RMSprop).parameters) - formula
 
 
 SHORT_TABLE = {

@@ -64,7 +64,7 @@ def test_the_most_dimensions():
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The copy alone, which knows elements by their width."""
-    return shared_library(tmp_path_factory.mktemp("copy"), "copy.c", "pool.c", "threads.c", "cpu.c")
+    return shared_library(tmp_path_factory.mktemp("copy"), "copy.c", "pool.c", "pace.c", "threads.c", "cpu.c")
 
 
 @pytest.mark.compiler

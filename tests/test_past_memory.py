@@ -93,7 +93,7 @@ REFUSED = {
     "not a dict": (
         lambda s: [s],
         TypeError,
-        "state must be a dict of the state arrays by name, not a value of type list",
+        "must be a dict of the state arrays by name, not a value of type list",
     ),
     "a name less": (
         lambda s: {"momentum_buffer": s["momentum_buffer"]},

@@ -233,7 +233,7 @@ def test_threads_are_made_when_a_step_is_large_enough():
         {COUNT_THREADS}
         import instep
         from walker import Walker
-        small, large = Walker(50_000), Walker()
+        small, large = Walker(10_000), Walker()
         before = count_threads()
         for number, made in [(1, 0), (4, 0), (2, 1), (4, 3), (3, 3), (4, 3)]:
             instep.set_num_threads(number)
@@ -257,7 +257,7 @@ def test_a_small_step_wakes_no_thread():
             return [line for line in lines if "ctxt_switches" in line]
 
         instep.set_num_threads(4)
-        small, large = Walker(50_000), Walker()
+        small, large = Walker(10_000), Walker()
         large.step()
         time.sleep(0.3)
         asleep = switches()
@@ -289,10 +289,32 @@ def test_idle_workers_sleep():
     python(script)
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be sent to a core")
+def test_a_worker_that_was_sent_to_other_cores_may_come_back():
+    """It is sent away where it sleeps on the core of its waker, which here takes its turn on each of them."""
+    script = """
+        import os, time, instep
+        from walker import Walker
+
+        cores = os.sched_getaffinity(0)
+        instep.set_num_threads(4)
+        walker = Walker()
+        walker.step()
+        mine = int(os.readlink("/proc/thread-self").split("/")[-1])
+        for core in [*cores] * 10:
+            os.sched_setaffinity(mine, {core})
+            walker.step()
+            time.sleep(0.02)
+            for thread in os.listdir("/proc/self/task"):
+                if int(thread) != mine:
+                    assert os.sched_getaffinity(int(thread)) == cores, (thread, core)
+    """
+    python(script, OPENBLAS_NUM_THREADS="1")
+
+
+def make_pool(folder):
     """The pool alone, with tasks in Python: called as pool(task, total, grain)."""
-    library = shared_library(tmp_path_factory.mktemp("pool"), "pool.c", "threads.c", "cpu.c")
+    library = shared_library(folder, "pool.c", "pace.c", "threads.c", "cpu.c")
     task_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
     kept = []
 
@@ -302,6 +324,11 @@ def pool(tmp_path_factory):
         library.instep_pool_run(kept[-1], None, ctypes.c_size_t(total), ctypes.c_size_t(grain))
 
     return run
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return make_pool(tmp_path_factory.mktemp("pool"))
 
 
 @pytest.mark.compiler
@@ -338,7 +365,8 @@ def test_a_second_caller_works_alone_and_does_not_wait(pool):
 
 
 @pytest.mark.compiler
-def test_many_workers_share_one_job(pool):
+def test_many_workers_share_one_job(tmp_path):
+    pool = make_pool(tmp_path)  # which has not learned from other jobs that this one may be short
     meeting = threading.Barrier(4, timeout=30)
     met = set()
 

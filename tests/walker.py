@@ -4,7 +4,7 @@ import numpy as np
 
 import instep
 
-LARGE = 300_000  # float32 elements: enough for four threads
+LARGE = 1_000_000  # float32 elements: enough to wake threads for, whatever that takes
 
 
 class Walker:

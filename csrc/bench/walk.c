@@ -5,7 +5,10 @@
 
 #include <string.h>
 
-enum { BLOCK = 1024 }; /* elements: the unit in which the arrays, laid end to end, are cut between threads */
+enum {
+    BLOCK = 1024, /* elements: the unit in which the arrays, laid end to end, are cut between threads */
+    BLOCKS_PER_THREAD = 8
+};
 
 #define ISA(name, timed) extern const struct instep_walls instep_walls_f32_##name, instep_walls_f64_##name;
 #include "isas.def"
@@ -90,7 +93,7 @@ void instep_bench_walk(const struct instep_walk *walk, enum instep_bench_loop lo
     walk->library->pool_enter();
     for (size_t r = 0; r < repeats; r++) {
         if (on_several)
-            walk->library->pool_run(walk_blocks, &work, total / BLOCK + 1, 1);
+            walk->library->pool_run(walk_blocks, &work, total / BLOCK + 1, BLOCKS_PER_THREAD);
         else
             walk_all(&work);
     }

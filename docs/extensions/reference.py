@@ -65,7 +65,7 @@ ATTRIBUTES = ("params", "state", "options", "step_count")
 def variants() -> list[str]:
     """The functions of the rules and their variants, in the order of the roll-call."""
     order = list(rules())
-    classes = dialects._classes()
+    classes = dialects.family()
     return sorted(classes, key=lambda name: order.index(classes[name].rule))
 
 
@@ -74,7 +74,7 @@ def listed(lines: list[str]) -> list[str]:
     names: list[str] = []
     for line in filter(None, map(str.strip, lines)):
         if line == "{classes}":
-            names += [dialects._classes()[name].__name__ for name in variants()]
+            names += [dialects.family()[name].__name__ for name in variants()]
         elif line == "{functions}":
             names += variants()
         else:
@@ -261,7 +261,7 @@ class Dialects(SphinxDirective):
         lines: list[str] = []
         for name in variants():
             spoken = {framework: rule[name] for framework, rule in dialects.dialects().items() if name in rule}
-            cls = dialects._classes()[name]
+            cls = dialects.family()[name]
             if not spoken:
                 continue
             lines += [f".. rubric:: {cls.__name__}", "   :heading-level: 2", ""]

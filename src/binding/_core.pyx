@@ -95,6 +95,7 @@ cdef extern from "rows.h":
 
 cdef extern from "pool.h":
     unsigned instep_pool_generation()
+    bint instep_pool_survived()
 
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
@@ -115,11 +116,32 @@ cdef extern from "Python.h":
     enum:
         NOWAIT_LOCK
         PY_LOCK_ACQUIRED
-    PyThread_type_lock PyThread_allocate_lock()
-    void PyThread_free_lock(PyThread_type_lock lock)
     bint PyThread_acquire_lock(PyThread_type_lock lock, int wait)
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, bint interruptible) nogil
     void PyThread_release_lock(PyThread_type_lock lock)
+
+cdef extern from "shared.h":
+    ctypedef struct gate:
+        PyThread_type_lock lock
+        unsigned generation
+        int depth
+    ctypedef struct gate_pointer:
+        pass
+    gate *gate_new(unsigned generation, unsigned long owner, int depth)
+    void gate_free(gate *old)
+    unsigned long gate_owner(gate *of)
+    void gate_set_owner(gate *of, unsigned long owner)
+    gate *gate_load(gate_pointer *pointer)
+    bint gate_replace(gate_pointer *pointer, gate *old, gate *new)
+
+    ctypedef struct last_step:
+        pass
+    void last_step_store(last_step *last, int64_t step_count, int64_t skipped_count, double grad_norm)
+    int64_t last_step_count(last_step *last)
+    int64_t last_skipped_count(last_step *last)
+    double last_grad_norm(last_step *last)
+
+    object item_or(object dict, object key, object otherwise)
 
 DEEPEST_NESTING = 64
 MOST_COUNTED = 2**53  # by an option, which is a double

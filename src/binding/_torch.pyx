@@ -37,12 +37,12 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 
 import sys
+from types import GetSetDescriptorType, MethodDescriptorType
 
 import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 cdef extern from "Python.h":
-    PyObject *_borrowed_item "PyDict_GetItem"(PyObject *mapping, PyObject *key)
     PyObject *PyDict_GetItemWithError(PyObject *mapping, PyObject *key) except? NULL
     Py_ssize_t PyDict_GET_SIZE(PyObject *)
     int PyDict_Next(object mapping, Py_ssize_t *place, PyObject **key, PyObject **value) noexcept
@@ -50,6 +50,20 @@ cdef extern from "Python.h":
     object PyObject_CallOneArg(PyObject *function, PyObject *argument)
     PyTypeObject *Py_TYPE(PyObject *)
     void PyErr_Clear()
+    ctypedef object (*getter)(PyObject *, void *)
+    ctypedef object (*PyCFunction)(PyObject *, PyObject *)
+    ctypedef struct PyGetSetDef:
+        getter get
+        void *closure
+    ctypedef struct PyGetSetDescrObject:
+        PyGetSetDef *d_getset
+    ctypedef struct PyMethodDef:
+        PyCFunction ml_meth
+        int ml_flags
+    ctypedef struct PyMethodDescrObject:
+        PyMethodDef *d_method
+    enum:
+        METH_NOARGS
 
 include "torch/tensors.pxi"
 include "torch/options.pxi"

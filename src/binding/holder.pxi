@@ -19,7 +19,9 @@ cdef class Option:
     def __get__(self, optimizer, owner):
         if optimizer is None:
             return self
-        return _shown((<Holder?>optimizer).made().optimizers, self.place)
+        (<Holder?>optimizer).check_made()
+        with cython.critical_section(optimizer):
+            return _shown((<Holder>optimizer).optimizers, self.place)
 
     def __set__(self, optimizer, value):
         (<Holder?>optimizer).assign(self, value)
@@ -30,14 +32,18 @@ cdef class Option:
 
 cdef enum:
     AMBIGUOUS = -1
+    NOT_MADE = -1
 
 
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
+    # Read while others step and assign: options, groups and states in a critical section of the optimizer, which
+    # without the GIL is a lock that is held for a moment; what the last step counted and measured in a copy.
     cdef instep_optimizer *optimizers  # the options of all, then those of each group
     cdef Py_ssize_t groups
     cdef dict patterns  # the groups: what each changes, by its pattern
+    cdef last_step last
     cdef str rule_name
     cdef readonly Storage _storage
     cdef unsigned long long changes  # of options or states, so far
@@ -71,22 +77,34 @@ cdef class Holder(Locked):
     cdef bint planned
 
     def __cinit__(self, *args, **kwargs):
-        self.count = 0
+        last_step_store(&self.last, NOT_MADE, 0, NAN)
 
     def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
         cdef list leaves = []
         cdef list paths = []
-        cdef list dtypes = []
         cdef Nest nest = Nest.of(params, leaves, paths)
-        cdef cnp.ndarray leaf
         cdef Py_ssize_t k
-        if self.arrays is not NULL:
-            raise TypeError("an optimizer is made once; make another one")
         if not leaves:
             raise ValueError("params holds no array")
         for k in range(len(leaves)):
             _check_param("params", paths[k], _array("params", paths[k], leaves[k]))
-            dtypes.append(np.float64 if cnp.PyArray_TYPE(leaves[k]) == cnp.NPY_FLOAT64 else np.float32)
+        self.lock()
+        try:
+            if self.arrays is not NULL:
+                raise TypeError("an optimizer is made once; make another one")
+            self.make(options, nest, leaves, paths, storage, groups, state, step_count)
+        finally:
+            self.release()
+
+    @cython.final
+    cdef int make(
+        self, Options options, Nest nest, list leaves, list paths, Storage storage, dict groups, state, step_count
+    ) except -1:
+        cdef list dtypes = []
+        cdef cnp.ndarray leaf
+        cdef Py_ssize_t k
+        for leaf in leaves:
+            dtypes.append(np.float64 if cnp.PyArray_TYPE(leaf) == cnp.NPY_FLOAT64 else np.float32)
         storage.check(leaves, paths)
         self.dtypes = tuple({np.dtype(dtype) for dtype in dtypes})
         self.narrowest = INSTEP_FLOAT32 if np.float32 in dtypes else INSTEP_FLOAT64
@@ -124,6 +142,7 @@ cdef class Holder(Locked):
         self.patterns = {}
         states = self._first_states(options, groups) if state is None else self.states_given(options, state)
         self._adopt(options, states, step_count, [step_count] * self.count, groups=groups)
+        return 0
 
     def __dealloc__(self):
         free(self.optimizers)
@@ -137,20 +156,45 @@ cdef class Holder(Locked):
 
     # -- options
 
-    cdef Holder made(self):
-        if self.states is None:
+    @cython.final
+    cdef inline int check_made(self) except -1:
+        if last_step_count(&self.last) == NOT_MADE:
             raise TypeError("the optimizer has not been made: __init__ did not run or raised an exception")
-        return self
-
-    cdef int acquire(self) except -1:
-        self.made()
-        self.lock_now()
         return 0
+
+    @cython.final
+    cdef inline int acquire(self) except -1:
+        self.check_made()
+        return self.lock()
+
+    @cython.final
+    cdef inline void release(self) noexcept:
+        if last_step_count(&self.last) != NOT_MADE:
+            self.show_last()
+        self.unlock()
+
+    @cython.final
+    cdef inline void show_last(self) noexcept:
+        cdef const instep_optimizer *of_all = self.optimizers
+        last_step_store(&self.last, of_all.step_count, of_all.skipped_count, of_all.grad_norm)
+
+    @cython.final
+    cdef inline last_step *shown(self) except NULL:
+        """What the last step counted and measured."""
+        self.check_made()
+        if self.is_of_the_parent():  # where a step that another thread had in flight is whole, and not shown
+            self.acquire()
+            self.release()
+        return &self.last
 
     @property
     def _options(self):
         """The options as they are now."""
-        return Options.of(self.rule_name, self.made().optimizers)
+        self.check_made()
+        cdef Options options = Options(self.rule_name)
+        with cython.critical_section(self):
+            memcpy(options.optimizer.option, self.optimizers.option, sizeof(options.optimizer.option))
+        return options
 
     def __setattr__(self, name, value):
         """Assign an option; a name that there is not is answered with the one that is meant."""
@@ -166,15 +210,16 @@ cdef class Holder(Locked):
     @cython.final
     cdef int assign(self, Option option, object value) except -1:
         cdef instep_optimizer changed
-        if option.is_structural or self.groups > 1:
-            self._set_options({option.name: value})
-            return 0
         self.acquire()
         try:
+            if option.is_structural or self.groups > 1:
+                self._set_options({option.name: value})
+                return 0
             changed = self.optimizers[0]
             _put(&changed, option.place, option.name, value)
             _check_options(&changed, self.narrowest)
-            self.optimizers[0].option[option.place] = changed.option[option.place]
+            with cython.critical_section(self):
+                self.optimizers[0].option[option.place] = changed.option[option.place]
             self.planned = self.planned and not option.is_around
             self.changes += 1
         finally:
@@ -241,8 +286,9 @@ cdef class Holder(Locked):
         if room is NULL:
             raise MemoryError
         memcpy(room, self.optimizers, self.groups * sizeof(instep_optimizer))
-        free(self.optimizers)
-        self.optimizers = room
+        with cython.critical_section(self):
+            room, self.optimizers = self.optimizers, room
+        free(room)
         return 0
 
     cdef void use(self, list every, dict groups) noexcept:
@@ -251,19 +297,23 @@ cdef class Holder(Locked):
         cdef Options options
         self.planned = False
         self.changes += 1
-        self.patterns = groups
-        self.groups = len(every)
-        for g in range(self.groups):
-            options = <Options>every[g]
-            self.optimizers[g].abi_version = options.optimizer.abi_version
-            self.optimizers[g].rule = options.optimizer.rule
-            self.optimizers[g].step_count = self.optimizers[0].step_count
-            memcpy(self.optimizers[g].option, options.optimizer.option, sizeof(options.optimizer.option))
+        with cython.critical_section(self):
+            self.patterns = groups
+            self.groups = len(every)
+            for g in range(self.groups):
+                options = <Options>every[g]
+                self.optimizers[g].abi_version = options.optimizer.abi_version
+                self.optimizers[g].rule = options.optimizer.rule
+                self.optimizers[g].step_count = self.optimizers[0].step_count
+                memcpy(self.optimizers[g].option, options.optimizer.option, sizeof(options.optimizer.option))
 
     @property
     def _patterns(self):
         """The groups: what each changes, by its pattern."""
-        return {pattern: dict(changes) for pattern, changes in self.made().patterns.items()}
+        self.check_made()
+        with cython.critical_section(self):
+            patterns = self.patterns
+        return {pattern: dict(changes) for pattern, changes in patterns.items()}
 
     # -- states
 
@@ -303,7 +353,9 @@ cdef class Holder(Locked):
     @property
     def _states(self):
         """The state arrays by name, flat, as they are now."""
-        return self.made().states
+        self.check_made()
+        with cython.critical_section(self):
+            return self.states
 
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
@@ -400,7 +452,11 @@ cdef class Holder(Locked):
     @property
     def _history(self):
         """How many steps were skipped, and how many were taken since one was."""
-        return self.made().optimizers.skipped_count, self.optimizers.finite_count
+        self.acquire()
+        try:
+            return self.optimizers.skipped_count, self.optimizers.finite_count
+        finally:
+            self.release()
 
     def _member(self, dict groups):
         """The group of each array: 0 of none, k of the k-th pattern.  The optimizers know how to match them."""
@@ -426,7 +482,7 @@ cdef class Holder(Locked):
         cdef uintptr_t *start
         cdef uintptr_t *end
         options = options.replace({}, self.dtypes)
-        groups = dict(self.patterns if groups is None else groups)
+        groups = dict(self._patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
         member = self._member(groups)
         names = self._storage.names(options)
@@ -469,7 +525,7 @@ cdef class Holder(Locked):
                     f"{_spell(roots[other // self.count], self.paths[other % self.count])} in memory"
                 )
 
-        self.lock_now()  # for what is bound, and for what follows, whole or not at all
+        self.lock()  # for what is bound, and for what follows, whole or not at all
         watched = <Watched *>calloc(len(every), sizeof(Watched))
         start = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
         end = <uintptr_t *>calloc(len(written) + 1, sizeof(uintptr_t))
@@ -502,7 +558,8 @@ cdef class Holder(Locked):
                 for k in range(self.count):
                     self.arrays[k].step_count = counts[k]
             self.use(every_options, groups)
-            states, self.states = self.states, states
+            with cython.critical_section(self):
+                states, self.states = self.states, states
             anchors, self.anchors = self.anchors, anchors
             watched, self.watched = self.watched, watched
             self.each = each
@@ -513,6 +570,7 @@ cdef class Holder(Locked):
             start, self.written_start = self.written_start, start
             end, self.written_end = self.written_end, end
             self.written_count = len(written)
+            self.show_last()
             return True
         finally:
             self.release()
@@ -559,18 +617,19 @@ cdef class Holder(Locked):
         `step` adds one.  `step_one` makes it the count of the array stepped most often, so that a sweep over all
         arrays is one step.  Bias correction goes by each array's own count, which a gradient of None leaves alone.
         """
-        return self.optimizers.step_count
+        return last_step_count(self.shown())
 
     @property
     def params(self):
         """The parameter arrays, in their nesting."""
-        self._states  # an optimizer that was not made has none
+        self.check_made()
         return self.nest.build(self.leaves)
 
     @property
     def _leaves(self):
         """The parameter arrays, flat."""
-        return self.made().leaves
+        self.check_made()
+        return self.leaves
 
     @property
     def _paths(self):

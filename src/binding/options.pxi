@@ -86,12 +86,6 @@ cdef class Options:
             raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
         self.rule = rule
 
-    @staticmethod
-    cdef Options of(str rule, const instep_optimizer *optimizer):
-        cdef Options options = Options(rule)
-        options.optimizer = optimizer[0]
-        return options
-
     cdef Py_ssize_t place(self, str name) except -1:
         cdef size_t k = 0
         while instep_option_name(&self.optimizer, k) is not NULL:

@@ -33,6 +33,8 @@ cdef class Rows:
     cdef cnp.ndarray _values
 
     def __init__(self, indices, values):
+        if self._indices is not None:
+            raise TypeError("Rows are made once; make others")
         self._indices = _array("indices", (), indices)
         self._values = _array("values", (), values)
         if not cnp.PyArray_ISINTEGER(self._indices):
@@ -62,14 +64,15 @@ cdef class Rows:
         """The same rows in ascending order, each once, for this parameter."""
         cdef cnp.ndarray indices, values
         cdef Rows found
-        cdef const int64_t *given
-        cdef int64_t *index
-        cdef Py_ssize_t k, count = len(self._indices)
+        cdef const int64_t *index
+        cdef Py_ssize_t k, count
         cdef int64_t least = INT64_MAX, most = -1
         cdef bint ascends = True
         for array in (self._indices, self._values):
             if _is_mapped(array):
                 _check_mapped(root, path, array)
+        indices = np.array(self._indices, np.int64)  # of its own: what is checked is what is stepped
+        count = len(indices)
         if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
             raise ValueError(
                 f"{_spell(root, path)} is of rows, and its parameter must have two dimensions or more, in C order"
@@ -79,20 +82,18 @@ cdef class Rows:
                 f"{_spell(root, path)} has rows of the shape {(<object>self._values).shape[1:]}, expected "
                 f"{(<object>param).shape[1:]}"
             )
+        if len(self._values) != count:
+            raise ValueError(f"{_spell(root, path)} has {len(self._values)} rows now, and {count} indices")
         if _format_beside(self._values, dtype) == NO_FORMAT:
             raise TypeError(
                 f"{_spell(root, path)} has values of dtype {(<object>self._values).dtype}, expected "
                 f"{'float64' if dtype == INSTEP_FLOAT64 else 'float32'} or a float of fewer bits"
             )
-        indices = np.ascontiguousarray(self._indices, np.int64)
         values = np.ascontiguousarray(self._values)
-        given = <const int64_t *>cnp.PyArray_DATA(indices)
         found = Rows.__new__(Rows)
-        found._indices = np.empty(count, np.int64)  # of its own: what is checked is what is stepped
-        found._values = values
-        index = <int64_t *>cnp.PyArray_DATA(found._indices)
+        found._indices, found._values = indices, values
+        index = <const int64_t *>cnp.PyArray_DATA(indices)
         for k in range(count):
-            index[k] = given[k]
             least, most = min(least, index[k]), max(most, index[k])
             ascends = ascends and (k == 0 or index[k - 1] < index[k])
         if count and (least < 0 or most >= len(param)):

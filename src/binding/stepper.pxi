@@ -20,9 +20,10 @@ cdef class Stepper(Holder):
     def __dealloc__(self):
         free(self.bound_watched)
 
-    cdef int acquire_to_step(self) except -1:
+    @cython.final
+    cdef inline int acquire_to_step(self) except -1:
         self.acquire()
-        if self.depth > 1:
+        if self.is_nested():
             self.release()
             raise RuntimeError("a step cannot begin in the middle of a call of its optimizer, in a signal handler say")
         return 0
@@ -86,9 +87,9 @@ cdef class Stepper(Holder):
         cdef int status
         cdef int64_t step_count
         cdef Py_ssize_t k
-        k = self.place(key)
         self.acquire_to_step()
         try:
+            k = self.place(key)
             self.check_not_averaged()
             self.bound_in_place = False
             self.planned = False  # for a step of all of them
@@ -321,12 +322,12 @@ cdef class Stepper(Holder):
         It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`; NaN before
         the first such step.
         """
-        return self.made().optimizers.grad_norm
+        return last_grad_norm(self.shown())
 
     @property
     def skipped_steps(self):
         """How many steps were skipped, with `skip_nonfinite`, because their gradients were not finite."""
-        return self.made().optimizers.skipped_count
+        return last_skipped_count(self.shown())
 
     @property
     def norms(self):
@@ -431,6 +432,8 @@ cdef class Stepper(Holder):
         cdef Py_ssize_t k
         self.acquire_to_step()
         try:
+            for k in range(self.count):
+                self.check_written(k)
             for k in range(self.count):
                 self.leaves[k][...] = self.kept[k]
             self.kept = None
@@ -592,7 +595,7 @@ cdef class Stepper(Holder):
 cdef inline object _item(object grads, object key):
     """What the dict has at the key, or `_ABSENT`; that of a subclass as it gives it to everyone."""
     if type(grads) is dict:
-        return (<dict>grads).get(key, _ABSENT)
+        return item_or(grads, key, _ABSENT)
     return grads[key] if key in grads else _ABSENT
 
 
@@ -604,7 +607,7 @@ cdef object _other_keys(tuple path, object grads, tuple keys):
     for key in keys:
         if key not in grads:
             missing.append(key)
-    for key in grads:
+    for key in list(grads):  # which may change meanwhile
         if key not in expected:
             unknown.append(key)
     if missing:

@@ -7,9 +7,10 @@ import re
 PARTS = {
     "params": """\
     params : numpy.ndarray or nesting of list, tuple, dict of them
-        float32 or float64 (they may be mixed), of any shapes, C- or Fortran-contiguous, none sharing memory with
-        another.  Updated in place by `step`.  They are never resized in place while the optimizer lives: NumPy refuses
-        to, for there are weak references to them.
+        float64, float32, float16 or bfloat16 (they may be mixed), of any shapes, C- or Fortran-contiguous, none sharing
+        memory with another.  Updated in place by `step`, in the arithmetic of float64 or else of float32: see `master`
+        for those of 16 bits.  They are never resized in place while the optimizer lives: NumPy refuses to, for there
+        are weak references to them.
 """,
     "prepared": """\
     weight_decay : float
@@ -47,7 +48,8 @@ PARTS = {
         of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches
         nothing is refused, and so are two that match the same array.
     state_dtype : {None, "bfloat16", "8bit"}
-        What the state arrays of float32 arithmetic are kept in, stochastically rounded; None for float32.
+        What the state arrays of float32 arithmetic are kept in, stochastically rounded; None for float32.  Refused
+        where a parameter is float64.
     master : {None, "split", "float32"}
         What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
         bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
@@ -72,10 +74,10 @@ PARTS = {
     Raises
     ------
     TypeError
-        Something is not an array of float32 or float64, or an option is not of its type.
+        Something is not an array of one of these dtypes, or an option is not of its type.
     ValueError
         An array is read-only, not contiguous or shares memory with another; an option is out of its range or
-        contradicts another.
+        contradicts another; `groups`, `state_dtype` or `master` do not go with the parameters.
 """,
     "function": """\
     param : numpy.ndarray

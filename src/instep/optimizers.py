@@ -131,7 +131,8 @@ class Optimizer(Declared):
 
     Notes
     -----
-    Which arrays are taken:
+    A parameter is float64, float32, float16 or bfloat16 (the dtype of ``ml_dtypes``).  Its gradient is of any of these
+    dtypes, but float64 only beside float64.  Which arrays of them are taken:
 
     =====================================================  ==================  =========================
     array                                                  parameter or state  gradient
@@ -142,7 +143,7 @@ class Optimizer(Declared):
     strided, reversed, broadcast                           ValueError          copied, refused by `bind`
     read-only                                              ValueError          in place
     of another shape than its parameter                    ValueError          ValueError
-    of another dtype than its parameter, or byte order     TypeError           TypeError
+    of another dtype, or byte order                        TypeError           TypeError
     mapped, past the end of a file that was truncated      ValueError          ValueError
     masked, or of another subclass but ``numpy.memmap``    TypeError           TypeError
     a list, scalar, buffer or tensor                       TypeError           TypeError

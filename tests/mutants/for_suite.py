@@ -234,8 +234,15 @@ BUGS = [
     Bug(
         "the last rows of a tile not copied",
         "csrc/copy.c",
-        "    for (; r < rows; r++)\n",
-        "    for (; rows < PATCH && r < rows; r++)\n",
+        "    for (; rows > 0; rows--,",
+        "    for (; rows > 1; rows--,",
+        LAYOUTS,
+    ),
+    Bug(
+        "a column looked for beside the last one of another dimension",
+        "csrc/copy.c",
+        "            at[k] = 0;\n            place += column[k - 1].from - (ptrdiff_t)column[k].size * column[k].from;",
+        "            at[k] = 0;\n            place -= (ptrdiff_t)column[k].size * column[k].from;",
         LAYOUTS,
     ),
     Bug(
@@ -369,8 +376,8 @@ BUGS = [
     Bug(
         "the busy pool shared",
         "csrc/pool.c",
-        "shares < 2 || atomic_exchange(&busy, true)",
-        "shares < 2 || atomic_load(&busy)",
+        "most < 2 || atomic_exchange(&busy, true)",
+        "most < 2 || atomic_load(&busy)",
         THREADS,
     ),
     Bug(
@@ -404,8 +411,8 @@ BUGS = [
     Bug(
         "no lock around a step",
         "src/binding/lock.pxi",
-        "            if self.owner == thread:\n                self.depth += 1\n",
-        "            if self.owner != 0:\n                self.depth += 1\n",
+        "            if gate_owner(found) == thread:\n                found.depth += 1\n",
+        "            if gate_owner(found) != 0:\n                found.depth += 1\n",
         THREADS,
     ),
     # ---- the binding

@@ -243,7 +243,7 @@ cdef class Gatherer:
                 if done is not None and (g, k) in done:
                     continue
                 param = <PyObject *>PyList_GET_ITEM(params, k)
-                grad = (<object>param).grad
+                grad = gradient_of(param)
                 if grad is None:
                     is_next(states, &next_state, param)
                     continue
@@ -274,7 +274,7 @@ cdef class Gatherer:
         if self.language.counter is None:  # what it is torch tells by what there is
             slot.is_fresh = False
             for s in range(read.states):
-                entry = NULL if entries is NULL else _borrowed_item(entries, <PyObject *>read.state_keys[s])
+                entry = NULL if entries is NULL else PyDict_GetItemWithError(entries, <PyObject *>read.state_keys[s])
                 slot.is_fresh = slot.is_fresh or entry is NULL or entry is <PyObject *>None
         if slot.is_fresh:
             fresh = None if made is None else made.get((slot.group, slot.index))
@@ -284,11 +284,11 @@ cdef class Gatherer:
             entries = <PyObject *>fresh
         slot.entries = owned(entries)
         for s in range(read.states):
-            slot.state[s] = owned(_borrowed_item(entries, <PyObject *>read.state_keys[s]))
+            slot.state[s] = owned(PyDict_GetItemWithError(entries, <PyObject *>read.state_keys[s]))
             if slot.state[s] is NULL:
                 return found.refuse(slot, f"its state has no {read.state_keys[s]}")
         if self.language.counter is not None:
-            slot.state[COUNT] = owned(_borrowed_item(entries, <PyObject *>STEP))
+            slot.state[COUNT] = owned(PyDict_GetItemWithError(entries, <PyObject *>STEP))
             if slot.state[COUNT] is NULL or type(<object>slot.state[COUNT]) is not self.language.counter:
                 return found.refuse(slot, f"its state has no step that is a {self.language.counter.__name__}")
         return 0
@@ -348,7 +348,8 @@ cdef class Gatherer:
             if reason is None:
                 verdict = self.verdict_on(slot, &found.arrays[k])
                 found.is_stale |= verdict == UNCHECKED
-                reason = VERDICTS[verdict]
+                if verdict > GOOD:
+                    reason = VERDICTS[verdict]
             if reason is not None:
                 found.refuse(slot, reason)
             self.known[slot.place].is_doubtful = reason is not None

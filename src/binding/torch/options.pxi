@@ -110,7 +110,7 @@ cdef class Group:
         cdef Py_ssize_t j
         cdef PyObject *value
         for j in range(PyList_GET_SIZE(self.seen)):
-            value = _borrowed_item(<PyObject *>group, <PyObject *>PyList_GET_ITEM(self.language.keys, j))
+            value = PyDict_GetItemWithError(<PyObject *>group, <PyObject *>PyList_GET_ITEM(self.language.keys, j))
             if value != <PyObject *>PyList_GET_ITEM(self.seen, j):
                 return self.read_anew(group, defaults)
         return 0

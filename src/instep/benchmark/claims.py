@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .peers import BOUND, DEEPSPEED, INSTEP, NUMBA, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
+from .peers import BOUND, DEEPSPEED, DROP_IN, INSTEP, NUMBA, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
 from .suite import IN_CACHE
 from .values import NORMAL
 from .walls import BARE, DIVIDER, ROOF
@@ -48,7 +48,8 @@ TARGETS = {
 # Against tutorial NumPy: at any size, below a thousand elements, above a million.
 TUTORIAL_TARGETS = {"rmsprop": (4.5, 10, 10)}
 # Microseconds over the loop: for a step, and for each of a thousand arrays.
-SURROUNDINGS = {INSTEP: (0.35, 25), BOUND: (0.2, 3)}
+SURROUNDINGS = {INSTEP: (0.35, 25), BOUND: (0.2, 3), DROP_IN: (3.5, 450)}
+WAYS = {INSTEP: "step(grads)", BOUND: "bound step()", DROP_IN: "instep.torch"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *of_sizes(result, first),
         *of_overhead(result, first),
         *of_workloads(result, first),
+        *of_conditions(result, first),
         *of_values(result, first),
         *(claim for rule in others for claim in of_another(result, rule)),
         *of_the_run(result),
@@ -157,10 +159,10 @@ def of_overhead(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """What surrounds the loop."""
     for row in rows_of(result, "function", rule):
         yield at_most(f"a call of instep.{rule} on ten elements", 0.6, median(row, INSTEP) * 1e6, " us")
-    for name in SURROUNDINGS:
+    for name, way in WAYS.items():
         for row in rows_of(result, "overhead", rule):
-            what = f"{'bound step()' if name == BOUND else 'step(grads)'} over its loop, {row['title']}"
-            yield at_most(what, *surroundings(row, name), " us")
+            if find(row, name) is not None:
+                yield at_most(f"{way} over its loop, {row['title']}", *surroundings(row, name), " us")
     for row in rows_of(result, "import", rule):
         yield at_most("import instep over import numpy", 10, median(row, "instep") * 1e3, " ms")
 
@@ -205,14 +207,16 @@ def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
         if row["elements"] == IN_CACHE:
             what = f"{rule}: {spelled(IN_CACHE)} elements, in cache, over its roots and divisions or the roof"
             yield at_most(what, 1.05, median(row, INSTEP, 1) / wall(row), "x")
-    for name in SURROUNDINGS:
+    for name, way in WAYS.items():
         used = {}
         for row in rows_of(result, "overhead", rule):
-            limit, extra = surroundings(row, name)
-            used[row["title"]] = extra / limit
-        worst = max(used, key=used.__getitem__)
-        what = f"{rule}: {'bound step()' if name == BOUND else 'step(grads)'} over its loop, of what it may take"
-        yield at_most(what, 1, used[worst], "x", f" ({worst})")
+            if find(row, name) is not None:
+                limit, extra = surroundings(row, name)
+                used[row["title"]] = extra / limit
+        if used:
+            worst = max(used, key=used.__getitem__)
+            what = f"{rule}: {way} over its loop, of what it may take"
+            yield at_most(what, 1, used[worst], "x", f" ({worst})")
     rows = {row["title"]: row for row in rows_of(result, "workloads", rule)}
     yield from of_targets(rows, rule, most, f"{rule}: ")
     yield from of_values(result, rule, f"{rule}: ")
@@ -221,6 +225,30 @@ def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
         f"{rule}: {spelled(large['elements'])} elements, share of the roof, {most} threads",
         0.95, roof(large, most) / median(large, INSTEP, most),
     )  # fmt: skip
+
+
+def of_conditions(result: dict[str, Any], rule: str) -> Iterator[Claim]:
+    """With something between the steps, or beside them."""
+    most = result["machine"]["threads"]
+    rows = rows_of(result, "between", rule)
+    if most > 1:
+        for title, limit in {row["title"]: row["limit"] for row in rows}.items():
+            ratios = {
+                row["elements"]: median(row, BOUND, most) / median(row, BOUND, 1)
+                for row in rows
+                if row["title"] == title
+            }
+            worst = max(ratios, key=ratios.__getitem__)
+            detail = f" (at {spelled(worst)})"
+            yield at_most(f"steps {title}, {most} threads against one", limit, ratios[worst], "x", detail)
+    against = {
+        f"{spelled(row['elements'])}, {row['title']}": min(others) / median(row, BOUND, most)
+        for row in rows
+        if (others := [time["median"] for time in row["times"] if time["name"] != BOUND])
+    }
+    if against:
+        worst = min(against, key=against.__getitem__)
+        yield at_least("one array between other work, against the best peer", 0.9, against[worst], f" ({worst})")
 
 
 def of_values(result: dict[str, Any], rule: str, prefix: str = "") -> Iterator[Claim]:

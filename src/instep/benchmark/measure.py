@@ -18,12 +18,16 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Contender:
-    """What is timed: `seconds(n)` is the time of n steps, `prepare()` comes before it, untimed."""
+    """What is timed: `seconds(n)` is the time of n steps, `prepare()` comes before it, untimed.
+
+    `apart` are seconds that pass with each step and are not in its time.
+    """
 
     name: str
     threads: int
     seconds: Callable[[int], float]
     prepare: Callable[[], None] = nothing
+    apart: float = 0
 
 
 def python_steps(step: Callable[[], Any]) -> Callable[[int], float]:
@@ -58,7 +62,7 @@ def interleave(
     for k, contender in enumerate(contenders):
         contender.prepare()
         contender.seconds(1)  # compiles, makes state, wakes threads
-        repeats.append(enough_repeats(contender.seconds, effort.batch))
+        repeats.append(enough_repeats(contender, effort.batch))
         on_round(0.3 * (k + 1) / len(contenders))
 
     samples: dict[tuple[str, int], list[float]] = {(one.name, one.threads): [] for one in contenders}
@@ -79,9 +83,9 @@ def interleave(
     return samples
 
 
-def enough_repeats(seconds: Callable[[int], float], batch: float) -> int:
+def enough_repeats(contender: Contender, batch: float) -> int:
     """How many steps take about this long."""
     n = 1
-    while (taken := seconds(n)) < batch / 4:
+    while (taken := contender.seconds(n) + n * contender.apart) < batch / 4:
         n *= 4
     return max(1, round(n * batch / taken))

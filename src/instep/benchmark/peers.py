@@ -25,10 +25,10 @@ import numpy as np
 from .. import optimizers, reference
 from .._core import isas, set_num_threads
 from ..arithmetic import Array
-from ..dialects import dialects
+from ..dialects import dialects, family
 from .formulas import FORMULAS, Formula
 from .measure import nothing
-from .work import Arrays, Work, dialect, family
+from .work import Arrays, Work, dialect
 
 
 @dataclass(frozen=True)
@@ -330,12 +330,13 @@ def numba_threads(threads: int) -> None:
 # ---- torch ------------------------------------------------------------------------------------------------------
 
 
-def torch_optimizer(work: Work, **way: Any) -> Any:
-    """The optimizer of ``torch.optim`` with its defaults, on these states."""
+def torch_optimizer(work: Work, module: str = "torch.optim", **way: Any) -> Any:
+    """The optimizer of this module with its defaults, on these states."""
     torch: Any = import_module("torch")
 
     parameters = [torch.nn.Parameter(torch.from_numpy(param)) for param in work.params]
-    optimizer = getattr(torch.optim, family()[work.kind].__name__)(parameters, lr=work.options.values()["lr"], **way)
+    cls = getattr(import_module(module), family()[work.kind].__name__)
+    optimizer = cls(parameters, lr=work.options.values()["lr"], **way)
     names = dialects()["torch"][work.kind].states
     for k, parameter in enumerate(parameters):
         parameter.grad = torch.from_numpy(work.grads[k])
@@ -348,6 +349,11 @@ def torch_optimizer(work: Work, **way: Any) -> Any:
 def start_torch(work: Work, threads: int, **way: Any) -> Started:
     """In one of torch's ways, and with what else it is given."""
     return Started(torch_optimizer(work, **way).step, lambda: work.params)
+
+
+def start_drop_in(work: Work, threads: int) -> Started:
+    """`instep.torch`, in the place of ``torch.optim``."""
+    return Started(torch_optimizer(work, "instep.torch").step, lambda: work.params)
 
 
 def start_compiled(work: Work, threads: int) -> Started:
@@ -367,6 +373,12 @@ def torch_threads(threads: int) -> None:
     torch: Any = import_module("torch")
 
     torch.set_num_threads(threads)
+
+
+def drop_in_threads(threads: int) -> None:
+    """The lesser of torch's number and ours."""
+    torch_threads(threads)
+    set_num_threads(threads)
 
 
 # ---- DeepSpeed --------------------------------------------------------------------------------------------------
@@ -458,7 +470,7 @@ def start_optax(work: Work, threads: int) -> Started:
 
 # ---- who has which rule -----------------------------------------------------------------------------------------
 
-INSTEP, BOUND = "instep", "instep, bound"
+INSTEP, BOUND, DROP_IN = "instep", "instep, bound", "instep.torch"
 PYTHON, TUTORIAL = "a loop in Python", "NumPy, as a tutorial writes it"
 OUT, TWIN = "NumPy with out= and scratch", "NumPy, the twin"
 NUMBA, TUNED_NUMBA = "numba", "numba, tuned"
@@ -517,6 +529,7 @@ def peers_of(kind: str) -> Iterator[Peer]:
             swept=True,
         )
     if kind in dialects()["torch"]:
+        yield Peer(DROP_IN, start_drop_in, ("torch",), drop_in_threads, "torch", of_array=1e-6, of_element=6e-10)
         for way in ("for-loop", "foreach"):
             start = partial(start_torch, foreach=way == "foreach")
             yield Peer(torch_name(kind, way), start, ("torch",), torch_threads, "torch", swept=way == "for-loop")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..dialects import family
 from .claims import find, rows_of
 from .peers import DEEPSPEED, INSTEP, OUT, PYTHON, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
 from .walls import DIVIDER, ROOF
-from .work import family
 
 INK, PALE, PAPER = "#1f2430", "#8a90a0", "#ffffff"
 OURS, OURS_THREADED = "#d1495b", "#4b1d91"

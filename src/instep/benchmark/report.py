@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..tables import Table
-from .claims import claims, find, median, roof, rows_of, slower, spelled
-from .peers import BOUND, INSTEP
+from .claims import WAYS, claims, find, median, roof, rows_of, slower, spelled
+from .peers import BOUND, DROP_IN, INSTEP
 from .picture import peers
 from .values import NORMAL
 from .variants import PLAIN
@@ -39,6 +39,7 @@ def show(result: dict[str, Any], console: Any) -> None:
         show_row(row, result, console)
     show_sizes(result, console)
     show_rest(result, console)
+    show_conditions(result, console)
     show_values(result, console)
     if len(result["rules"]) > 1:
         show_family(result, console)
@@ -74,7 +75,7 @@ def show_row(row: Row, result: dict[str, Any], console: Any) -> None:
             f"{row['bytes'] * row['elements'] / seconds * 1e-9:.1f}",
             f"{roof(row, threads) / seconds:.0%}",
             "" if name in (INSTEP, ROOF, BARE) else factor(seconds / ours[threads]),
-            style="bold green" if name in (INSTEP, BOUND) else "dim" if name in (ROOF, BARE) else "",
+            style="bold green" if name in (INSTEP, BOUND, DROP_IN) else "dim" if name in (ROOF, BARE) else "",
         )
     table.show(console)
     for name, why in row["left_out"].items():
@@ -95,7 +96,7 @@ def show_sizes(result: dict[str, Any], console: Any) -> None:
         for row in rows:
             seconds = find(row, name)
             cells.append("" if seconds is None else number(seconds / row["elements"] * 1e9))
-        table.add(name, *cells, style="bold green" if name in (INSTEP, BOUND) else "")
+        table.add(name, *cells, style="bold green" if name in (INSTEP, BOUND, DROP_IN) else "")
     table.show(console)
     console.print()
 
@@ -116,9 +117,11 @@ def number(value: float) -> str:
 def show_rest(result: dict[str, Any], console: Any) -> None:
     """Overhead and options."""
     first = result["rules"][0]
-    table = Table("small arrays of 10, one thread", "arrays", BARE, "step(grads)", "bound step()")
-    for row in rows_of(result, "overhead", first):
-        table.add(str(row["arrays"]), *[duration(median(row, name)) for name in (BARE, INSTEP, BOUND)])
+    rows = rows_of(result, "overhead", first)
+    names = {BARE: BARE} | {name: way for name, way in WAYS.items() if rows and find(rows[0], name) is not None}
+    table = Table("small arrays of 10, one thread", "arrays", *names.values())
+    for row in rows:
+        table.add(str(row["arrays"]), *[duration(median(row, name)) for name in names])
     table.show(console)
     console.print()
     for row in rows_of(result, "options", first):
@@ -134,6 +137,32 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
             )
         table.show(console)
         console.print()
+
+
+def show_conditions(result: dict[str, Any], console: Any) -> None:
+    """How long a step takes with something between the steps, or beside them."""
+    headings, rows = conditions_table(result)
+    if rows:
+        table = Table("one array, with other work between or beside the steps", *headings, words=(1, len(headings) - 1))
+        for cells in rows:
+            table.add(*cells)
+        table.show(console)
+        console.print()
+
+
+def conditions_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """For each size and condition instep with one thread and with all, and the fastest other."""
+    rows = rows_of(result, "between", result["rules"][0])
+    counts = sorted({time["threads"] for row in rows for time in row["times"] if time["name"] == BOUND})
+    cells = []
+    for row in rows:
+        ours = [duration(median(row, BOUND, threads)) for threads in counts]
+        others = [time for time in row["times"] if time["name"] != BOUND]
+        best = min(others, key=lambda time: time["median"], default=None)
+        peer = f"{duration(best['median'])}: {best['name']}, {best['threads']}" if best else ""
+        cells.append([spelled(row["elements"]), row["title"], *ours, peer])
+    threads = [f"{count} thread{'s' * (count > 1)}" for count in counts]
+    return ["elements", "steps", *threads, "the fastest peer, its threads"], cells
 
 
 def show_values(result: dict[str, Any], console: Any) -> None:
@@ -181,7 +210,7 @@ def show_family(result: dict[str, Any], console: Any) -> None:
 def summary(row: Row, threads: int) -> tuple[float, float, str, float]:
     """Our time with all threads, its share of the roof, the fastest other, and how many times ours it takes."""
     ours = median(row, INSTEP, threads)
-    others = [time for time in row["times"] if time["name"] not in (INSTEP, BOUND, *WALLS)]
+    others = [time for time in row["times"] if time["name"] not in (INSTEP, BOUND, DROP_IN, *WALLS)]
     best = min(others, key=lambda time: time["median"])
     return ours, roof(row, threads) / ours, best["name"], best["median"] / ours
 
@@ -276,6 +305,16 @@ def markdown_claims(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_conditions(result: dict[str, Any]) -> str:
+    """How long a step takes with something between the steps, or beside them."""
+    headings, rows = conditions_table(result)
+    if not rows:
+        return "The last run did not measure it.\n"
+    lines = [f"| {' | '.join(headings)} |", f"|---:|---|{'---:|' * (len(headings) - 3)}---|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join(lines) + f"\n\n{where(result)}\n"
+
+
 def markdown_values(result: dict[str, Any]) -> str:
     """How many times as long a step takes by what the arrays hold."""
     headings, rows = values_table(result)
@@ -304,6 +343,7 @@ TABLES = {
     "benchmark": markdown,
     "family": markdown_family,
     "claims": markdown_claims,
+    "between": markdown_conditions,
     "options": markdown_options,
     "values": markdown_values,
 }

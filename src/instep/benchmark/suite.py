@@ -25,9 +25,9 @@ import instep
 
 from .._core import get_num_threads, set_num_threads
 from ..threads import num_threads
-from . import machine, peers, values
+from . import between, machine, peers, values
 from .measure import PAUSE, Contender, Effort, interleave, nothing, python_steps
-from .peers import BOUND_STEP, OURS, Peer, WrongResult, cross_check, peers_of
+from .peers import BOUND_STEP, DROP_IN, OURS, Peer, WrongResult, cross_check, peers_of
 from .variants import variants_of
 from .walls import BARE, walls
 from .work import Shapes, Work, dialect, elements, make_work
@@ -70,6 +70,7 @@ class Scale:
     counts: tuple[int, ...]  # of small arrays
     large: int
     imports: int
+    apart: tuple[int, ...]  # sizes that are stepped with something between or beside the steps
     thorough: bool = True  # with the workloads and compilations that take long
     options: bool = True
 
@@ -84,25 +85,31 @@ class Scale:
         effort = Effort(max(3, self.effort.rounds // 2), self.effort.batch / 2, self.effort.patience / 5)
         chosen = (1_000, IN_CACHE, 100_000, 1_000_000) if self.thorough else (IN_CACHE,)
         sizes = tuple(size for size in self.sizes if size in chosen)
-        return replace(self, effort=effort, sizes=sizes, counts=(6, self.counts[-1]), imports=0, options=False)
+        return replace(
+            self, effort=effort, sizes=sizes, counts=(6, self.counts[-1]), imports=0, apart=(), options=False
+        )
 
 
 def full_scale() -> Scale:
     """Minutes."""
     sizes = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
     large = affordable(64_000_000)
-    return Scale(Effort(15, 8e-3, 30), (*sizes, large), (1, 6, 30, 100, 300, 1000), large, 15)
+    return Scale(
+        Effort(15, 8e-3, 30), (*sizes, large), (1, 6, 30, 100, 300, 1000), large, 15, (30_000, 300_000, 1_000_000)
+    )
 
 
 def quick_scale() -> Scale:
     """A minute."""
     large = affordable(min(beyond_cache(), 12_000_000))
-    return Scale(Effort(5, 2e-3, 3), (10, 100, 1_000, 10_000, 100_000, 1_000_000), (1, 6, 1000), large, 5, False)
+    return Scale(
+        Effort(5, 2e-3, 3), (10, 100, 1_000, 10_000, 100_000, 1_000_000), (1, 6, 1000), large, 5, (300_000,), False
+    )
 
 
 def tiny_scale() -> Scale:
     """For the tests: seconds, and numbers that mean nothing."""
-    return Scale(Effort(3, 1e-5, 0), (10, 1_000, 10_000, 100_000), (1, 6), 1_000_000, 1, False)
+    return Scale(Effort(3, 1e-5, 0), (10, 1_000, 10_000, 100_000), (1, 6), 1_000_000, 1, (1_000, 100_000), False)
 
 
 def beyond_cache() -> int:
@@ -122,9 +129,10 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
     for kind, at in scales.items():
         for count in at.counts:
             shapes: Shapes = [(10,)] * count
-            run = partial(overhead, kind, shapes)
+            among = [*OURS, *[one for one in found[kind] if one.name == DROP_IN]]
+            run = partial(overhead, kind, shapes, among)
             title = "1 array of 10" if count == 1 else f"{count} arrays of 10"
-            yield Section("overhead", kind, title, expected(shapes, [*OURS, *OURS], at.effort), at.effort, run)
+            yield Section("overhead", kind, title, expected(shapes, [*OURS, *among], at.effort), at.effort, run)
         yield Section(
             "function",
             kind,
@@ -144,6 +152,8 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
             for title, size in (("options, in cache", 16_384), ("options, in memory", at.in_memory)):
                 seconds = expected([(size,)], [BOUND_STEP] * VARIANTS, at.effort) + VARIANTS * MAKING * size
                 yield Section("options", kind, title, seconds, at.effort, partial(options, kind, size))
+        for size in at.apart:
+            yield steps_apart(kind, size, swept, at)
         yield what_arrays_hold(kind, swept if at.options else [], at)
         if at.imports:
             yield Section("import", kind, "the import", at.imports / 3, at.effort, partial(imports, at.imports))
@@ -167,6 +177,16 @@ def what_arrays_hold(kind: str, others: list[Peer], at: Scale) -> Section:
     turns = [BOUND_STEP, BOUND_STEP, *among] * len(values.held(np.float32))
     seconds = expected([(values.SIZE,)], turns, at.effort)
     return Section("values", kind, "what the arrays hold", seconds, at.effort, partial(held, kind, among))
+
+
+def steps_apart(kind: str, size: int, others: list[Peer], at: Scale) -> Section:
+    """A step under every condition, beside those others that have threads."""
+    among = [one for one in others if not one.serial]
+    effort = replace(at.effort, rounds=max(3, at.effort.rounds // 2), batch=4 * at.effort.batch)
+    turns = [one for one in (BOUND_STEP, *among) for _ in one.thread_counts(get_num_threads())]
+    seconds = len(between.conditions()) * expected([(size,)], turns, effort) + sum(one.compiles for one in among)
+    run = partial(apart, kind, size, among)
+    return Section("between", kind, f"one array of {size:,} between other work".replace(",", " "), seconds, effort, run)
 
 
 def expected(shapes: Shapes, turns: list[Peer], effort: Effort) -> float:
@@ -321,12 +341,12 @@ def compare(
     return [found]
 
 
-def overhead(kind: str, shapes: Shapes, effort: Effort, report: Report) -> list[Row]:
+def overhead(kind: str, shapes: Shapes, among: list[Peer], effort: Effort, report: Report) -> list[Row]:
     """A step over small arrays beside its loop."""
     work = make_work(kind, shapes)
     with num_threads(1):
         contenders = [one for one in walls(work, with_divider=False) if one.name == BARE]
-        contenders += [Contender(peer.name, 1, python_steps(peer.start(work, 1).step)) for peer in OURS]
+        contenders += [Contender(peer.name, 1, python_steps(peer.start(work, 1).step)) for peer in among]
         return [row(work, interleave(contenders, effort, report))]
 
 
@@ -376,6 +396,38 @@ def alone(peer: Peer, work: Work, name: str) -> Contender:
     prepare = partial(peer.use_threads, 1) if peer.use_threads else nothing
     prepare()
     return Contender(name, 1, python_steps(peer.start(work, 1).step), prepare)
+
+
+def apart(kind: str, size: int, others: list[Peer], effort: Effort, report: Report) -> list[Row]:
+    """A row for each condition."""
+    most = get_num_threads()
+    work = make_work(kind, [(size,)])
+    started: list[tuple[Peer, int, Callable[[], None], Callable[[], Any]]] = []
+    for peer in (BOUND_STEP, *others):
+        for threads in peer.thread_counts(most):
+            prepare = partial(peer.use_threads, threads) if peer.use_threads else nothing
+            prepare()
+            step = peer.start(work.under(dialect(kind, peer.framework)), threads).step
+            started.append((peer, threads, prepare, step))
+    set_num_threads(most)
+    rows = []
+    conditions = between.conditions()
+    for k, condition in enumerate(conditions):
+
+        def on_round(done: float, k: int = k) -> None:
+            report((k + done) / len(conditions))
+
+        with condition.hold() as before:
+            contenders = [
+                Contender(
+                    peer.name, threads, partial(between.steps_after, before, prepare, step), prepare, condition.seconds
+                )
+                for peer, threads, prepare, step in started
+            ]
+            samples = interleave(contenders, effort, on_round)
+        set_num_threads(most)
+        rows.append(row(work, samples) | {"title": condition.title, "limit": condition.limit})
+    return rows
 
 
 def imports(repeats: int, effort: Effort, report: Report) -> list[Row]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import reference
 from .._core import Options
-from .work import dialect, family, make_work
+from ..dialects import family
+from .work import dialect, make_work
 
 PLAIN = "plain"
 

@@ -22,7 +22,8 @@ from .work import Work, make_work
 BARE, ROOF, DIVIDER = "the loop alone", "the roof", "the divider"
 WALLS = (BARE, ROOF, DIVIDER)
 
-# The loop in csrc/bench/walls.c by an element's roots and divisions.  A rule with neither has the roof alone.
+# The loop in csrc/bench/walls.c by the roots and divisions of an element.  A rule meets the one that takes as many of
+# both as it does, or somewhat fewer: it is a wall all the same.
 DIVIDERS = {(0, 0): "", (1, 1): "divider", (2, 1): "divider of two roots"}
 
 
@@ -67,7 +68,8 @@ def walls(work: Work, with_divider: bool) -> list[Contender]:
         roof = min(roofs, key=lambda one: min(one.seconds("roof", threads, 1) for _ in range(7)))
         found.append(Contender(BARE, threads, partial(bare.seconds, "bare", threads)))
         found.append(Contender(ROOF, threads, partial(roof.seconds, "roof", threads)))
-    loop = DIVIDERS[roots_and_divisions(work.options)]
+    roots, divisions = roots_and_divisions(work.options)
+    loop = DIVIDERS[max(done for done in DIVIDERS if done[0] <= roots and done[1] <= divisions)]
     if with_divider and loop:
         few = make_work(work.kind, [(1024,)], options=work.options)
         found.append(Contender(DIVIDER, 1, partial(divider, walk(few), loop, few.elements, work.elements)))

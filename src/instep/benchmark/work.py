@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import dialects
-from .._core import Options, rules
+from .._core import Options
 from ..arithmetic import Array
-from ..optimizers import Optimizer
+from ..dialects import family, presets
 
 Arrays = list[Array]
 Shapes = list[tuple[int, ...]]
@@ -19,15 +18,9 @@ Shapes = list[tuple[int, ...]]
 LR = 1e-2  # everybody's
 
 
-def family() -> dict[str, type[Optimizer]]:
-    """Every rule and variant by the name of its function, in the order of the roll-call."""
-    order, classes = list(rules()), dialects._classes()
-    return {kind: classes[kind] for kind in sorted(classes, key=lambda kind: order.index(classes[kind].rule))}
-
-
 def dialect(kind: str, framework: str | None = None) -> Options:
     """The options that a framework has by default, or the first that has the rule."""
-    spoken, defaults = dialects.presets(kind), family()[kind]._defaults
+    spoken, defaults = presets(kind), family()[kind]._defaults
     options = spoken[framework] if framework else next(iter(spoken.values()), defaults)
     return Options(family()[kind].rule).replace(defaults | options | {"lr": LR}, (np.float32, np.float64))
 

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def chosen(name: str | None) -> list[str]:
     """The rules to measure, the one at length first."""
-    from ..benchmark.work import family
+    from ..dialects import family
 
     kinds = list(family())
     if name not in (None, "all", *kinds):

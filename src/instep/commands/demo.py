@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._core import rules
-from ..optimizers import Optimizer
+from ..dialects import family
 from .parser import check_writable, integer, number
 
 
@@ -43,7 +42,8 @@ DEMOS = {
     "trace": Demo("five steps of two weights in numbers", takes_rule=True, lr=0.1, lr_help="default 0.1", draws=False),
 }
 DEFAULT_DEMO = next(iter(DEMOS))
-RULES = rules()
+CLASSES = family()
+RULES = {rule: cls._defaults for rule, cls in CLASSES.items()}
 DEFAULT_RULE = next(iter(RULES))
 # Every option of any rule, with its default in each of the rules that have it, but for what a demo itself is given:
 # its seed is where its random numbers start, and no rule rounds at random in float32 or float64.
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
             check_writable(output)
         module = import_module(f"instep.demo.{name}")
         if demo.takes_rule:
-            settings["make"] = partial(Optimizer.of_rule(rule), **options)
+            settings["make"] = partial(CLASSES[rule], **options)
             try:
                 settings["make"](np.zeros(1, module.DTYPE))
             except ValueError as error:

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._core import Options
+from .._core import Options, rules
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
@@ -86,9 +86,9 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     >>> {name: options["eps"] for name, options in instep.presets("adagrad").items()}
     {'torch': 1e-10, 'keras': 1e-07, 'optax': 1e-07, 'mlx': 1e-08}
     """
-    if not isinstance(rule, str) or rule not in _classes():
-        raise ValueError(_choose(f"there is no rule {rule!r:.60}", str(rule), "there are", _classes()))
-    of_formula = Options(_classes()[rule].rule).of_formula
+    if not isinstance(rule, str) or rule not in family():
+        raise ValueError(_choose(f"there is no rule {rule!r:.60}", str(rule), "there are", family()))
+    of_formula = Options(family()[rule].rule).of_formula
     return {
         framework: {name: value for name, value in default_options(rule, framework).items() if name in of_formula}
         for framework in _dialects_of_rule(rule)
@@ -97,7 +97,7 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
 
 def default_options(rule: str, framework: str) -> dict[str, Any]:
     """Every option of a rule in a dialect, those around the formula too."""
-    defaults = _classes()[rule]._defaults
+    defaults = family()[rule]._defaults
     return {name: value for name, value in defaults.items() if name != "lr"} | dialects()[framework][rule].preset
 
 
@@ -204,19 +204,21 @@ def _dialects_of_rule(rule: str) -> dict[str, Dialect]:
 
 def _rule_of(cls: type[Optimizer]) -> str:
     """The name of the rule, or of the variant, that a class is or is made of."""
-    names = {public: name for name, public in _classes().items()}
+    names = {public: name for name, public in family().items()}
     return next((names[base] for base in cls.__mro__ if base in names), cls.rule)
 
 
 @cache
-def _classes() -> dict[str, type[Optimizer]]:
-    """The public classes by the name of their function."""
+def family() -> dict[str, type[Optimizer]]:
+    """Every rule's class, and every variant's, by the name of its function, in the order of the roll-call."""
     import instep
 
     from ..optimizers import Optimizer
 
-    return {
-        name.lower(): cls
-        for name, cls in vars(instep).items()
+    order = list(rules())
+    found = [
+        cls
+        for cls in vars(instep).values()
         if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
-    }
+    ]
+    return {cls.__name__.lower(): cls for cls in sorted(found, key=lambda cls: order.index(cls.rule))}

@@ -13,7 +13,7 @@ from ..checkpoint.state_dict import StateDict
 from ..optimizers import Optimizer
 from ..rules.momentum import move_lr
 from ..rules.rmsprop import square_avg_of, variance_of
-from . import Dialect, _classes, _rule_of, default_options, dialects, preset_options
+from . import Dialect, _rule_of, default_options, dialects, family, preset_options
 
 O = TypeVar("O", bound=Optimizer)  # noqa: E741, that of the signatures
 
@@ -145,7 +145,7 @@ def counterpart(cls: type[Optimizer], framework: str) -> Counterpart:
     rule, spoken = _rule_of(cls), dialects()[framework.lower()]
     if rule not in spoken:
         raise ValueError(f"{framework} has no {cls.__name__}; it has {', '.join(spoken)}")
-    return Counterpart(framework, _classes()[rule], spoken[rule], default_options(rule, framework.lower()))
+    return Counterpart(framework, family()[rule], spoken[rule], default_options(rule, framework.lower()))
 
 
 def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateDict]:
@@ -160,7 +160,7 @@ def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateD
     try:
         theirs.check(ours["options"])
     except ValueError:
-        for variant in _classes().values():
+        for variant in family().values():
             if issubclass(variant, theirs.cls) and variant is not theirs.cls:
                 try:
                     other = counterpart(variant, framework)

@@ -1,0 +1,84 @@
+#include "pace.h"
+
+enum {
+    /* Between jobs that follow each other within this time workers stay awake, and in any case for the other. */
+    LONGEST_GAP = 2000000,
+    SHORTEST_STAY = 50000,
+    /* More than this is not learned from: the machine stood still. */
+    HIGHEST_PRICE = 150000,
+    /* Waking for the sake of later jobs costs this part of what was missed. */
+    MISSED_OF_PRICE = 10,
+    /* The caller is held up if it waits longer than this, and than this part of the job. */
+    SHORTEST_WAIT = 100000,
+    JOB_OF_WAIT = 8,
+    /* Then it goes alone for so many times as long as it waited, so that trying again costs a twentieth. */
+    ALONE_OF_WAIT = 20
+};
+
+/* A bad event counts for more the more there have been; one that was not bad takes one away. */
+static void learn(struct doubt *doubt, int bad)
+{
+    enum { FIRST = 8, MOST = 128 };
+    unsigned more = 2 * doubt->score + FIRST;
+    if (bad)
+        doubt->score = more < MOST ? more : MOST;
+    else if (doubt->score > 0)
+        doubt->score--;
+}
+
+static int is_doubtful(struct doubt doubt)
+{
+    return doubt.score >= 16;
+}
+
+static int stays_awake(const struct pace *pace)
+{
+    return pace->longest_gap <= LONGEST_GAP && !is_doubtful(pace->interrupted);
+}
+
+unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsigned most, unsigned awake,
+                           int interrupted)
+{
+    int64_t gap = now - pace->last_end;
+    if (gap > 4 * (int64_t)LONGEST_GAP)
+        gap = 4 * (int64_t)LONGEST_GAP; /* which is forgotten within some jobs */
+    pace->longest_gap = gap > pace->longest_gap ? gap : pace->longest_gap - (pace->longest_gap - gap) / 4;
+    learn(&pace->interrupted, interrupted);
+
+    if (now < pace->alone_until)
+        return 1;
+    if (awake >= most) {
+        pace->missed = 0;
+        return most;
+    }
+    double alone = grains * pace->grain_time / awake;
+    pace->missed = stays_awake(pace) ? pace->missed + alone - alone * awake / most : 0;
+    if (alone < 2 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)
+        return awake;
+    pace->missed = 0;
+    return most;
+}
+
+void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains)
+{
+    pace->last_end = now;
+    if (grains >= 1)
+        pace->grain_time += ((double)(done - begin) / grains - pace->grain_time) / 8;
+    int64_t waited = now - done;
+    if (waited == 0)
+        return;
+    int held_up = waited > SHORTEST_WAIT && waited > (now - begin) / JOB_OF_WAIT;
+    learn(&pace->held_up, held_up);
+    if (held_up && is_doubtful(pace->held_up))
+        pace->alone_until = now + ALONE_OF_WAIT * waited;
+}
+
+void instep_pace_woke(struct pace *pace, int64_t price)
+{
+    pace->price += ((price < HIGHEST_PRICE ? price : HIGHEST_PRICE) - pace->price) / 8;
+}
+
+int64_t instep_pace_stay(const struct pace *pace)
+{
+    return stays_awake(pace) ? 2 * pace->longest_gap + SHORTEST_STAY : SHORTEST_STAY;
+}
