@@ -105,7 +105,7 @@ REFUSED = {
     "an array less": (
         lambda s: s | {"momentum_buffer": {"a": s["momentum_buffer"]["a"]}},
         ValueError,
-        r"state\['momentum_buffer'\]\['b'\] is the state of a parameter that it has no array for",
+        r"there is no state\['momentum_buffer'\]\['b'\], a state of its parameter",
     ),
     "an array more": (
         lambda s: s | {"momentum_buffer": s["momentum_buffer"] | {"c": np.zeros(1)}},
@@ -115,7 +115,7 @@ REFUSED = {
     "a list": (
         lambda s: s | {"momentum_buffer": s["momentum_buffer"] | {"b": [0.0] * 4}},
         ValueError,
-        r"state\['momentum_buffer'\]\['b'\](\[0\])? is the state of",
+        r"there is no state\['momentum_buffer'\]\['b'\], a state of its parameter",
     ),
     "another shape": (
         lambda s: s | {"momentum_buffer": s["momentum_buffer"] | {"b": np.zeros(5)}},

@@ -386,6 +386,7 @@ cdef class Holder(Locked):
         """The arrays of a dict as `state` returns it, flat and in the order of the params."""
         cdef list leaves, paths
         cdef dict found, states = {}
+        cdef set expected = set(self.paths)
         cdef list names = self._storage.names(options)
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dict of the state arrays by name, not {_type_name(state)}")
@@ -395,9 +396,11 @@ cdef class Holder(Locked):
             leaves, paths = [], []
             Nest.of(state[name], leaves, paths)
             found = dict(zip(paths, leaves, strict=True))
-            for path in found.keys() ^ set(self.paths):
-                whose = "a parameter that it has no array for" if path not in found else "no parameter"
-                raise ValueError(f"{_spell(f'state[{name!r}]', path)} is the state of {whose}")
+            for path in [*self.paths, *paths]:
+                if path not in found:
+                    raise ValueError(f"there is no {_spell(f'state[{name!r}]', path)}, a state of its parameter")
+                if path not in expected:
+                    raise ValueError(f"{_spell(f'state[{name!r}]', path)} is the state of no parameter")
             states[name] = [found[path] for path in self.paths]
         return states
 
