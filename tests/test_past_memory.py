@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import instep
+import keywords
 from trials import CLASSES, situations, start_arrays
 
 SITUATIONS = situations()
@@ -169,6 +170,21 @@ def test_a_count_needs_a_state():
     for bad in (-1, 1.0, True, "1", 2**70):
         with pytest.raises(ValueError, match="a step count must be an integer from 0 to"):
             instep.RMSprop(np.ones(3), state={"square_avg": np.zeros(3)}, step_count=bad)
+
+
+@pytest.mark.parametrize("keyword", [name for name in keywords.KEYWORDS if name != "seed"])
+def test_goes_with_every_keyword(keyword):
+    made, theirs = keywords.make([keyword])
+    given, ours = keywords.make([keyword])
+    state = {name: {key: array.copy() for key, array in arrays.items()} for name, arrays in given.state.items()}
+    optimizer = instep.RMSprop(ours, momentum=0.5, **keywords.KEYWORDS[keyword], state=state)
+    for each, params in ((made, theirs), (optimizer, ours)):
+        each.step(keywords.grads_of(params))
+    for name, arrays in made.state.items():
+        for key, array in arrays.items():
+            assert state[name][key] is optimizer.state[name][key]
+            assert array.tobytes() == state[name][key].tobytes()
+            assert theirs[key].tobytes() == ours[key].tobytes()
 
 
 def test_the_state_of_eight_bits_is_given_alike():
