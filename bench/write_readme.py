@@ -2,6 +2,7 @@
 
     python bench/write_readme.py bench/results/NAME.json
     python bench/write_readme.py --training bench/results/training/NAME.json
+    python bench/write_readme.py --torch bench/results/torch/NAME.json
 
 What is between ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced, and so for every other table.
 """
@@ -13,6 +14,7 @@ import json
 from pathlib import Path
 
 import policy_chart
+import torch_table
 import training
 from instep.benchmark import picture, report
 
@@ -27,10 +29,18 @@ def with_training(text: str, result: dict) -> str:
     return before + begin + training.markdown(result) + end + rest.split(end)[1]
 
 
+def with_torch(text: str, result: dict) -> str:
+    """The text of the page about torch, with the table of its trainings."""
+    begin, end = "<!-- trainings -->\n", "<!-- /trainings -->"
+    before, rest = text.split(begin)
+    return before + begin + torch_table.markdown(result) + end + rest.split(end)[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path, nargs="?", help="what `instep bench --output` wrote")
     parser.add_argument("--training", type=Path, metavar="RESULT", help="what bench/training.py wrote")
+    parser.add_argument("--torch", type=Path, metavar="RESULT", help="what bench/torch_trainings.py wrote")
     parser.add_argument(
         "--into", type=Path, nargs="+", default=READMES, help="the files with places for tables (both READMEs)"
     )
@@ -46,6 +56,9 @@ def main() -> None:
     if arguments.training:
         readme = arguments.into[0]
         readme.write_text(with_training(readme.read_text(), json.loads(arguments.training.read_text())))
+    if arguments.torch:
+        page = ROOT / "docs" / "how-to" / "torch.md"
+        page.write_text(with_torch(page.read_text(), json.loads(arguments.torch.read_text())))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@
  * Not finite:    nothing is clipped by a norm that is a NaN; of an infinite one finite gradients become 0.
  * Rows:          only those are read and written that rows names.  The average of a row that waits is what it was, so
  *                start param_avg as a copy of param.
+ *                With exact_rows, a row first takes the steps that it missed, as if its gradient had been 0 in them,
+ *                with the options of now: its states have the bits of an array that got those gradients.
  * Allocated:     nothing.  A large step asks the system for processors and for threads where it is the first one, or
  *                the first one after instep_set_threads or a fork.
  * May overlap:   gradients with gradients, but with zero_grads not even these.  Nothing else, and this is not checked:
@@ -176,7 +178,9 @@ typedef enum instep_status {
     /** Does not go with another way to clip. */
     INSTEP_CLIPPED_TWICE = 57,
     /** Is of the step, and so the same in all groups. */
-    INSTEP_OF_ONE_GROUP = 58
+    INSTEP_OF_ONE_GROUP = 58,
+    /** Does not go with exact_rows: a row without a gradient would move, and not only its averages decay. */
+    INSTEP_ROWS_WOULD_MOVE = 59
 } instep_status;
 
 /** The type of the elements. */
@@ -309,6 +313,11 @@ typedef struct instep_array {
     size_t row_count;
     /** How many elements a row has. */
     size_t row_size;
+    /**
+     * With exact_rows, one for each row: which of the array's steps was the last that it took.  Start them at 0.  NULL
+     * where every gradient is of the whole array; row_size is needed otherwise, whatever the gradient is of.
+     */
+    int64_t *row_steps;
     /** The lower halves of a param that is INSTEP_SPLIT: 16 bits each. */
     void *low;
     /** What a step writes of the parameter besides, rounded stochastically, in formats.copy; or NULL. */

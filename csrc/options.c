@@ -23,6 +23,7 @@ static const struct option options[INSTEP_RULES][INSTEP_MAX_OPTIONS + 1] = {
 #define AROUND(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND)
 #define OF_STEP(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND | INSTEP_IS_OF_STEP)
 #define AVERAGE(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND | INSTEP_IS_STRUCTURAL)
+#define OF_ROWS(...) TRAITS(__VA_ARGS__, INSTEP_IS_AROUND | INSTEP_IS_OF_STEP | INSTEP_IS_STRUCTURAL)
 #include "rules.def"
 };
 
@@ -114,6 +115,23 @@ static int status_in_type(enum instep_range range, double value, int dtype)
     return dtype == INSTEP_FLOAT32 && range != INSTEP_POSITIVE && (float)value == 1 ? INSTEP_ROUNDS_TO_ONE : INSTEP_OK;
 }
 
+/* The option by which a gradient of 0 would move a parameter, or its average; NULL if none does. */
+static const char *mover(const instep_optimizer *optimizer)
+{
+    if (instep_preparing(optimizer)->weight_decay != 0)
+        return "weight_decay";
+    if (instep_preparing(optimizer)->average_decay != 0)
+        return "average_decay";
+    switch (optimizer->rule) {
+#define STILL(rule, name)                                                                                              \
+    case RULE_##rule:                                                                                                  \
+        return ((const struct rule *)optimizer->option)->name != 0 ? #name : NULL;
+#include "rules.def"
+    default:
+        return "exact_rows";
+    }
+}
+
 static int check(const instep_optimizer *optimizer, int dtype, const char **option)
 {
     const double *value = optimizer->option;
@@ -124,6 +142,8 @@ static int check(const instep_optimizer *optimizer, int dtype, const char **opti
         if (status != INSTEP_OK)
             return *option = o->name, status;
     }
+    if (instep_preparing(optimizer)->exact_rows != 0 && (*option = mover(optimizer)) != NULL)
+        return INSTEP_ROWS_WOULD_MOVE;
     int status = prepare_contradiction(instep_preparing(optimizer), instep_lr(optimizer), option);
     if (status != INSTEP_OK)
         return status;
@@ -355,6 +375,8 @@ const char *instep_message(int status)
         [INSTEP_STEPS_OUT_OF_ORDER] = "must not exceed step_max",
         [INSTEP_CLIPPED_TWICE] = "does not go with another way to clip",
         [INSTEP_OF_ONE_GROUP] = "is of the step, and so the same in all groups",
+        [INSTEP_ROWS_WOULD_MOVE] =
+            "does not go with exact_rows: a row without a gradient would move, and not only its averages decay",
     };
     if (status < 0 || (size_t)status >= sizeof messages / sizeof messages[0] || messages[status] == NULL)
         return "unknown status";

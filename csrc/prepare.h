@@ -4,8 +4,9 @@
  *     g <- scale g                    grad_scale, what clipping by a norm leaves of it, and -1 for maximize, in one
  *     g <- g + weight_decay p         L2 otherwise, after the sign as torch does
  *
- * Times 1 is exact, so that only L2 decay has a variant of its own: g + 0 p is not g where p is infinite. */
-enum preparation { SCALED, DECAYED, PREPARATIONS };
+ * Times 1 is exact, so that only L2 decay has a variant of its own: g + 0 p is not g where p is infinite.  Of a row
+ * that waits the gradient is 0, and only the states are read and written. */
+enum preparation { SCALED, DECAYED, WAITING, PREPARATIONS };
 
 struct prepared {
     S shrink, scale, decay;
@@ -17,6 +18,7 @@ struct prepared {
 #define AROUND OPTION
 #define OF_STEP OPTION
 #define AVERAGE OPTION
+#define OF_ROWS OPTION
 struct preparing {
     PREPARED(every)
 };
@@ -24,6 +26,7 @@ struct preparing {
 #undef AROUND
 #undef OF_STEP
 #undef AVERAGE
+#undef OF_ROWS
 
 static inline int prepare_contradiction(const struct preparing *o, double lr, const char **option)
 {

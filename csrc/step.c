@@ -78,6 +78,18 @@ static int check_rows(const instep_array *array)
     return INSTEP_OK;
 }
 
+static int check_row_steps(const instep_array *array, size_t states)
+{
+    if (array->row_steps == NULL)
+        return array->rows == NULL ? INSTEP_OK : INSTEP_NULL_ARGUMENT;
+    if (array->row_size == 0 || array->size % array->row_size != 0)
+        return INSTEP_BAD_ROWS;
+    for (size_t s = 0; s < states; s++)
+        if (array->formats.state[s] != INSTEP_AS_COMPUTED) /* which would be rounded at random in every step */
+            return INSTEP_BAD_FORMAT;
+    return INSTEP_OK;
+}
+
 static int check_array(const instep_optimizer *optimizer, const instep_array *array, size_t states)
 {
     const struct preparing *o = instep_preparing(optimizer);
@@ -97,6 +109,8 @@ static int check_array(const instep_optimizer *optimizer, const instep_array *ar
         return status;
     if (array->size == 0)
         return INSTEP_OK;
+    if (o->exact_rows != 0 && (status = check_row_steps(array, states)) != INSTEP_OK)
+        return status;
     if (array->param == NULL)
         return INSTEP_NULL_ARGUMENT;
     for (size_t s = 0; s < states; s++)

@@ -3,6 +3,7 @@
 #include "dispatch.h"
 #include "float_mode.h"
 #include "formed.h"
+#include "missed.h"
 #include "pool.h"
 #include "runs.h"
 #include "step.h"
@@ -279,6 +280,15 @@ static void step_blocks(void *context, size_t begin, size_t end)
     float_mode_leave(callers);
 }
 
+static void take_missed_steps(const struct work *work)
+{
+    if (instep_preparing(work->optimizers)->exact_rows == 0)
+        return;
+    for (size_t k = 0; k < work->count; k++)
+        if (work->arrays[k].grad != NULL)
+            instep_take_missed_steps(&work->optimizers[work->arrays[k].group], &work->arrays[k]);
+}
+
 static void finish_statistics(const struct work *work)
 {
     if (instep_preparing(work->optimizers)->statistics == 0)
@@ -317,6 +327,7 @@ void instep_run(instep_optimizer *optimizers, size_t groups, instep_array *array
             optimizers[g].step_count = step_count;
         for (size_t k = 0; k < count; k++)
             arrays[k].step_count += arrays[k].grad != NULL;
+        take_missed_steps(&work);
         if (total != 0)
             instep_pool_run(step_blocks, &work, total, BLOCKS_PER_THREAD);
         finish_statistics(&work);

@@ -124,7 +124,7 @@ static void try_steps(struct input *input, instep_optimizer *first)
     enum { PLACES = 4 + INSTEP_MAX_STATES, ROWS = 4, GROUPS = 2 };
     static double memory[ARRAYS][PLACES][ELEMENTS], before[ARRAYS][PLACES][ELEMENTS];
     static instep_norms norms[ARRAYS];
-    int64_t rows[ARRAYS][ROWS];
+    int64_t rows[ARRAYS][ROWS], row_steps[ARRAYS][ELEMENTS], row_steps_before[ARRAYS][ELEMENTS];
     instep_array arrays[ARRAYS], arrays_before[ARRAYS];
     instep_optimizer optimizers[GROUPS], optimizers_before[GROUPS];
     size_t count = take_byte(input) % (ARRAYS + 1), index = take_byte(input) % (ARRAYS + 2);
@@ -156,6 +156,9 @@ static void try_steps(struct input *input, instep_optimizer *first)
         arrays[k].row_count %= ROWS + 1;
         if (take_byte(input) % 8 != 7)
             arrays[k].row_size %= 5;
+        for (size_t r = 0; r < ELEMENTS; r++) /* few steps are missed, or what is no count of steps */
+            row_steps[k][r] = arrays[k].step_count >= 3 ? arrays[k].step_count - 1 - take_byte(input) % 3 : -1;
+        arrays[k].row_steps = take_pointer(input, row_steps[k]);
         arrays[k].param = take_pointer(input, memory[k][0]);
         arrays[k].grad = take_pointer(input, memory[k][1]);
         arrays[k].low = take_pointer(input, memory[k][2]);
@@ -165,6 +168,7 @@ static void try_steps(struct input *input, instep_optimizer *first)
             arrays[k].state[s] = take_pointer(input, memory[k][4 + s]);
     }
     memcpy(before, memory, sizeof memory);
+    memcpy(row_steps_before, row_steps, sizeof row_steps);
     memcpy(arrays_before, arrays, sizeof arrays);
     memcpy(optimizers_before, optimizers, sizeof optimizers);
 
@@ -182,6 +186,7 @@ static void try_steps(struct input *input, instep_optimizer *first)
         for (size_t place = 0; place < PLACES; place++)
             if (!(meant && taken) && place != 1)
                 REQUIRE(memcmp(memory[k][place], before[k][place], sizeof memory[k][place]) == 0);
+        REQUIRE((meant && taken) || memcmp(row_steps[k], row_steps_before[k], sizeof row_steps[k]) == 0);
         REQUIRE(arrays[k].step_count == arrays_before[k].step_count + (meant && taken));
         arrays[k].first_block = arrays_before[k].first_block;
         arrays[k].step_count = arrays_before[k].step_count;

@@ -86,6 +86,7 @@ static instep_array take_array(struct input *input, const instep_optimizer *opti
         for (size_t row = 0; row < array.size / array.row_size && array.row_count < SOME_ROWS; row++)
             if (take_byte(input) % 2)
                 rows[array.row_count++] = (int64_t)row;
+        array.row_steps = rows; /* as which it gets zeros */
     }
     return array;
 }

@@ -25,6 +25,7 @@ KEYWORDS = {
     "statistics": dict(statistics=True),
     "zero_grads": dict(zero_grads=True),
     "average_decay": dict(average_decay=0.5),
+    "exact_rows": dict(exact_rows=True),
     "seed": dict(seed=1),
     "groups": dict(groups={"b": {"lr": 0.5}}),
     'state_dtype="bfloat16"': dict(state_dtype="bfloat16"),
@@ -94,7 +95,7 @@ def make(keywords, dtype=None):
     """An optimizer with several states; of bfloat16 where that is what the keyword is about."""
     options = {name: value for keyword in keywords for name, value in KEYWORDS[keyword].items()}
     params = start(dtype or (ml_dtypes.bfloat16 if "master" in options else np.float32))
-    return instep.RMSprop(params, momentum=0.5, **options), params
+    return instep.RMSprop(params, centered=True, **options), params
 
 
 def step(keywords, dtype):

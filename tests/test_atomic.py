@@ -4,7 +4,6 @@ Faults are put in the place of every call to the system in turn: errors, kills, 
 enforces.
 """
 
-import dis
 import errno
 import fcntl
 import os
@@ -15,8 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from functools import cache
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ import pytest
 
 import instep
 from instep.checkpoint import atomic
+from interrupts import interrupt_at
 
 OLD, NEW = dict(lr=0.25), dict(lr=0.125, momentum=0.5)
 
@@ -385,35 +384,6 @@ def test_what_killed_saves_have_left_is_removed_when_it_is_old(tmp_path, monkeyp
     small().save(tmp_path / "checkpoint")
 
 
-# Handlers of signals run after one of these, which is where the k-th interrupt comes: bytecode by bytecode.
-CHECKING = ("RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD")
-
-
-@cache
-def checked(code):
-    """The offsets before which handlers run."""
-    places = [place for place in dis.get_instructions(code) if place.opname not in ("CACHE", "PRECALL")]
-    return {after.offset for before, after in pairwise(places) if before.opname in CHECKING}
-
-
-def interrupt_at(k):
-    """A trace function that raises at the k-th of these places in atomic.py, and tells how many there were."""
-    seen = 0
-
-    def trace(frame, event, argument):
-        nonlocal seen
-        if frame.f_code.co_filename != atomic.__file__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode" and frame.f_lasti in checked(frame.f_code):
-            seen += 1
-            if seen > k:
-                raise KeyboardInterrupt
-        return trace
-
-    return trace
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the descriptors in /proc")
 def test_an_interrupt_leaves_no_descriptor_and_no_temporary_file(tmp_path):
@@ -424,7 +394,7 @@ def test_an_interrupt_leaves_no_descriptor_and_no_temporary_file(tmp_path):
     descriptors = len(os.listdir("/proc/self/fd"))
     for k in count():
         path.write_bytes(old)
-        sys.settrace(interrupt_at(k))
+        sys.settrace(interrupt_at(k, atomic.__file__))
         try:
             optimizer.save(path)
         except KeyboardInterrupt:

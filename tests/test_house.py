@@ -409,6 +409,14 @@ def test_the_readme_shows_the_saved_trainings(monkeypatch):
     assert again == text, "run bench/write_readme.py --training with the result that README.md shows"
 
 
+def test_the_page_about_torch_shows_the_saved_trainings(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    saved = json.loads(next(ROOT.glob("bench/results/torch/*.json")).read_text())
+    text = (ROOT / "docs/how-to/torch.md").read_text()
+    again = importlib.import_module("write_readme").with_torch(text, saved)
+    assert again == text, "run bench/write_readme.py --torch with the result that docs/how-to/torch.md shows"
+
+
 def test_every_test_file_is_in_the_table():
     table = (ROOT / "tests/README.md").read_text()
     for path in (ROOT / "tests").glob("test_*.py"):

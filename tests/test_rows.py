@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import instep
-from instep import storage
+from instep import around, storage
 from test_around import BFLOAT16, FORMS, numbers
 from trials import CLASSES, assert_same_bits, one_of_each_loop
 
@@ -171,3 +171,179 @@ def test_rows_mapped_past_the_end_of_their_file(tmp_path):
         with pytest.raises(ValueError, match=f"maps past the end of .*{name}"):
             optimizer.step([rows])
     assert optimizer.step_count == 2
+
+
+# ---- exact rows ----
+
+
+def still(rule):
+    """Options with which a gradient of 0 moves nothing, one for each loop that has some."""
+    for options in one_of_each_loop(rule):
+        quiet = options | {name: 0.0 for name in ("momentum", "beta1", "weight_decay") if name in options}
+        if not ("momentum" in options and options.get("nesterov")):
+            yield quiet
+
+
+def dense(param, rows):
+    grad = np.zeros(param.shape, rows.values.dtype)
+    np.add.at(grad, rows.indices, rows.values)
+    return grad
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_exact_rows_have_the_bits_of_a_dense_gradient(rule, dtype, isa, threads):
+    """A row that is touched is where zeros in the steps that it missed would have brought it; in the end, all are."""
+    instep.set_num_threads(threads)
+    random = np.random.default_rng(13)
+    for options in still(rule):
+        for maximize in (False, True):
+            exact = [random.standard_normal((200, 3, 100)).astype(dtype), random.standard_normal(5).astype(dtype)]
+            whole = [p.copy() for p in exact]
+            given = options | {"maximize": maximize, "grad_scale": 0.5}
+            a = CLASSES[rule](exact, **given, exact_rows=True)
+            b = CLASSES[rule](whole, **given)
+            for t in range(12):
+                indices = random.integers(0, 100 if t % 4 else 200, 1 + t)
+                small = random.standard_normal(5).astype(dtype)
+                rows = instep.Rows(indices, random.standard_normal((1 + t, 3, 100)).astype(dtype))
+                a.step([rows, small])
+                b.step([dense(exact[0], rows), small])
+                touched = np.unique(indices)
+                for name, array in {"param": exact, **a.state}.items():
+                    other = {"param": whole, **b.state}.get(name)
+                    if name != "row_steps":
+                        assert_same_bits({name: array[0][touched]}, {name: other[0][touched]}, f"{t}, {given}")
+                assert (a.state["row_steps"][0][touched] == t + 1).all()
+            assert a.state["row_steps"][0].min() < 12
+            for optimizer in (a, b):
+                optimizer.step([np.zeros((200, 3, 100), dtype), None])
+            assert (a.state["row_steps"][0] == 13).all()
+            for name in b.state:
+                assert_same_bits({name: a.state[name][0]}, {name: b.state[name][0]}, f"{name}, {given}")
+            assert_same_bits({"param": exact[0]}, {"param": whole[0]}, f"{given}")
+
+
+def test_exact_rows_have_the_bits_of_the_twin(rule, dtype):
+    random = np.random.default_rng(14)
+    for options in still(rule):
+        param = random.standard_normal((4, 300)).astype(dtype)
+        optimizer = CLASSES[rule]([param], **options, exact_rows=True)
+        for t in range(1, 9):
+            row = t % 3
+            before = {name: arrays[0][row].copy() for name, arrays in optimizer.state.items() if name != "row_steps"}
+            own, value = param[row].copy(), random.standard_normal((1, 300)).astype(dtype)
+            around.missed(rule, before, t - 1 - int(optimizer.state["row_steps"][0][row]), **options)
+            around.step(rule, own, value[0], before, step_count=t, **options)
+            optimizer.step([instep.Rows(np.array([row]), value)])
+            actual = {"param": param[row]} | {name: optimizer.state[name][0][row] for name in before}
+            assert_same_bits(actual, {"param": own} | before, f"{t}, {options}")
+
+
+@pytest.mark.parametrize("missed", [1, 63, 64, 65, 700, 5000, 2**40])
+def test_a_row_that_missed_many_steps(missed):
+    """Where its average changes no more, the rest of them is not taken."""
+    for centered in (False, True):
+        param, other = np.ones((2, 70), np.float32), np.ones((1, 70), np.float32)
+        optimizer = instep.RMSprop([param], lr=0.1, rho=0.875, centered=centered, exact_rows=True)
+        alone = instep.RMSprop([other], lr=0.1, rho=0.875, centered=centered)
+        value = np.linspace(-1e-3, 1e3, 70, dtype=np.float32)[None]
+        optimizer.step([instep.Rows(np.array([1]), value)])
+        alone.step([value])
+        kept = optimizer.state_dict()
+        kept["step_count"] = kept["step_counts"]["0"] = missed + 1
+        optimizer.load_state_dict(kept)
+        for _ in range(min(missed, 5000)):
+            alone.step([np.zeros_like(value)])
+        optimizer.step([instep.Rows(np.array([1]), value)])
+        alone.step([value])
+        assert param[1].tobytes() == other.tobytes()
+        for name in alone.state:
+            assert optimizer.state[name][0][1].tobytes() == alone.state[name][0].tobytes()
+        assert optimizer.state["row_steps"][0].tolist() == [0, missed + 2]
+
+
+def test_what_moves_without_a_gradient_is_refused(rule):
+    """With the option that does it, when it is made and when it is assigned; nothing has changed then."""
+    options = next(still(rule))
+    movers = {"weight_decay": 0.5, "average_decay": 0.5}
+    movers |= {name: 0.5 for name in ("momentum", "beta1") if name in options}
+    for name, value in movers.items():
+        message = rf"{name}=0\.5 does not go with exact_rows: a row without a gradient would move"
+        param = np.ones((3, 2))
+        with pytest.raises(ValueError, match=message):
+            CLASSES[rule]([param], **(options | {name: value}), exact_rows=True)
+        optimizer = CLASSES[rule]([param], **options, exact_rows=True)
+        before = str(optimizer.state_dict())
+        with pytest.raises(ValueError, match=message):
+            setattr(optimizer, name, value)
+        with pytest.raises(ValueError, match=message):
+            CLASSES[rule]([param], **options, exact_rows=True, groups={"0": {name: value}})
+        assert str(optimizer.state_dict()) == before
+        optimizer.exact_rows = False
+        assert "row_steps" not in optimizer.state
+        setattr(optimizer, name, value)
+        with pytest.raises(ValueError, match=message):
+            optimizer.exact_rows = True
+        assert optimizer.exact_rows is False
+    with pytest.raises(ValueError, match="not with state_dtype='bfloat16'"):
+        CLASSES[rule]([np.ones((3, 2), np.float32)], **options, exact_rows=True, state_dtype="bfloat16")
+    with pytest.raises(ValueError, match="exact_rows is of the step"):
+        CLASSES[rule]([np.ones((3, 2))], **options, groups={"0": {"exact_rows": True}})
+
+
+def test_exact_rows_of_other_arrays_and_steps():
+    """No rows where there are none to name; steps that are not taken are not missed."""
+    params = {"w": np.ones((4, 2)), "f": np.ones((4, 3), order="F"), "b": np.ones(4), "e": np.ones((3, 0))}
+    optimizer = instep.RMSprop(params, lr=0.5, rho=0.5, exact_rows=True, skip_nonfinite=True)
+    shapes = {place: array.shape for place, array in optimizer.state["row_steps"].items()}
+    assert shapes == {"w": (4,), "f": (0,), "b": (0,), "e": (3,)}
+    whole = {place: np.ones_like(p) for place, p in params.items()}
+    optimizer.step(whole)
+    assert optimizer.state["row_steps"]["w"].tolist() == [1, 1, 1, 1]
+    row = instep.Rows(np.array([2]), np.ones((1, 2)))
+    optimizer.step(whole | {"w": None})
+    optimizer.step(whole | {"w": instep.Rows(np.array([2]), np.full((1, 2), np.inf))})
+    optimizer.step_one("w", row)
+    assert optimizer.state["row_steps"]["w"].tolist() == [1, 1, 2, 1]
+    assert optimizer.state["square_avg"]["w"][:, 0].tolist() == [0.5, 0.5, 0.75, 0.5]
+    optimizer.accumulate({"w": row, "f": None, "b": None, "e": None})
+    optimizer.step()
+    assert optimizer.state["row_steps"]["w"].tolist() == [1, 1, 3, 1]
+    optimizer.exact_rows = False
+    optimizer.step({"w": row, "f": None, "b": None, "e": None})
+    optimizer.exact_rows = True
+    assert optimizer.state["row_steps"]["w"].tolist() == [4, 4, 4, 4]
+    optimizer.bind(whole)
+    optimizer.step()
+    assert optimizer.state["row_steps"]["w"].tolist() == [5, 5, 5, 5]
+
+
+def test_checkpoints_of_exact_rows(tmp_path):
+    random = np.random.default_rng(15)
+    param = random.standard_normal((50, 3))
+    optimizer = instep.Adadelta({"w": param, "b": np.ones(3)}, exact_rows=True)
+
+    def run(optimizer):
+        draw = np.random.default_rng(1)
+        for _ in range(9):
+            rows = instep.Rows(draw.integers(0, 50, 4), draw.standard_normal((4, 3)))
+            optimizer.step({"w": rows, "b": draw.standard_normal(3)})
+
+    run(optimizer)
+    optimizer.save(tmp_path / "a")
+    again = instep.load(tmp_path / "a", {place: p.copy() for place, p in optimizer.params.items()})
+    assert again.exact_rows is True
+    run(optimizer)
+    run(again)
+    assert again.params["w"].tobytes() == param.tobytes()
+    assert str(again.state_dict()) == str(optimizer.state_dict())
+    for bad in (-1, 19, 2**63 - 1):
+        damaged = optimizer.state_dict()
+        damaged["state"]["row_steps"]["w"][7] = bad
+        with pytest.raises(ValueError, match=r"row_steps.*not of a step that was taken"):
+            again.load_state_dict(damaged)
+    damaged = optimizer.state_dict()
+    damaged["state"]["row_steps"]["w"] = damaged["state"]["row_steps"]["w"].astype(np.float64)
+    with pytest.raises(ValueError, match="dtype float64"):
+        again.load_state_dict(damaged)
+    assert str(again.state_dict()) == str(optimizer.state_dict())

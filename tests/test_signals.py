@@ -1,10 +1,16 @@
 """A signal never leaves half a step, and finds no worker to be handled by."""
 
+import itertools
+import sys
+
 import numpy as np
 import pytest
 
 import instep
 from another_process import python
+from floating_point import MODES, floating_point_mode
+from instep import _core
+from interrupts import interrupt_at
 
 
 def test_interrupted_steps_are_whole_or_not_at_all():
@@ -153,6 +159,28 @@ def test_a_handler_may_save_and_assign_what_is_about_to_be_stepped():
             assert handled > 20 and refused > 0
     """
     python(script)
+
+
+@pytest.mark.parametrize("run", [_core.run_in_default_arithmetic, _core.run_in_step_arithmetic])
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interrupt_leaves_the_floating_point_mode_and_the_warnings_of_numpy(run, mode):
+    before, tracing = np.geterr(), sys.gettrace()
+    for k in itertools.count():
+        interrupted = False
+        with floating_point_mode(MODES[mode]) as left:
+            sys.settrace(interrupt_at(k))
+            try:
+                run(abs, (1,), {})
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                sys.settrace(tracing)
+        after = np.geterr()
+        np.seterr(**before)
+        assert (after, left.control) == (before, MODES[mode]), k
+        if not interrupted:
+            break
+    assert k > 1
 
 
 def restart(optimizer):

@@ -42,6 +42,7 @@ import numbers
 import operator
 import os
 import weakref
+from contextvars import copy_context
 
 import numpy as np
 

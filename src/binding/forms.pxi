@@ -81,11 +81,22 @@ cdef class Storage:
                 )
 
     def names(self, Options options):
-        """Every state array by name: those of the rule, the average, the masters."""
+        """Every state array by name: those of the rule, the average, the masters, the last steps of the rows."""
         found = list(options.states)
         if self.master is not None:
             found.append("param_low" if self.master == "split" else "param_master")
+        if options.sets("exact_rows"):
+            found.append("row_steps")
         return found
+
+    cdef int check_options(self, Options options) except -1:
+        """Refuse options that do not go with the form of the states."""
+        if self.state_dtype is not None and options.sets("exact_rows"):
+            raise ValueError(
+                f"exact_rows=True goes with averages that are not rounded at random in every step, and not with "
+                f"state_dtype={self.state_dtype!r}"
+            )
+        return 0
 
     cdef int format_of(self, Options options, str name) except -1:
         """The format of a state array."""
@@ -103,6 +114,9 @@ cdef class Storage:
             if _param_format(param) == INSTEP_AS_COMPUTED:  # which is its own master
                 return np.dtype(np.float32 if name == "param_master" else np.uint16), (0,)
             return np.dtype(np.float32 if name == "param_master" else np.uint16), (<object>param).shape
+        if name == "row_steps":
+            has_rows = cnp.PyArray_NDIM(param) > 1 and cnp.PyArray_IS_C_CONTIGUOUS(param)
+            return np.dtype(np.int64), (len(param) if has_rows else 0,)
         format = self.format_of(options, name)
         if format == INSTEP_BYTE or format == INSTEP_SIGNED_BYTE:
             return (
@@ -121,7 +135,7 @@ cdef class Storage:
         from . import storage
 
         dtype, shape = self.form(options, name, param)
-        if name == "param_low":
+        if name == "param_low" or name == "row_steps":
             return storage.zeros_like(param, dtype, shape)
         if name == "param_master" or name == "param_avg":
             return storage.numbers_like(param, dtype, shape)

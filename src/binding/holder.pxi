@@ -88,6 +88,7 @@ cdef class Holder(Locked):
             raise ValueError("params holds no array")
         for k in range(len(leaves)):
             _check_param("params", paths[k], _array("params", paths[k], leaves[k]))
+        _check_maps_apart("params", paths, leaves)
         self.lock()
         try:
             if self.arrays is not NULL:
@@ -260,6 +261,7 @@ cdef class Holder(Locked):
         """The options of all, then those of each group, if they go together; what groups change is put into form."""
         cdef list every = [options]
         cdef Options own
+        self._storage.check_options(options)
         for pattern, changes in list(groups.items()):
             for name in changes:
                 if name in options.of_step:
@@ -360,20 +362,23 @@ cdef class Holder(Locked):
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
         starts, old_starts = options.states, before.states
-        return tuple(starts) == tuple(old_starts) and (self.optimizers.step_count != 0 or starts == old_starts)
+        return self._storage.names(options) == self._storage.names(before) and (self.optimizers.step_count != 0 or starts == old_starts)
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
         cdef list arrays
         cdef dict states = {}
+        cdef Py_ssize_t k
         starts, old_starts = options.states, before.states
         for name in self._storage.names(options):
             if name in old and (self.optimizers.step_count != 0 or starts.get(name) == old_starts.get(name)):
                 states[name] = old[name]
                 continue
             states[name] = arrays = []
-            for param in self.leaves:
-                arrays.append(self._storage.start(options, name, param))
+            for k in range(self.count):
+                arrays.append(self._storage.start(options, name, self.leaves[k]))
+                if name == "row_steps":
+                    arrays[k] += self.arrays[k].step_count  # what came before is not caught up with
         return states
 
     def _first_states(self, Options options, dict groups):
@@ -592,6 +597,7 @@ cdef class Holder(Locked):
         memset(array.formats.state, 0, sizeof(array.formats.state))
         array.param = <void *>watched.data
         array.low = array.copy = NULL
+        array.row_steps = NULL
         array.formats.copy = 0
         array.formats.param = _param_format(<cnp.ndarray>self.leaves[k])
         for name in names:
@@ -607,6 +613,10 @@ cdef class Holder(Locked):
                     array.formats.copy = array.formats.param
                     array.param = data
                     array.formats.param = INSTEP_AS_COMPUTED
+            elif name == "row_steps":
+                if array.size and watched.size:
+                    array.row_steps = <int64_t *>data
+                    array.row_size = array.size // watched.size
             else:
                 array.state[s] = data
                 array.formats.state[s] = self._storage.format_of(options, name)

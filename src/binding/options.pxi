@@ -94,6 +94,10 @@ cdef class Options:
             k += 1
         raise TypeError(f"{self.rule} has no option {name!r}; it has {', '.join(self.values())}")
 
+    cdef bint sets(self, str name) except -1:
+        """Whether the option is not 0."""
+        return self.optimizer.option[self.place(name)] != 0
+
     def values(self):
         """The options by name."""
         cdef size_t k = 0

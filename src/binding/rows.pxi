@@ -15,8 +15,9 @@ cdef class Rows:
     Sums are formed in the type of the arithmetic, and the same for any number of threads: see `instep.storage.summed`.
 
     A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
-    shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  The step count is that of the array, so
-    that a correction of the bias takes a row that was seen seldom for one that was seen always.
+    shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  With `exact_rows` its averages catch up
+    when it is named again.  The step count is that of the array, so that without it a correction of the bias takes a
+    row that was seen seldom for one that was seen always.
 
     Examples
     --------

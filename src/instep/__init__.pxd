@@ -49,6 +49,7 @@ cdef extern from "instep.h" nogil:
         INSTEP_STEPS_OUT_OF_ORDER
         INSTEP_CLIPPED_TWICE
         INSTEP_OF_ONE_GROUP
+        INSTEP_ROWS_WOULD_MOVE
 
     ctypedef enum instep_dtype:
         INSTEP_FLOAT32
@@ -113,6 +114,7 @@ cdef extern from "instep.h" nogil:
         const int64_t *rows
         size_t row_count
         size_t row_size
+        int64_t *row_steps
         void *low
         void *copy
         instep_norms *norms

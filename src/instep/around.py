@@ -154,6 +154,31 @@ def _step(
         average[...] = keep * average + (1 - keep) * p
 
 
+def missed(rule: str, states: Mapping[str, Array], steps: int, **options: Any) -> None:
+    """Take the steps that a row missed, with `exact_rows`: of its states, in place, as if its gradient had been 0.
+
+    Parameters
+    ----------
+    rule : str
+        The name of the rule, such as ``"rmsprop"``.
+    states : mapping of numpy.ndarray
+        Those of the row, by name.
+    steps : int
+        How many.
+    **options
+        Of the optimizer.
+    """
+    run_in_step_arithmetic(_missed, (rule, states, steps, options), {})
+
+
+def _missed(rule: str, states: Mapping[str, Array], steps: int, options: dict[str, Any]) -> None:
+    options = Options(rule).values() | options
+    of_formula = {name: options[name] for name in Options(rule).of_formula}
+    for array in list(states.values())[:1]:
+        for _ in range(steps):
+            getattr(reference, rule)(np.zeros_like(array), np.zeros_like(array), **states, **of_formula)
+
+
 def _flat16(array: Array) -> Array:
     return array.reshape(-1, order="A").view(np.uint16)
 

@@ -41,6 +41,11 @@ PARTS = {
     average_decay : float
         How much of an average of the parameters a step keeps, in [0, 1); 0 for no average.  The state ``param_avg`` is
         that average; the first step makes it the parameters.
+    exact_rows : bool
+        Let the averages of a row catch up with the steps that it missed when it is next among the `Rows` of a gradient,
+        as if that had been 0 in them; otherwise they wait.  Goes where nothing else would have happened: without
+        momentum, an average of gradients, weight decay or `average_decay`.  The state ``row_steps`` has the last step
+        of every row.
     seed : int
         Of the random numbers that arrays of fewer than 32 bits are rounded with.
     groups : dict of dict

@@ -178,6 +178,7 @@ class Optimizer(Declared):
     statistics: bool = False
     zero_grads: bool = False
     average_decay: float = 0.0
+    exact_rows: bool = False
     seed: int = 0
 
     def __init__(

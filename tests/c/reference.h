@@ -25,7 +25,8 @@
     DO(lr_in_momentum) DO(dampening) DO(dampen_first) DO(centered) DO(bias_correction) DO(amsgrad) \
     DO(amsgrad_corrected) DO(lr_decay) DO(eta_minus) DO(eta_plus) DO(step_min) DO(step_max) DO(weight_decay) \
     DO(decoupled_weight_decay) DO(maximize) DO(grad_scale) DO(clip_value) DO(clip_norm) DO(clip_global_norm) \
-    DO(skip_nonfinite) DO(grow_every) DO(statistics) DO(zero_grads) DO(average_decay) DO(seed)
+    DO(skip_nonfinite) DO(grow_every) DO(statistics) DO(zero_grads) DO(average_decay) DO(exact_rows) \
+    DO(seed)
 /* clang-format on */
 
 struct options {

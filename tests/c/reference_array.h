@@ -115,6 +115,24 @@ static void NAME(add_squares_of_run)(const T *numbers, size_t begin, size_t end,
     }
 }
 
+/* Rows take the steps that they missed, of a gradient of 0. */
+static void NAME(take_missed_steps)(const struct options *o, instep_array *array, size_t states, T **state, T zero,
+                                    NAME(formula) * formula)
+{
+    const size_t rows = array->rows == NULL ? array->size / array->row_size : array->row_count;
+    for (size_t r = 0; r < rows; r++) {
+        const size_t row = array->rows == NULL ? r : (size_t)array->rows[r];
+        for (int64_t t = array->row_steps[row] + 1; t < array->step_count; t++)
+            for (size_t i = row * array->row_size; i < (row + 1) * array->row_size; i++) {
+                T p = 0, *at[INSTEP_MAX_STATES] = {NULL};
+                for (size_t s = 0; s < states; s++)
+                    at[s] = &state[s][i];
+                formula(o, t, &p, zero, at);
+            }
+        array->row_steps[row] = array->step_count;
+    }
+}
+
 /* The step that array->step_count counts. */
 static void NAME(step_array)(const struct options *o, instep_array *array, size_t states, double clip)
 {
@@ -134,6 +152,8 @@ static void NAME(step_array)(const struct options *o, instep_array *array, size_
         average = NAME(opened)(array->state[states], NULL, INSTEP_AS_COMPUTED, size);
 
     float_mode callers = float_mode_enter(STEP);
+    if (o->exact_rows != 0 && array->row_steps != NULL)
+        NAME(take_missed_steps)(o, array, states, state, (T)scale * 0, formula);
     for (size_t run = 0; run < runs_of(array); run++)
         for (size_t k = 0; k < per_run; k++) {
             const size_t i = begin_of_run(array, run) + k;

@@ -113,7 +113,7 @@ static void test_messages(void)
     static const int groups[][2] = {{INSTEP_OK, INSTEP_BAD_GROUP},
                                     {INSTEP_NOT_FINITE, INSTEP_NOT_A_COUNT},
                                     {INSTEP_OVERFLOWS, INSTEP_ROUNDS_TO_ONE},
-                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_OF_ONE_GROUP}};
+                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_ROWS_WOULD_MOVE}};
     for (int status = -1; status < 100; status++) {
         bool known = false;
         for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++)
@@ -310,6 +310,10 @@ static void test_contradictions(void)
         {INSTEP_CORRECTED_WITHOUT_AMSGRAD, "adam", "amsgrad_corrected", {{"amsgrad_corrected", 1}}},
         {INSTEP_VANISHES, "adadelta", "eps", {{"eps", 1e-310}}},
         {INSTEP_STEPS_OUT_OF_ORDER, "rprop", "step_min", {{"step_min", 2}, {"step_max", 1}}},
+        {INSTEP_ROWS_WOULD_MOVE, "sgd", "momentum", {{"exact_rows", 1}, {"momentum", 0.5}}},
+        {INSTEP_ROWS_WOULD_MOVE, "adam", "beta1", {{"exact_rows", 1}}},
+        {INSTEP_ROWS_WOULD_MOVE, "adagrad", "weight_decay", {{"exact_rows", 1}, {"weight_decay", 0.5}}},
+        {INSTEP_ROWS_WOULD_MOVE, "rprop", "average_decay", {{"exact_rows", 1}, {"average_decay", 0.5}}},
         {INSTEP_CLIPPED_TWICE, "sgd", "clip_value", {{"clip_value", 1}, {"clip_norm", 1}}},
         {INSTEP_CLIPPED_TWICE, "lion", "clip_value", {{"clip_value", 1}, {"clip_global_norm", 1}}},
         {INSTEP_CLIPPED_TWICE, "adam", "clip_norm", {{"clip_norm", 1}, {"clip_global_norm", 1}}},
@@ -607,6 +611,39 @@ static void compare_rows(size_t rule)
         }
 }
 
+/* Rows that catch up, those of some step and in the end all; where an option would move them, without it. */
+static void compare_exact_rows(size_t rule)
+{
+    static const char *const movers[] = {"momentum", "nesterov", "beta1", "weight_decay", "average_decay"};
+    static const int64_t some_rows[] = {0, 1, 5, 6, 7, 12, 13};
+    static const size_t row_sizes[] = {1, 3, 64, 300};
+    for (size_t number = 0; number < 4 * SURROUNDINGS; number++)
+        for (uint32_t dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++) {
+            const struct form as_computed = {.dtype = dtype};
+            struct twins twins;
+            instep_optimizer optimizer = made_of(rule);
+            surround(&optimizer, number / 4);
+            for (size_t k = 0; k < sizeof movers / sizeof movers[0]; k++)
+                instep_set(&optimizer, movers[k], 0); /* which not every rule has */
+            EXPECT(instep_set(&optimizer, "exact_rows", 1) == INSTEP_OK);
+            EXPECT(instep_check(&optimizer, INSTEP_FLOAT32, NULL) == INSTEP_OK);
+            twins_begin(&twins, &optimizer, 1);
+            instep_array array = formed(&optimizer, &as_computed, 14 * row_sizes[number % 4]);
+            array.row_size = row_sizes[number % 4];
+            array.row_steps = (int64_t *)some_rows; /* as which it gets zeros */
+            twins_add(&twins, &array, number % 8, near_one, NULL);
+            for (size_t k = 0; k < 5; k++) {
+                for (int who = OURS; who <= ITS_TWIN; who++) {
+                    twins.arrays[who][0].rows = k < 4 ? some_rows + k : NULL;
+                    twins.arrays[who][0].row_count = 7 - 2 * k % 7;
+                }
+                compare_steps(&twins, near_one, __LINE__, "exact rows", number);
+            }
+            EXPECT(twins.arrays[OURS][0].row_steps[13] == twins.arrays[OURS][0].step_count);
+            twins_end(&twins);
+        }
+}
+
 /* Groups with options of their own, an array without a gradient among them. */
 static void compare_groups(size_t rule)
 {
@@ -653,6 +690,7 @@ static void test_steps(void)
             tried += for_every_combination(rule, compare_combination);
             compare_forms(rule);
             compare_rows(rule);
+            compare_exact_rows(rule);
             compare_groups(rule);
         }
         printf("%s: %zu sets of options, digest %016llx\n", instep_isa_name(isa), tried, (unsigned long long)digest);
@@ -802,6 +840,7 @@ static int spoil(int fault, instep_optimizer optimizers[2], instep_array *last)
 {
     static const int64_t descending[] = {1, 0}, repeated[] = {1, 1}, negative[] = {-1, 0}, past[] = {0, 2},
                          good[] = {0, 1};
+    static int64_t steps[2];
     last->row_size = last->row_count = 2;
     switch (fault) {
     case 0:
@@ -867,6 +906,22 @@ static int spoil(int fault, instep_optimizer optimizers[2], instep_array *last)
     case 28:
         return instep_set(&optimizers[1], "seed", 1), INSTEP_OF_ONE_GROUP;
     case 29:
+        instep_set(&optimizers[0], "exact_rows", 1);
+        return instep_set(&optimizers[1], "exact_rows", 1), INSTEP_ROWS_WOULD_MOVE;
+    case 30:
+    case 31:
+    case 32:
+        for (size_t g = 0; g < 2; g++) {
+            instep_set(&optimizers[g], "average_decay", 0);
+            instep_set(&optimizers[g], "exact_rows", 1);
+        }
+        if (fault == 30)
+            return last->rows = good, INSTEP_NULL_ARGUMENT; /* without the last steps of its rows */
+        last->row_steps = steps;
+        if (fault == 31)
+            return last->row_size = 3, INSTEP_BAD_ROWS;
+        return last->formats.state[0] = INSTEP_BFLOAT16, INSTEP_BAD_FORMAT;
+    case 33:
         return optimizers[1].abi_version = 0, INSTEP_BAD_OPTIMIZER;
     default:
         return INSTEP_OK;

@@ -28,9 +28,15 @@ struct twins {
         unsigned char *allocated[PLACES], *memory[PLACES], *twin[PLACES];
         size_t size[PLACES], before;
         int format[PLACES];
-        int64_t *rows;
+        int64_t *rows, *row_steps[2];
     } of[MOST_ARRAYS];
 };
+
+/* How many rows an array has, whatever its gradient is of. */
+static size_t rows_of(const instep_array *array)
+{
+    return array->size / array->row_size;
+}
 
 static void twins_begin(struct twins *twins, const instep_optimizer *optimizers, size_t groups)
 {
@@ -110,6 +116,9 @@ static void twins_add(struct twins *twins, const instep_array *like, size_t offs
         memcpy(twins->of[k].rows, like->rows, like->row_count * sizeof(int64_t));
         ours->rows = twin->rows = twins->of[k].rows;
     }
+    if (like->row_steps != NULL) /* of which all are 0 */
+        for (int who = OURS; who <= ITS_TWIN; who++)
+            twins->arrays[who][k].row_steps = twins->of[k].row_steps[who] = some(rows_of(like) * sizeof(int64_t));
     if (like->norms != NULL) {
         ours->norms = &twins->norms[OURS][k];
         twin->norms = &twins->norms[ITS_TWIN][k];
@@ -147,6 +156,8 @@ static void twins_end(struct twins *twins)
 {
     for (size_t k = 0; k < twins->count; k++) {
         free(twins->of[k].rows);
+        free(twins->of[k].row_steps[OURS]);
+        free(twins->of[k].row_steps[ITS_TWIN]);
         for (int place = PARAM; place < PLACES; place++) {
             free(twins->of[k].allocated[place]);
             free(twins->of[k].twin[place]);
@@ -261,6 +272,10 @@ static const char *twins_differ(const struct twins *twins, bool bits)
         static const char *const names[PLACES] = {"param",    "low",      "grad",     "copy",
                                                   "state[0]", "state[1]", "state[2]", "state[3]"};
         const instep_norms *ours = &twins->norms[OURS][k], *twin = &twins->norms[ITS_TWIN][k];
+        int64_t *const *steps = twins->of[k].row_steps;
+        if (steps[OURS] != NULL
+            && memcmp(steps[OURS], steps[ITS_TWIN], rows_of(&twins->arrays[OURS][k]) * sizeof **steps) != 0)
+            return "the last step of a row";
         if (twins->arrays[OURS][k].step_count != twins->arrays[ITS_TWIN][k].step_count)
             return "the count of an array";
         for (int place = PARAM; place < PLACES; place++) {

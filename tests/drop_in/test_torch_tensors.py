@@ -114,6 +114,11 @@ def bfloat16():
     return of(dense(3, 4, dtype=torch.float32).bfloat16(), dense(3, 4, dtype=torch.float32, seed=1).bfloat16())
 
 
+@kind("float16")
+def float16():
+    return of(dense(3, 4, dtype=torch.float32).half(), dense(3, 4, dtype=torch.float32, seed=1).half())
+
+
 @kind("negates")
 def negated_gradient():
     return of(dense(3, 4), torch._neg_view(dense(3, 4, seed=1)))

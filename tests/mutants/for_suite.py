@@ -32,6 +32,8 @@ AROUND = "tests/test_around.py::test_bits_of_the_twin -k lion"
 CUTS_AROUND = "tests/test_around.py::test_threads_change_no_bit"
 SKIPPED = "tests/test_around.py -k skipped"
 STALLS = "tests/test_around.py::test_averages_in_few_bits_do_not_stall"
+ROWS = "tests/test_rows.py"
+EXACT = ROWS + "::test_exact_rows_have_the_bits_of_a_dense_gradient -k rmsprop"
 DISPATCH = "tests/test_dispatch.py"
 THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
 SIGNALS = "tests/test_signals.py"
@@ -326,6 +328,63 @@ BUGS = [
         "make_plan(&plan, &work->optimizers[array->group], array->step_count, clip);",
         "make_plan(&plan, work->optimizers, array->step_count, clip);",
         "tests/test_around.py::test_groups",
+    ),
+    # ---- rows
+    Bug(
+        "the last to come first in a sum",
+        "csrc/rows.c",
+        "order->sorted[k].place * work->from_bytes",
+        "order->sorted[first + last - 1 - k].place * work->from_bytes",
+        ROWS + "::test_the_order_of_a_sum_is_that_of_the_rows",
+    ),
+    Bug(
+        "rows sorted by their lower bytes alone",
+        "csrc/rows.c",
+        "shift < 64 && last >> shift != 0",
+        "shift < 16 && last >> shift != 0",
+        ROWS + "::test_sums_have_the_bits_of_the_twin",
+    ),
+    Bug(
+        "an index of a map not looked at",
+        "src/binding/rows.pxi",
+        "        for array in (self._indices, self._values):\n",
+        "        for array in (self._values,):\n",
+        ROWS + "::test_rows_mapped_past_the_end_of_their_file",
+    ),
+    Bug(
+        "a missed step too many",
+        "csrc/missed.c",
+        "(uint64_t)(array->step_count - 1 - last)",
+        "(uint64_t)(array->step_count - last)",
+        EXACT,
+    ),
+    Bug(
+        "missed steps given up once nothing is seen to change in the first elements",
+        "csrc/missed.c",
+        "changed |= memcmp(before[s], state[s], bytes);",
+        "changed |= memcmp(before[s], state[s], work->width);",
+        ROWS + "::test_a_row_that_missed_many_steps",
+    ),
+    Bug(
+        "rows of a whole gradient not counted",
+        "csrc/missed.c",
+        "    if (array->row_steps == NULL || array->size == 0)",
+        "    if (array->row_steps == NULL || array->size == 0 || array->rows == NULL)",
+        EXACT,
+    ),
+    Bug(
+        "rows that move taken to stay",
+        "csrc/options.c",
+        "exact_rows != 0 && (*option = mover(optimizer)) != NULL",
+        "exact_rows > 1 && (*option = mover(optimizer)) != NULL",
+        ROWS + "::test_what_moves_without_a_gradient_is_refused",
+    ),
+    Bug(
+        "the past missed by rows that become exact",
+        "src/binding/holder.pxi",
+        "arrays[k] += self.arrays[k].step_count",
+        "arrays[k] += 0",
+        ROWS + "::test_exact_rows_of_other_arrays_and_steps",
     ),
     # ---- options
     Bug(

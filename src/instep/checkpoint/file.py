@@ -47,8 +47,8 @@ MOST_DIMENSIONS = 64  # the limit of NumPy
 
 _HEAD = b'{"__metadata__":{"sha256":"'
 _DIGEST = slice(len(_HEAD), len(_HEAD) + 64)
-_DTYPES = {"F64": "<f8", "F32": "<f4", "BF16": "bfloat16", "U16": "<u2", "U8": "|u1", "I8": "|i1"}
-_SIZES = {"F64": 8, "F32": 4, "BF16": 2, "U16": 2, "U8": 1, "I8": 1}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "BF16": "bfloat16", "U16": "<u2", "U8": "|u1", "I8": "|i1"}
+_SIZES = {"F64": 8, "F32": 4, "I64": 8, "BF16": 2, "U16": 2, "U8": 1, "I8": 1}
 _FIELDS = ("step_count", "skipped_steps", "finite_steps", "options", "groups", "storage", "step_counts")
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _INTEGER = "-?[0-9]+"
 MASTERS = ("param_low", "param_master")  # states that only parameters of 16 bits have
+OTHERS = (*MASTERS, "row_steps")  # which have a shape or dtype of their own
 
 
 class CheckpointError(ValueError):
@@ -146,13 +147,16 @@ def check(state_dict: StateDict) -> Options:
         for name, arrays in state.items():
             if type(arrays[path]) not in (np.ndarray, np.memmap):
                 raise TypeError(f"state[{name!r}][{path!r}] must be a numpy.ndarray, not {type(arrays[path]).__name__}")
-        kinds = {(arrays[path].shape, arrays[path].dtype) for name, arrays in state.items() if name not in MASTERS}
+        kinds = {(arrays[path].shape, arrays[path].dtype) for name, arrays in state.items() if name not in OTHERS}
         kinds = {(shape, np.dtype(np.uint8) if dtype == np.int8 else dtype) for shape, dtype in kinds}
         if len(kinds) > (1 if storage.state_dtype is None else 2):  # of which the other is that of the average
             raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
         dtypes |= {dtype if dtype.kind == "f" else np.dtype(np.float32) for _, dtype in kinds}
     for dtype in dtypes:
         options.replace({}, (dtype,))
+    for path, steps in state.get("row_steps", {}).items():
+        if ((steps < 0) | (steps > state_dict["step_counts"][path])).any():
+            raise ValueError(f"state['row_steps'][{path!r}] holds a number that is not of a step that was taken")
     for name in options.never_negative:
         for path, array in state[name].items():
             if (array < 0).any():

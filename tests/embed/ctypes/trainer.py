@@ -43,6 +43,7 @@ class Array(ctypes.Structure):
         ("rows", ctypes.c_void_p),
         ("row_count", ctypes.c_size_t),
         ("row_size", ctypes.c_size_t),
+        ("row_steps", ctypes.c_void_p),
         ("low", ctypes.c_void_p),
         ("copy", ctypes.c_void_p),
         ("norms", ctypes.c_void_p),

@@ -1,0 +1,89 @@
+#include "missed.h"
+
+#include "dispatch.h"
+#include "float_mode.h"
+#include "formed.h"
+#include "pool.h"
+
+#include <string.h>
+
+enum {
+    ROWS_A_THREAD = 32,
+    /* Whether the states still change is looked at once in so many steps. */
+    LOOK_EVERY = 64
+};
+
+struct work {
+    const instep_array *array;
+    struct formed formed;
+    instep_kernel *kernel;
+    const void *coefficients;
+    size_t states, width;
+};
+
+static void *states_from(const struct work *work, size_t s, size_t begin)
+{
+    return (char *)work->array->state[s] + begin * work->width;
+}
+
+/* No more elements than of a block, so that they stay in the first cache. */
+static void take_steps(const struct work *work, size_t begin, size_t size, uint64_t missed)
+{
+    const size_t bytes = size * work->width;
+    char before[INSTEP_MAX_STATES][INSTEP_BLOCK * sizeof(double)];
+    void *state[INSTEP_MAX_STATES];
+
+    for (size_t s = 0; s < work->states; s++)
+        state[s] = states_from(work, s, begin);
+    for (uint64_t k = 0; k < missed; k++) {
+        if (k % LOOK_EVERY != 0) {
+            work->kernel(size, NULL, NULL, state, WAITING, work->coefficients);
+            continue;
+        }
+        int changed = 0;
+        for (size_t s = 0; s < work->states; s++)
+            memcpy(before[s], state[s], bytes);
+        work->kernel(size, NULL, NULL, state, WAITING, work->coefficients);
+        for (size_t s = 0; s < work->states; s++)
+            changed |= memcmp(before[s], state[s], bytes);
+        if (!changed) /* nor would any step that follows change them */
+            return;
+    }
+}
+
+static void take_missed_steps(void *context, size_t begin, size_t end)
+{
+    const struct work *work = context;
+    const instep_array *array = work->array;
+    float_mode callers = float_mode_enter(STEP);
+
+    for (size_t r = begin; r < end; r++) {
+        size_t row = array->rows == NULL ? r : (size_t)array->rows[r];
+        int64_t last = array->row_steps[row];
+        array->row_steps[row] = array->step_count;
+        if (last < 0 || last >= array->step_count - 1)
+            continue;
+        size_t first = row * array->row_size, past = first + array->row_size;
+        for (size_t i = first, n; i < past; i += n) {
+            n = past - i < INSTEP_BLOCK ? past - i : INSTEP_BLOCK;
+            take_steps(work, i, n, (uint64_t)(array->step_count - 1 - last));
+        }
+    }
+    float_mode_leave(callers);
+}
+
+void instep_take_missed_steps(const instep_optimizer *optimizer, const instep_array *array)
+{
+    struct work work = {.array = array, .width = array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double)};
+
+    if (array->row_steps == NULL || array->size == 0)
+        return;
+    instep_optimizer unclipped = *optimizer; /* so that a zero has the sign that the rule gives it */
+    instep_preparing_of(&unclipped)->clip_value = 0;
+    instep_form(&work.formed, &unclipped, array->step_count, 1);
+    work.kernel = instep_active_loops((int)array->dtype)->kernel[instep_loop_of(optimizer)];
+    work.coefficients = array->dtype == INSTEP_FLOAT32 ? (const void *)work.formed.in_float : &work.formed.in_double;
+    work.states = instep_states_of_rule(optimizer);
+    instep_pool_run(take_missed_steps, &work, array->rows == NULL ? array->size / array->row_size : array->row_count,
+                    ROWS_A_THREAD);
+}
