@@ -177,7 +177,7 @@ def test_goes_with_every_keyword(keyword):
     made, theirs = keywords.make([keyword])
     given, ours = keywords.make([keyword])
     state = {name: {key: array.copy() for key, array in arrays.items()} for name, arrays in given.state.items()}
-    optimizer = instep.RMSprop(ours, momentum=0.5, **keywords.KEYWORDS[keyword], state=state)
+    optimizer = instep.RMSprop(ours, centered=True, **keywords.KEYWORDS[keyword], state=state)
     for each, params in ((made, theirs), (optimizer, ours)):
         each.step(keywords.grads_of(params))
     for name, arrays in made.state.items():
