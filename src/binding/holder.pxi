@@ -88,6 +88,7 @@ cdef class Holder(Locked):
             raise ValueError("params holds no array")
         for k in range(len(leaves)):
             _check_param("params", paths[k], _array("params", paths[k], leaves[k]))
+        _check_maps_apart("params", paths, leaves)
         self.lock()
         try:
             if self.arrays is not NULL:
