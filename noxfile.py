@@ -50,6 +50,7 @@ THREADED = [
     "tests/test_threads.py::test_steps_on_one_optimizer_follow_one_another[100]",
     "tests/test_threads.py::test_the_number_may_change_while_steps_are_taken",
 ]
+NOT_THERE = {"instep[demo]", "safetensors"}  # of the test's requirements: the package itself; no such wheel, as yet
 FAILURE = [*range(-64, 0), *range(1, 256)]  # exit statuses, those of signals included
 
 
@@ -302,6 +303,28 @@ def without_a_compiler(session: nox.Session) -> None:
         (commands / command).symlink_to(str(shutil.which(command)))
     path = os.pathsep.join([session.bin, str(commands)])
     session.run("python", "-m", "pytest", "-m", "not compiler", env={"PATH": path})
+
+
+def without_the_gil() -> str | None:
+    """An interpreter without the GIL: that of the environment, or one on the path."""
+    commands = [os.environ.get("FREE_THREADED_PYTHON"), "python3.14t", "python3.13t"]
+    return next((found for command in commands if command and (found := shutil.which(command))), None)
+
+
+@nox.session(python=without_the_gil() or False)
+def free_threaded(session: nox.Session) -> None:
+    """The suite on an interpreter without the GIL, and every pair of calls for longer."""
+    if session.python is False:
+        session.error(
+            "there is no python3.14t or python3.13t on the path; set FREE_THREADED_PYTHON to one, get one "
+            "(uv python install 3.14t, pyenv install 3.14t), or build CPython with --disable-gil"
+        )
+    known = PROJECT["project"]["optional-dependencies"]
+    session.install(*BUILD_REQUIREMENTS, *known["demo"], *(name for name in known["test"] if name not in NOT_THERE))
+    session.install("--no-build-isolation", "--no-deps", ".")
+    session.run("python", "-c", "import sys, instep._core, instep._bench; sys.exit(sys._is_gil_enabled())")
+    session.run("pytest", "tests", *session.posargs)
+    session.run("pytest", "--soak", "tests/test_pairs.py")
 
 
 @nox.session

@@ -21,6 +21,7 @@ from floating_point import MODES, floating_point_mode
 from instep._core import Options
 from instep.checkpoint import file as checkpoint_file
 from instep.checkpoint.state_dict import read_path, spell_path
+from peers import peer
 from trials import CLASSES, defaults, narrowest, situations, states_of, structures, widest
 
 # Every rule, with whatever its structural options may be.
@@ -249,6 +250,7 @@ def test_no_state_is_negative_that_no_step_leaves_so(tmp_path, rule, options, na
 
 @every_setting
 def test_safetensors_reads_it(tmp_path, rule, options):
+    peer("safetensors.numpy")  # which has no wheels for an interpreter without the GIL
     import safetensors.numpy
 
     optimizer = CLASSES[rule](make_params(), **options)

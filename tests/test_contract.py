@@ -5,6 +5,7 @@ import copy
 import hashlib
 import inspect
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -637,6 +638,35 @@ def test_overlap_with_state_that_an_option_makes(owner, options, name, value, ma
     setattr(optimizer, name, value)
     with pytest.raises(ValueError, match="overlaps"):
         optimizer.step([optimizer.state[made][0]])
+
+
+MAPS = {  # the modes of two maps, the offset and number of elements of the second, and whether they overlap
+    "all of it": ("r+", "r+", 0, 100, True),
+    "its end": ("r+", "r+", 396, 1, True),
+    "what follows": ("r+", "r+", 400, 50, False),
+    "a private one": ("r+", "c", 0, 100, True),
+    "of a private one": ("c", "r+", 0, 100, True),
+    "two private ones": ("c", "c", 0, 100, False),
+}
+
+
+@pytest.mark.parametrize(("mode", "other", "offset", "size", "overlap"), MAPS.values(), ids=MAPS)
+def test_two_maps_of_one_file(mode, other, offset, size, overlap, tmp_path):
+    """They have other addresses, and the same memory."""
+    np.zeros(150, np.float32).tofile(tmp_path / "map")
+    os.link(tmp_path / "map", tmp_path / "link")
+    first = np.memmap(tmp_path / "map", np.float32, mode, shape=100)[1:]
+    second = np.memmap(tmp_path / "link", np.float32, other, offset, size)
+    params = {"a": first, "b": second, "c": np.zeros(3)}
+    if overlap:
+        with pytest.raises(
+            ValueError, match=r"params\['[ab]'\] overlaps params\['[ab]'\] in '.*', which both of them map"
+        ):
+            instep.SGD(params)
+    else:
+        instep.SGD(params, lr=1.0).step({name: np.ones(param.size, param.dtype) for name, param in params.items()})
+        assert (first == -1).all()
+        assert (second == -1).all()
 
 
 # ---- indices are 64 bits wide -----------------------------------------------------------------------------------

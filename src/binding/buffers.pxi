@@ -93,6 +93,45 @@ cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
     return 0
 
 
+cdef int _check_maps_apart(str root, list paths, list arrays) except -1:
+    """Two maps of one file have memory in common that their addresses do not show.
+
+    One that is private, of the mode "c", has it until it is written.  Two of them never see each other.
+    """
+    cdef list places = []
+    cdef Py_ssize_t k
+    cdef bint is_private
+    for k in range(len(arrays)):
+        if not _is_mapped(arrays[k]) or arrays[k].filename is None or not arrays[k].size:
+            continue
+        owner = arrays[k]
+        while isinstance(owner.base, MEMMAP):
+            owner = owner.base
+        try:
+            file = os.stat(owner.filename)
+        except OSError:  # renamed or removed
+            continue
+        start = owner.offset + (_start(arrays[k]) - _start(owner))
+        places.append(((file.st_dev, file.st_ino), start, start + arrays[k].nbytes, k))
+    places.sort()
+    file = None
+    for place in places:
+        if place[0] != file:
+            file = place[0]
+            furthest = {False: (0, 0), True: (0, 0)}  # the end of what is shared and private so far, and whose it is
+        k = place[3]
+        is_private = arrays[k].mode == "c"
+        for others_are_private in (False, True):
+            end, other = furthest[others_are_private]
+            if place[1] < end and not (is_private and others_are_private):
+                raise ValueError(
+                    f"{_spell(root, paths[k])} overlaps {_spell(root, paths[other])} in "
+                    f"{os.fspath(arrays[k].filename)!r}, which both of them map"
+                )
+        furthest[is_private] = max(furthest[is_private], (place[2], k))
+    return 0
+
+
 cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray param) except -1:
     """A gradient of a function has the shape and dtype of its parameter."""
     if not _same_shape(array, param):
