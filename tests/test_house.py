@@ -12,6 +12,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 import typing
 from pathlib import Path
 
@@ -359,6 +360,13 @@ def test_no_file_names_a_home():
         if HOME.search(line)
     ]
     assert not found, f"a path of somebody's machine stands in {', '.join(found)}"
+
+
+def test_two_builds_of_this_tree_have_folders_of_their_own():
+    """Which is where scikit-build-core builds unless it is told; who builds again and again tells it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["scikit-build"]
+    assert "build-dir" not in settings, "two builds at once would write into the same folder"
+    assert "--no-build-isolation -Cbuild-dir=build/python ." in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_table_of_buffers_is_the_one_that_is_tested(capsys):
