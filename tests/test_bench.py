@@ -473,6 +473,20 @@ def test_the_worst_size_and_the_worst_condition_are_judged(result):
     assert report.markdown_conditions({"rules": FAMILY}) == "The last run did not measure it.\n"
 
 
+def test_few_bits_are_trained_alike(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    few_bits = importlib.import_module("few_bits")
+    for task in few_bits.TASKS:
+        monkeypatch.setattr(task, "epochs", 6)
+    monkeypatch.setattr(few_bits, "SEEDS", (0,))
+    monkeypatch.setattr(sys, "argv", ["few_bits.py", str(tmp_path / "picture.png")])
+    few_bits.main()
+    rows = re.findall(r"^\| (.+?) \| [\d.]+, ([+-][\d.]+)% \| [\d.]+, ([+-][\d.]+)% \|$", capsys.readouterr().out, re.M)
+    assert [name for name, *_ in rows] == [*few_bits.FORMATS][1:]
+    assert all(abs(float(value)) < 10 for _, *values in rows for value in values)
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
 def test_an_array_beyond_the_memory_is_not_made(monkeypatch):
     monkeypatch.setattr(suite.machine, "free_memory", lambda: 10**9)
     assert suite.full_scale().large == max(suite.full_scale().sizes) == 10**7
