@@ -2,6 +2,7 @@
 
     python bench/write_readme.py bench/results/NAME.json
     python bench/write_readme.py --training bench/results/training/NAME.json
+    python bench/write_readme.py --around bench/results/around/NAME.json
     python bench/write_readme.py --torch bench/results/torch/NAME.json
 
 What is between ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced, and so for every other table.
@@ -24,22 +25,31 @@ READMES = [ROOT / "README.md", ROOT / "bench" / "README.md"]
 
 def with_training(text: str, result: dict) -> str:
     """The text with the table of the trainings in its place."""
-    begin, end = "<!-- training -->\n", "<!-- /training -->"
+    return with_table(text, "training", training.markdown(result))
+
+
+def with_around(text: str, result: dict) -> str:
+    """The text with the table of what is around a step in its place."""
+    return with_table(text, "around", report.markdown_around(result))
+
+
+def with_table(text: str, name: str, table: str) -> str:
+    """The text with this table in its place."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, rest = text.split(begin)
-    return before + begin + training.markdown(result) + end + rest.split(end)[1]
+    return before + begin + table + end + rest.split(end)[1]
 
 
 def with_torch(text: str, result: dict) -> str:
     """The text of the page about torch, with the table of its trainings."""
-    begin, end = "<!-- trainings -->\n", "<!-- /trainings -->"
-    before, rest = text.split(begin)
-    return before + begin + torch_table.markdown(result) + end + rest.split(end)[1]
+    return with_table(text, "trainings", torch_table.markdown(result))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path, nargs="?", help="what `instep bench --output` wrote")
     parser.add_argument("--training", type=Path, metavar="RESULT", help="what bench/training.py wrote")
+    parser.add_argument("--around", type=Path, metavar="RESULT", help="what bench/around.py wrote")
     parser.add_argument("--torch", type=Path, metavar="RESULT", help="what bench/torch_trainings.py wrote")
     parser.add_argument(
         "--into", type=Path, nargs="+", default=READMES, help="the files with places for tables (both READMEs)"
@@ -56,6 +66,9 @@ def main() -> None:
     if arguments.training:
         readme = arguments.into[0]
         readme.write_text(with_training(readme.read_text(), json.loads(arguments.training.read_text())))
+    if arguments.around:
+        readme = arguments.into[-1]
+        readme.write_text(with_around(readme.read_text(), json.loads(arguments.around.read_text())))
     if arguments.torch:
         page = ROOT / "docs" / "how-to" / "torch.md"
         page.write_text(with_torch(page.read_text(), json.loads(arguments.torch.read_text())))

@@ -170,7 +170,7 @@ def every_option():
             continue
         values = {"count": [3], "positive": [0.125], **NUMBERS}[Options("adam").ranges[name]]
         given = {name: next(value for value in values if value != default)}
-        given |= {"grow_every": dict(skip_nonfinite=True)}.get(name, {})
+        given |= {"grow_every": dict(skip_nonfinite=True), "exact_rows": dict(beta1=0.0)}.get(name, {})
         alone = instep.Adam(arrays(0, "both"), **given)
         train_one(alone, [0, 2])
         try:
@@ -210,6 +210,47 @@ def written_in_place():
             sharded.step(as_it_is(sharded, step, k, kind) for k in sharded.micro_batches)
         found.append(sharded_digest(sharded))
     return found
+
+
+def zeroed():
+    """Gradients that are added up in place, and own ones: the digests, and what is left in the gradients."""
+    found, left = [], []
+    for kind in ("plain", "in place", "own"):
+        some = dict(groups={"*/b": {"zero_grads": True}}) if kind == "plain" else dict(zero_grads=True)
+        sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=MICRO_BATCHES, **some)
+        own = {"plain": None, "in place": sharded.grads, "own": arrays(0, "both")}[kind]
+        for array in leaves(own) if kind == "own" else []:
+            array[...] = 0
+
+        def added(step, k, own):
+            grads = gradients(step, k, "both")
+            if own is None:
+                return grads
+            for array, grad in zip(leaves(own), leaves(grads), strict=True):
+                if grad is not None:
+                    array += grad
+            return nested_like(own, grads)
+
+        for step in range(3):
+            sharded.step(added(step, k, own) for k in sharded.micro_batches)
+        found.append(sharded_digest(sharded))
+        if own is not None:
+            left += [float(abs(array).max(initial=0)) for array in leaves(own)]
+    read_only = arrays(0, "both")
+    read_only["w"].flags.writeable = False
+    try:
+        sharded.step([read_only] * len(sharded.micro_batches))
+    except ValueError as error:
+        return found, left, str(error)
+
+
+def nested_like(own, grads):
+    """The arrays of `own`, and None where `grads` has None."""
+    if isinstance(own, dict):
+        return {name: nested_like(own[name], grads[name]) for name in own}
+    if isinstance(own, list):
+        return [nested_like(*pair) for pair in zip(own, grads, strict=True)]
+    return None if grads is None else own
 
 
 def blocks(*numbers):

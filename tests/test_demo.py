@@ -17,7 +17,7 @@ from instep.__main__ import main
 from instep._core import rules
 from instep.commands import demo as command
 from instep.commands.demo import DEFAULT_RULE, DEMOS, OPTIONS, flag_of
-from instep.demo import cliff, digits, memory, regression, surfaces, trace
+from instep.demo import cliff, digits, memory, regression, sparse, surfaces, trace
 from instep.optimizers import Optimizer
 from trials import CLASSES, combinations
 
@@ -194,6 +194,68 @@ def test_half_the_units_die(small_race):
     assert (raced.small[:12] == 0).all()
     assert (np.diff(raced.small) >= 0).all()
     assert 0.3 < raced.small[-1] <= 0.5
+
+
+@pytest.fixture
+def quick_tables(monkeypatch):
+    monkeypatch.setattr(sparse, "TABLES", (1_000, 2_000))
+    monkeypatch.setattr(sparse, "TIMED_STEPS", 5)
+
+
+def test_sparse(quick_tables, capsys, tmp_path):
+    assert main(["demo", "sparse", "--epochs=2"]) == 0
+    out = capsys.readouterr().out
+    for word in sparse.WORDS:
+        assert re.search(rf"^{word} +\w+, \w+, \w+, \w+, \w+ *$", out, re.M)
+    assert len(re.findall(r"^ *\d+ +\d+ us +\d+ us +[\d.]+x$", out, re.M)) == 2
+    assert_picture(tmp_path / "instep-sparse.png")
+
+
+@pytest.mark.unemulated("minutes of matrix products, which are NumPy's")
+def test_words_of_one_kind_are_near():
+    rng = np.random.default_rng(0)
+    text = sparse.read()
+    params = sparse.vectors(rng, len(text.words))
+    losses = [*sparse.learn(params, text, 3, rng)]
+    assert losses == sorted(losses, reverse=True)
+    near = sparse.neighbours(params["words"], text)
+    assert near.keys() == set(sparse.WORDS)
+    assert "complex" in near["float"]
+    assert "coroutine" in near["async"]
+    for word, cosines in near.items():
+        assert word not in cosines
+        assert [*cosines.values()] == sorted(cosines.values(), reverse=True)
+
+
+def test_pairs_are_within_a_window_of_a_paragraph(monkeypatch):
+    monkeypatch.setattr(sparse, "FREQUENT", np.inf)
+    occurring = np.arange(40)
+    text = sparse.Text([str(k) for k in occurring], np.ones(40, np.int64), occurring, np.repeat([0, 1, 2], [20, 1, 19]))
+    found = np.transpose(sparse.pairs(text, np.random.default_rng(0)))
+    assert len(np.unique(found, axis=0)) == len(found)
+    words, contexts = found.T
+    assert (np.abs(words - contexts) <= sparse.WINDOW).all()
+    assert (words != contexts).all()
+    assert (text.paragraph[words] == text.paragraph[contexts]).all()
+    assert 20 not in words  # alone in its paragraph
+    assert {1, sparse.WINDOW} <= {*np.abs(words - contexts).tolist()}
+
+
+def test_gradients_of_words_are_those_of_the_loss():
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=(9, sparse.SIZE)) for name in ("words", "contexts")}
+    word, contexts = rng.integers(9, size=20), rng.integers(9, size=(20, 4))
+    grads, _ = sparse.gradients(params, word, contexts)
+    for name, grad in grads.items():
+        dense = np.zeros_like(params[name])
+        np.add.at(dense, grad.indices, grad.values)
+        for place in ((0, 0), (4, 3), (8, 63)):
+            losses = []
+            for h in (1e-6, -1e-6):
+                moved = {key: array.copy() for key, array in params.items()}
+                moved[name][place] += h
+                losses.append(sparse.gradients(moved, word, contexts)[1])
+            assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(dense[place], rel=1e-5, abs=1e-6)
 
 
 # ---- trace ------------------------------------------------------------------------------------------------------

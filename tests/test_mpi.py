@@ -78,13 +78,27 @@ def test_an_option_is_refused_or_has_the_bits_of_one_process(ranks):
         assert each, "there is no such option"
         for name, found in each.items():
             assert found is True or found.startswith(f"{name}=") or name == "grow_every", (name, found)
-        assert {name for name, found in each.items() if found is True} >= {"grad_scale", "clip_value", "average_decay"}
+        assert {name for name, found in each.items() if found is True} >= {
+            "grad_scale",
+            "clip_value",
+            "zero_grads",
+            "average_decay",
+        }
 
 
 @several
 def test_gradients_may_be_written_in_place_and_have_any_layout(ranks, tmp_path):
     found = run(ranks, "written_in_place", folder=tmp_path)
     assert len({digest for each in found for digest in each}) == 1
+
+
+@several
+def test_gradients_are_zeroed_for_a_trainer_that_adds_to_them(ranks):
+    for digests, left, said in run(ranks, "zeroed"):
+        assert len(set(digests)) == 1
+        assert set(left) == {0.0}
+        assert "grads['w'] of micro-batch" in said
+        assert "is read-only, and zero_grads is to set it to 0" in said
 
 
 def test_micro_batches_in_blocks_of_powers_of_two():

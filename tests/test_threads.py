@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -366,17 +367,20 @@ def test_a_second_caller_works_alone_and_does_not_wait(pool):
 
 @pytest.mark.compiler
 def test_many_workers_share_one_job(tmp_path):
+    """In the first job they are new; in the second they sleep: the caller wakes two of three, who wake the other."""
     pool = make_pool(tmp_path)  # which has not learned from other jobs that this one may be short
-    meeting = threading.Barrier(4, timeout=30)
-    met = set()
+    for _ in range(2):
+        meeting = threading.Barrier(4, timeout=30)
+        met = set()
 
-    def meet(begin, end):
-        if threading.get_ident() not in met:
-            met.add(threading.get_ident())
-            meeting.wait()
+        def meet(begin, end, meeting=meeting, met=met):
+            if threading.get_ident() not in met:
+                met.add(threading.get_ident())
+                meeting.wait()
 
-    pool(meet, 1000, 1)
-    assert len(met) == 4
+        pool(meet, 1000, 1)
+        assert len(met) == 4
+        time.sleep(0.3)
 
 
 # ---- threadpoolctl

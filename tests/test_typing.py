@@ -89,10 +89,11 @@ def test_what_is_wrong_raises():
 @every_variant
 def test_signature_help_and_defaults_agree(cls):
     parameters = inspect.signature(cls).parameters
-    assert list(parameters) == ["params", *_core.rules()[cls.rule], "groups", "state_dtype", "master"]
+    beside = ["groups", "state_dtype", "master", "state", "step_count"]
+    assert list(parameters) == ["params", *_core.rules()[cls.rule], *beside]
     text = pydoc.render_doc(cls, renderer=pydoc.plaintext)
     optimizer = cls(np.ones(2))
-    for name, parameter in list(parameters.items())[1:-3]:
+    for name, parameter in list(parameters.items())[1 : -len(beside)]:
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert getattr(optimizer, name) == optimizer.options[name] == parameter.default
         assert type(getattr(optimizer, name)) is type(parameter.default) is parameter.annotation

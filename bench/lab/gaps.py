@@ -19,17 +19,11 @@ from rich.progress import track
 from rich.table import Table
 
 from instep import set_num_threads
+from instep.benchmark.between import compute
 from instep.benchmark.peers import numba_threads, start_bound, start_tuned_numba
 from instep.benchmark.work import make_work
 
 SECONDS = 0.15  # of steps and gaps that a sample adds up
-
-
-def compute(seconds: float) -> None:
-    """Keep the core busy: one that sleeps would have to wake up, too."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
 
 
 def sample(step, gap: float, size: int) -> float:

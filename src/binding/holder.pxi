@@ -79,7 +79,7 @@ cdef class Holder(Locked):
     def __cinit__(self, *args, **kwargs):
         last_step_store(&self.last, NOT_MADE, 0, NAN)
 
-    def __init__(self, Options options, params, Storage storage, dict groups):
+    def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
         cdef list leaves = []
         cdef list paths = []
         cdef Nest nest = Nest.of(params, leaves, paths)
@@ -93,13 +93,13 @@ cdef class Holder(Locked):
         try:
             if self.arrays is not NULL:
                 raise TypeError("an optimizer is made once; make another one")
-            self.make(options, nest, leaves, paths, storage, groups)
+            self.make(options, nest, leaves, paths, storage, groups, state, step_count)
         finally:
             self.release()
 
     @cython.final
     cdef int make(
-        self, Options options, Nest nest, list leaves, list paths, Storage storage, dict groups
+        self, Options options, Nest nest, list leaves, list paths, Storage storage, dict groups, state, step_count
     ) except -1:
         cdef list dtypes = []
         cdef cnp.ndarray leaf
@@ -141,7 +141,8 @@ cdef class Holder(Locked):
         self.optimizers[0].grad_norm = NAN
         self.groups = 1
         self.patterns = {}
-        self._adopt(options, self._first_states(options, groups), groups=groups)
+        states = self._first_states(options, groups) if state is None else self.states_given(options, state)
+        self._adopt(options, states, step_count, [step_count] * self.count, groups=groups)
         return 0
 
     def __dealloc__(self):
@@ -384,6 +385,29 @@ cdef class Holder(Locked):
         """State arrays as they start with these options and groups."""
         cdef list every = self.options_of_groups(options, groups)
         return self.states_of_groups(every, every, {}, groups)
+
+    @cython.final
+    cdef dict states_given(self, Options options, state):
+        """The arrays of a dict as `state` returns it, flat and in the order of the params."""
+        cdef list leaves, paths
+        cdef dict found, states = {}
+        cdef set expected = set(self.paths)
+        cdef list names = self._storage.names(options)
+        if not isinstance(state, dict):
+            raise TypeError(f"state must be a dict of the state arrays by name, not {_type_name(state)}")
+        if state.keys() != set(names):
+            raise ValueError(f"state must hold {some(names) or 'nothing'}, and holds {some(list(state)) or 'nothing'}")
+        for name in names:
+            leaves, paths = [], []
+            Nest.of(state[name], leaves, paths)
+            found = dict(zip(paths, leaves, strict=True))
+            for path in [*self.paths, *paths]:
+                if path not in found:
+                    raise ValueError(f"there is no {_spell(f'state[{name!r}]', path)}, a state of its parameter")
+                if path not in expected:
+                    raise ValueError(f"{_spell(f'state[{name!r}]', path)} is the state of no parameter")
+            states[name] = [found[path] for path in self.paths]
+        return states
 
     @cython.final
     cdef bint keeps_every_state(self, list every, list before) except -1:

@@ -11,11 +11,11 @@ cdef class Stepper(Holder):
     cdef list kept  # the parameters while their averages are in their place
     cdef Py_ssize_t place_of_zero_grads, place_of_statistics, place_of_clip_norm
 
-    def __init__(self, Options options, params, Storage storage, dict groups):
+    def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
         self.place_of_zero_grads = options.place("zero_grads")
         self.place_of_statistics = options.place("statistics")
         self.place_of_clip_norm = options.place("clip_norm")
-        super().__init__(options, params, storage, groups)
+        super().__init__(options, params, storage, groups, state, step_count)
 
     def __dealloc__(self):
         free(self.bound_watched)

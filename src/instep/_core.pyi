@@ -76,7 +76,15 @@ class Nest:
 class Stepper:
     _options: Options
     _storage: Storage
-    def __init__(self, options: Options, params: Any, storage: Storage, groups: dict[str, dict[str, Any]]) -> None: ...
+    def __init__(
+        self,
+        options: Options,
+        params: Any,
+        storage: Storage,
+        groups: dict[str, dict[str, Any]],
+        state: Any = None,
+        step_count: int = 0,
+    ) -> None: ...
     def _set_options(self, changes: dict[str, Any], pattern: str | None = None) -> None: ...
     def _keeps_states(self, options: Options, before: Options) -> bool: ...
     def _make_states(

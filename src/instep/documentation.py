@@ -59,6 +59,12 @@ PARTS = {
         What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
         bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
         ``param_master``, of which the 16 bits are a rounded copy.
+    state : dict
+        Arrays to keep the state in, such as ``numpy.memmap``: by name, each in the nesting of the params, as in the
+        attribute `state`.  Steps update them in place, and go on from what is in them, which is not looked at.  They
+        are used until an option or `load` needs others.  By default they are made.
+    step_count : int
+        How many steps that state has taken.
 """,
     "preparation": """\
     ``p = (1 - lr weight_decay) p``                                  if `decoupled_weight_decay`

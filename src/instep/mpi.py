@@ -32,7 +32,7 @@ __all__ = ["Sharded"]
 
 BUCKET = 1 << 22  # bytes that a rank receives at once
 # What does the same to an element whatever the others are, of all that is done beside the formula of a rule.
-BY_ELEMENT = {"grad_scale", "clip_value", "average_decay", "seed"}
+BY_ELEMENT = {"grad_scale", "clip_value", "zero_grads", "average_decay", "seed"}
 
 
 _PRIVATE = MPI.Comm.Create_keyval()
@@ -72,14 +72,15 @@ class Sharded:
         any number on one rank.  With the same number of them, a run has the same bits on any number of ranks.
     **options
         Given to `make`, groups included.  What looks at all elements of a gradient is refused, and so is rounding at
-        random: clipping by a norm, skipped steps, statistics, zeroed gradients, `state_dtype` and `master`.
+        random: clipping by a norm, skipped steps, statistics, `state_dtype` and `master`.
 
     Attributes
     ----------
     params : nesting of numpy.ndarray
         The parameters, in C order, to compute gradients with.
     grads : nesting of numpy.ndarray
-        Arrays of the same shapes to write gradients into, which spares a copy.  A step overwrites them.
+        Arrays of the same shapes to write gradients into, which spares a copy.  A step overwrites them, with zeros
+        where `zero_grads` is set, for a trainer that adds to them.
     shard : Optimizer
         That of this rank.  Assign options to it, on every rank alike: ``opt.shard.lr = 1e-4``.
     micro_batches : range
@@ -206,7 +207,8 @@ class Sharded:
             The gradients of one micro-batch of this rank after the other, best from a generator that computes them
             when they are asked for.  Each is in the nesting of the params, every gradient of the shape and dtype of
             its parameter, in any layout.  All are copied, but the arrays of `grads` of this optimizer.  None stands
-            for a gradient that there is none of: in all micro-batches of all ranks, or in none.
+            for a gradient that there is none of: in all micro-batches of all ranks, or in none.  With `zero_grads`
+            each is 0 when the next one is asked for.
 
         Raises
         ------
@@ -232,6 +234,7 @@ class Sharded:
         self._sum_over_ranks()
         own = [None if lacks else piece for lacks, piece in zip(missing, self._grad_pieces, strict=True)]
         self.shard.step(self._flat.nest.build(own))
+        self._zero(missing)
         self._gather()
 
     def _digests(self) -> Iterator[tuple[str, str]]:
@@ -252,11 +255,25 @@ class Sharded:
                 raise ValueError(f"{spell('grads', path)} is None in some micro-batches only: give zeros there")
             missing = lacks
             self._sum.take(term)
+            if term + 1 < len(self.micro_batches):
+                self._zero(missing)
         if term + 1 < len(self.micro_batches):
             raise ValueError(f"step got the gradients of {term + 1} of {len(self.micro_batches)} micro-batches")
         if all(missing):
             raise ValueError("every gradient is None: there is nothing to step")
         return missing
+
+    def _zeroed(self) -> list[bool]:
+        """The option `zero_grads` of each array."""
+        patterns, of_all = self.shard._patterns, self.shard.zero_grads
+        of_group = [of_all, *(changes.get("zero_grads", of_all) for changes in patterns.values())]
+        return [of_group[k] for k in self.shard._member(patterns)]
+
+    def _zero(self, missing: list[bool]) -> None:
+        """Set the gradients of this rank to 0, where they are to be."""
+        for view, lacks, zero in zip(self._grad_views, missing, self._zeroed(), strict=True):
+            if zero and not lacks:
+                view[...] = 0
 
     def _copy(self, grads: Any, of: str) -> list[bool]:
         """Check the gradients of one micro-batch, then copy them where they are not; which of them are None."""
@@ -270,7 +287,7 @@ class Sharded:
         for path in found.keys() - places.keys():
             raise ValueError(f"{spell('grads', path)}{of} is the gradient of no parameter")
         copied = []
-        for path, view in places.items():
+        for (path, view), zero in zip(places.items(), self._zeroed(), strict=True):
             grad, what = found[path], f"{spell('grads', path)}{of}"
             if grad is view or grad is None:
                 continue
@@ -281,9 +298,13 @@ class Sharded:
                 raise TypeError(f"{what} has dtype {grad.dtype}, expected {view.dtype}")
             if any(np.may_share_memory(grad, buffer) for buffer in self._grads.values()):
                 raise ValueError(f"{what} overlaps opt.grads in memory and is not the array that opt.grads has there")
-            copied.append((view, grad))
-        for view, grad in copied:
+            if zero and not grad.flags.writeable:
+                raise ValueError(f"{what} is read-only, and zero_grads is to set it to 0")
+            copied.append((view, grad, zero))
+        for view, grad, zero in copied:
             view[...] = grad
+            if zero:
+                grad[...] = 0
         return [found[path] is None for path in places]
 
     def _sum_over_ranks(self) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, dataclass_transform
 
 from . import groups as groups_of
 from ._core import Option, Options, Stepper, Storage
@@ -37,9 +37,10 @@ class _Signature:
         ]
         stored = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-            for name in ("groups", "state_dtype", "master")
+            for name in ("groups", "state_dtype", "master", "state")
         ]
-        return inspect.Signature([params, *options, *stored])
+        counted = inspect.Parameter("step_count", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=int)
+        return inspect.Signature([params, *options, *stored, counted])
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(_positional,))
@@ -161,6 +162,8 @@ class Optimizer(Declared):
         groups: Any = None
         state_dtype: Literal["bfloat16", "8bit"] | None = None
         master: Literal["split", "float32"] | None = None
+        state: Any = None
+        step_count: Final[int] = 0
 
     lr: float
     weight_decay: float = 0.0
@@ -185,6 +188,8 @@ class Optimizer(Declared):
         groups: Any = None,
         state_dtype: Any = None,
         master: Any = None,
+        state: Any = None,
+        step_count: Any = 0,
         **options: Any,
     ) -> None:
         _require_rule(type(self))
@@ -197,7 +202,9 @@ class Optimizer(Declared):
                 raise TypeError(unknown_option(type(self), name))
         storage = Storage(state_dtype, master)
         checked = Options(self.rule).replace(self._defaults | options, ())
-        super().__init__(checked, params, storage, groups_of.checked(self, groups))
+        if state is None and step_count != 0:
+            raise ValueError(f"step_count={step_count!r} is how many steps a state has taken: give that too")
+        super().__init__(checked, params, storage, groups_of.checked(self, groups), state, step_count)
 
     @staticmethod
     def of_rule(rule: str) -> type[Optimizer]:

@@ -35,7 +35,7 @@ STALLS = "tests/test_around.py::test_averages_in_few_bits_do_not_stall"
 ROWS = "tests/test_rows.py"
 EXACT = ROWS + "::test_exact_rows_have_the_bits_of_a_dense_gradient -k rmsprop"
 DISPATCH = "tests/test_dispatch.py"
-THREADS, FORK = "tests/test_threads.py", "tests/test_fork.py"
+THREADS, PACE, FORK = "tests/test_threads.py", "tests/test_pace.py", "tests/test_fork.py"
 SIGNALS = "tests/test_signals.py"
 MPI = "tests/test_mpi.py"
 MPI_BITS = f"{MPI}::test_any_number_of_ranks_has_the_bits_of_one_optimizer"
@@ -438,6 +438,76 @@ BUGS = [
         "most < 2 || atomic_exchange(&busy, true)",
         "most < 2 || atomic_load(&busy)",
         THREADS,
+    ),
+    Bug(
+        "workers kept from the core of a caller that has gone",
+        "csrc/pool.c",
+        "        pthread_setaffinity_np(pthread_self(), sizeof sleeper[k].allowed, &sleeper[k].allowed);\n",
+        "        (void)sleeper[k].allowed;\n",
+        THREADS,
+    ),
+    Bug(
+        "workers that are woken wake no others",
+        "csrc/pool.c",
+        "        wake_some();\n        atomic_store(&latency",
+        "        atomic_store(&latency",
+        THREADS,
+    ),
+    Bug(
+        "workers awake between jobs that are far apart",
+        "csrc/pace.c",
+        "return stays_awake(pace) ? 2 * pace->longest_gap + SHORTEST_STAY : SHORTEST_STAY;",
+        "return 2 * pace->longest_gap + SHORTEST_STAY;",
+        PACE,
+    ),
+    Bug(
+        "workers awake on cores that others want",
+        "csrc/pace.c",
+        " && !is_doubtful(pace->interrupted)",
+        "",
+        PACE,
+    ),
+    Bug(
+        "workers woken for every job",
+        "csrc/pace.c",
+        "if (alone < 2 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)",
+        "if (alone < 0)",
+        PACE,
+    ),
+    Bug(
+        "workers never woken for short jobs",
+        "csrc/pace.c",
+        "pace->missed + alone - alone * awake / most",
+        "pace->missed",
+        PACE,
+    ),
+    Bug(
+        "what waking takes not learned",
+        "csrc/pace.c",
+        "price < HIGHEST_PRICE ? price : HIGHEST_PRICE",
+        "price < HIGHEST_PRICE ? pace->price : pace->price",
+        PACE,
+    ),
+    Bug(
+        "what a grain takes not learned from the caller's share",
+        "csrc/pace.c",
+        "((double)(done - begin) / grains - pace->grain_time) / 8",
+        "((double)(done - begin) - pace->grain_time) / 8",
+        PACE,
+    ),
+    Bug(
+        "a caller that waits again and again goes on waiting",
+        "csrc/pace.c",
+        "pace->alone_until = now + ALONE_OF_WAIT * waited;",
+        "pace->alone_until = 0;",
+        PACE,
+    ),
+    Bug(
+        "a caller that waits once goes alone",
+        "csrc/pace.c",
+        "held_up && is_doubtful(pace->held_up)",
+        "held_up",
+        PACE,
     ),
     Bug(
         "signals handled by workers",

@@ -5,6 +5,7 @@ peers      every contender, at its best and in its own dialect, cross-checked be
 formulas   every rule as NumPy's and numba's users write it
 walls      what no step can be faster than
 variants   the options of a rule, turned on
+around     what a trainer does around a step, in its pass, in passes of NumPy and by torch
 measure    contenders interleaved, medians
 suite      the sections of a run
 claims     what a run has to show

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from . import around
 from .peers import BOUND, DEEPSPEED, DROP_IN, INSTEP, NUMBA, TUNED_NUMBA, TUTORIAL, optax_name, torch_name
-from .suite import IN_CACHE
+from .suite import AROUND_IN_CACHE, IN_CACHE
 from .values import NORMAL
 from .walls import BARE, DIVIDER, ROOF
 
@@ -100,6 +101,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *of_workloads(result, first),
         *of_conditions(result, first),
         *of_values(result, first),
+        *of_what_is_around(result, first),
         *(claim for rule in others for claim in of_another(result, rule)),
         *of_the_run(result),
     ]
@@ -258,6 +260,35 @@ def of_values(result: dict[str, Any], rule: str, prefix: str = "") -> Iterator[C
         slowest = max(rows, key=lambda row: slower(result, row, BOUND))
         detail = f" ({slowest['title']}, {slowest['dtype']})"
         yield at_most(f"{prefix}whatever the arrays hold", 1.2, slower(result, slowest, BOUND), "x", detail)
+
+
+def of_what_is_around(result: dict[str, Any], rule: str) -> Iterator[Claim]:
+    """What comes with a step, over a plain one; and steps of some rows."""
+    for row in rows_of(result, "around", rule):
+        where = "in cache" if row["elements"] == AROUND_IN_CACHE else "in memory"
+        for extra in around.extras_of(rule):
+            limit = extra.in_cache if where == "in cache" else extra.in_memory
+            if limit is not None:
+                ratio = over_plain(row, extra.name, around.OURS)
+                yield at_most(f"{extra.name}, {where}, over a plain step", limit, ratio, "x")
+    by_count = {row["elements"] // around.TABLE[1]: row for row in rows_of(result, "rows", rule)}
+    if by_count:
+        judged, most = by_count[around.JUDGED], max(by_count)
+        seconds = quickest(judged, around.ROWS)
+        what = f"{around.JUDGED} rows of {spelled(around.TABLE[0])} x {around.TABLE[1]}"
+        yield at_most(what, around.MOST_SECONDS * 1e6, seconds * 1e6, " us")
+        ratio = quickest(by_count[most], around.ROWS) / most / (seconds / around.JUDGED)
+        yield at_most(f"a row of {spelled(most)} over a row of {around.JUDGED}", 1.1, ratio, "x")
+
+
+def quickest(row: Row, name: str) -> float:
+    """The shortest time of a contender, which other work on the machine has lengthened least."""
+    return min(float(time["best"]) for time in row["times"] if time["name"] == name)
+
+
+def over_plain(row: Row, extra: str, way: str) -> float:
+    """How many times as long as a plain step of instep, both at their best."""
+    return quickest(row, around.called(extra, way)) / quickest(row, around.called(around.PLAIN, around.OURS))
 
 
 def slower(result: dict[str, Any], row: Row, name: str) -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..tables import Table
-from .claims import WAYS, claims, find, median, roof, rows_of, slower, spelled
+from . import around
+from .claims import WAYS, claims, find, median, over_plain, quickest, roof, rows_of, slower, spelled
 from .peers import BOUND, DROP_IN, INSTEP
 from .picture import peers
+from .suite import AROUND_IN_CACHE
 from .values import NORMAL
 from .variants import PLAIN
 from .walls import BARE, ROOF, WALLS
@@ -41,6 +43,7 @@ def show(result: dict[str, Any], console: Any) -> None:
     show_rest(result, console)
     show_conditions(result, console)
     show_values(result, console)
+    show_around(result, console)
     if len(result["rules"]) > 1:
         show_family(result, console)
     show_claims(result, console)
@@ -195,6 +198,54 @@ def values_table(result: dict[str, Any]) -> tuple[list[str], dict[str, list[str]
     return [heading for heading, *_ in columns], cells
 
 
+def show_around(result: dict[str, Any], console: Any) -> None:
+    """How many times as long as a plain step one with something around it takes, and how long steps of rows."""
+    for row, cells in around_tables(result):
+        title = f"{row['title']}: {spelled(row['elements'])} elements, against a plain step"
+        table = Table(title, "", around.OURS, "at most", "NumPy's\npasses", around.TORCH)
+        for name, of_name in cells.items():
+            table.add(name, *of_name)
+        table.show(console)
+        console.print()
+    names, rows = rows_table(result)
+    if rows:
+        table = Table(f"rows of {' x '.join(map(spelled, around.TABLE))}, a step", "", *rows)
+        for k, name in enumerate(names):
+            table.add(name, *[cells[k] for cells in rows.values()])
+        table.show(console)
+        console.print()
+
+
+def around_tables(result: dict[str, Any]) -> list[tuple[Row, dict[str, list[str]]]]:
+    """Rows, and by what is around the step how many times as long as a plain one it takes: ours, limit, the others."""
+    first, found = result["rules"][0], []
+    for row, others in zip(rows_of(result, "around", first), rows_of(result, "passes", first), strict=True):
+        cells = {}
+        for extra in around.extras_of(first):
+            limit = extra.in_cache if row["elements"] == AROUND_IN_CACHE else extra.in_memory
+            cells[extra.name] = [
+                f"{over_plain(row, extra.name, around.OURS):.2f}x",
+                "" if limit is None else f"{limit:.2f}x",
+                *(
+                    f"{over_plain(others, extra.name, way):.1f}x"
+                    if find(others, around.called(extra.name, way))
+                    else ""
+                    for way in (around.PASSES, around.TORCH)
+                ),
+            ]
+        found.append((row, cells))
+    return found
+
+
+def rows_table(result: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """The names of the contenders, and the time of each by how many rows are touched."""
+    found = rows_of(result, "rows", result["rules"][0])
+    names = [time["name"] for time in found[0]["times"]] if found else []
+    return names, {
+        spelled(row["elements"] // around.TABLE[1]): [duration(quickest(row, name)) for name in names] for row in found
+    }
+
+
 def show_family(result: dict[str, Any], console: Any) -> None:
     """Every rule on every workload, and who comes closest."""
     headings = "", "", "a step", "of the\nroof", "best peer", "against\ninstep"
@@ -276,12 +327,18 @@ def markdown_family(result: dict[str, Any]) -> str:
 
 
 def where(result: dict[str, Any]) -> str:
-    """The machine, the versions and the day, in a sentence or two."""
-    there, most = result["machine"], result["machine"]["threads"]
+    """The machine, the versions and the day, and how many threads the peers have."""
+    most = result["machine"]["threads"]
+    return f"{where_and_when(result)} Peers use the number of threads, 1 or {most}, that suits them better."
+
+
+def where_and_when(result: dict[str, Any]) -> str:
+    """The machine, the versions and the day."""
+    there = result["machine"]
     found = ", ".join(f"{module} {number}" for module, number in result["versions"].items() if number)
     return (
-        f"{there['processor']}, {most} threads, {there['instruction set']}; {there['compiler']}, {there['python']}, "
-        f"{found}; {result['date'][:10]}. Peers use the number of threads, 1 or {most}, that suits them better."
+        f"{there['processor']}, {there['threads']} threads, {there['instruction set']}; {there['compiler']}, "
+        f"{there['python']}, {found}; {result['date'][:10]}."
     )
 
 
@@ -336,6 +393,34 @@ def markdown_options(result: dict[str, Any]) -> str:
     for name, moved in memory["bytes"].items():
         cells = [f"{median(row, name) / median(row, PLAIN):.2f}x" for row in (cache, memory)]
         lines.append(f"| {name} | {' | '.join(cells)} | {moved / memory['bytes'][PLAIN]:.2f}x |")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_around(result: dict[str, Any]) -> str:
+    """What comes with a step beside a plain one, in memory and in cache, and steps of rows."""
+    tables = around_tables(result)
+    if not tables:
+        return "The last run did not measure it.\n"
+    headings = [f"{spelled(row['elements'])}: {around.OURS} | at most | NumPy's passes | torch" for row, _ in tables]
+    lines = [f"| against a plain step | {' | '.join(headings)} |", "|---|" + "---:|" * 4 * len(tables)]
+    for name in tables[0][1]:
+        cells = []
+        for ours, limit, *others in (of_row[name] for _, of_row in tables):
+            is_missed = limit and float(ours[:-1]) > float(limit[:-1])
+            cells += [f"**{ours}**" if is_missed else ours, limit, *others]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    plain = " and ".join(duration(quickest(row, around.called(around.PLAIN, around.OURS))) for row, _ in tables)
+    names, by_count = rows_table(result)
+    lines += [
+        "",
+        f"How many times as long as a plain step of {result['rules'][0]} in float32, which takes {plain}; the best of "
+        f"the rounds. Bold is above the limit. instep and torch step the larger array with "
+        f"{result['machine']['threads']} threads, the smaller one and the rows with one. {where_and_when(result)}",
+        "",
+        f"| rows of {' x '.join(map(spelled, around.TABLE))} that have a gradient | {' | '.join(by_count)} |",
+        "|---|" + "---:|" * len(by_count),
+    ]
+    lines += [f"| {name} | {' | '.join(cells[k] for cells in by_count.values())} |" for k, name in enumerate(names)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,8 @@
 """The sections of a run, and the rows that they make.
 
 A row is a workload under one rule, with the times that its contenders took, all in one interleaving:
-``{"rule", "title", "arrays", "elements", "bytes", "times": [{"name", "threads", "median", "low", "high"}]}``, in
-seconds a step; low and high are the quartiles, bytes those that a step moves for an element.  Some rows have more.
+``{"rule", "title", "arrays", "elements", "bytes", "times": [{"name", "threads", "median", "low", "high", "best"}]}``,
+in seconds a step; low and high are the quartiles, bytes those that a step moves for an element.  Some rows have more.
 
 To measure something else, write what makes its rows, and yield a `Section` of it.
 """
@@ -25,7 +25,7 @@ import instep
 
 from .._core import get_num_threads, set_num_threads
 from ..threads import num_threads
-from . import between, machine, peers, values
+from . import around, between, machine, peers, values
 from .measure import PAUSE, Contender, Effort, interleave, nothing, python_steps
 from .peers import BOUND_STEP, DROP_IN, OURS, Peer, WrongResult, cross_check, peers_of
 from .variants import variants_of
@@ -45,6 +45,9 @@ WORKLOADS: dict[str, Shapes] = {
 MOST_ARRAYS_COMPILED = 100  # beyond which compiling a step takes minutes
 IN_CACHE = 10_000  # elements that stay in cache with all their states
 VARIANTS = 12  # about as many as a rule has
+IN_MEMORY, NEARBY = "around a step, in memory", "around a step, in cache"
+AROUND_IN_CACHE = 65_536
+PASSES = Peer("", peers.start_twin, of_element=3e-9)  # of NumPy or torch, and a step: how long they take together
 WALKS = 5  # walls, on one thread or on all
 MAKING = 5e-8  # seconds to make the arrays of an element and to copy them
 
@@ -152,6 +155,8 @@ def sections(scale: Scale, found: dict[str, list[Peer]]) -> Iterator[Section]:
             for title, size in (("options, in cache", 16_384), ("options, in memory", at.in_memory)):
                 seconds = expected([(size,)], [BOUND_STEP] * VARIANTS, at.effort) + VARIANTS * MAKING * size
                 yield Section("options", kind, title, seconds, at.effort, partial(options, kind, size))
+            if around.is_possible():
+                yield from what_is_around(kind, any("torch" in one.needs for one in found[kind]), at)
         for size in at.apart:
             yield steps_apart(kind, size, swept, at)
         yield what_arrays_hold(kind, swept if at.options else [], at)
@@ -177,6 +182,27 @@ def what_arrays_hold(kind: str, others: list[Peer], at: Scale) -> Section:
     turns = [BOUND_STEP, BOUND_STEP, *among] * len(values.held(np.float32))
     seconds = expected([(values.SIZE,)], turns, at.effort)
     return Section("values", kind, "what the arrays hold", seconds, at.effort, partial(held, kind, among))
+
+
+def what_is_around(kind: str, with_torch: bool, at: Scale) -> Iterator[Section]:
+    """All that may come with a step, over an array in memory and one in cache, and steps of some rows of a table."""
+    for title, size in ((IN_MEMORY, at.large), (NEARBY, AROUND_IN_CACHE)):
+        threads = 1 if title == NEARBY else get_num_threads()
+        # Many short samples, of whose best some are undisturbed: limits are near to 1.
+        effort = replace(at.effort, rounds=6 * at.effort.rounds, batch=at.effort.batch / 8)
+        extras = len(around.extras_of(kind))
+        ours = partial(around.contenders, kind, size, threads)
+        others = partial(around.others, kind, size, threads, with_torch)
+        for name, make, turns in (("around", ours, [BOUND_STEP] * extras), ("passes", others, [PASSES] * 2 * extras)):
+            seconds = expected([(size,)], turns, effort) + 2 * MAKING * size
+            yield Section(name, kind, title, seconds, effort, partial(surrounded, make, title, 1, size))
+    for touched in around.TOUCHED:
+        effort = replace(at.effort, batch=at.effort.batch / 8)
+        seconds = expected([around.TABLE], [PASSES] * 5, effort)
+        make = partial(around.contenders_over_rows, kind, touched, with_torch)
+        title = f"{touched} rows of {around.TABLE[0]}"
+        run = partial(surrounded, make, title, 1, touched * around.TABLE[1])
+        yield Section("rows", kind, title, seconds, effort, run)
 
 
 def steps_apart(kind: str, size: int, others: list[Peer], at: Scale) -> Section:
@@ -257,13 +283,15 @@ def run(
                 if result["left_out"].setdefault(name, why) != why:
                     result["left_out"][f"{name}, {kind}"] = why
             done += building({kind: found[kind]})
+        if not around.is_possible():
+            result["left_out"]["what is around a step"] = "ml_dtypes not installed"
         parts = list(sections(scale, found))
         total = done + sum(part.seconds for part in parts)
         for part in parts:
             title = part.title if part.rule == kinds[0] else f"{part.rule}: {part.title}"
 
             def report(fraction: float, title: str = title, part: Section = part, done: float = done) -> None:
-                on_progress(title, (done + part.seconds * fraction) / total)
+                on_progress(title, min((done + part.seconds * fraction) / total, 1.0))
 
             report(0.0)
             for row in part.run(part.effort, report):
@@ -307,7 +335,10 @@ def times(samples: dict[tuple[str, int], list[float]]) -> list[Row]:
         low, middle, high = statistics.quantiles(seconds * 2, n=4, method="inclusive")
         found.append(
             {"name": name, "threads": threads}
-            | {key: float(f"{value:.5g}") for key, value in (("median", middle), ("low", low), ("high", high))}
+            | {
+                key: float(f"{value:.5g}")
+                for key, value in (("median", middle), ("low", low), ("high", high), ("best", min(seconds)))
+            }
         )
     return found
 
@@ -367,6 +398,15 @@ def options(kind: str, size: int, effort: Effort, report: Report) -> list[Row]:
         moved[name] = work.bytes
     with num_threads(1):
         return [row(work, interleave(contenders, effort, report)) | {"bytes": moved}]
+
+
+def surrounded(
+    make: Callable[[], Iterator[Contender]], title: str, arrays: int, elements: int, effort: Effort, report: Report
+) -> list[Row]:
+    """A row of the contenders over arrays of their own."""
+    with num_threads(get_num_threads()):
+        samples = interleave([*make()], effort, report)
+    return [{"arrays": arrays, "elements": elements, "bytes": 0, "times": times(samples)}]
 
 
 def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[Row]:

@@ -39,6 +39,7 @@ DEMOS = {
     "surfaces": Demo("every rule on three surfaces: its way to the goal, and when it is there", dict(animate=False)),
     "memory": Demo("what Adagrad and RMSprop remember, and why the learning rate of one of them dies"),
     "cliff": Demo("half the units of a network die: whose steps then take longer, and whose do not", dict(epochs=45)),
+    "sparse": Demo("word vectors, whose steps touch some rows of a table and not the others", dict(epochs=5)),
     "trace": Demo("five steps of two weights in numbers", takes_rule=True, lr=0.1, lr_help="default 0.1", draws=False),
 }
 DEFAULT_DEMO = next(iter(DEMOS))
