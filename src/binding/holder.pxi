@@ -362,7 +362,8 @@ cdef class Holder(Locked):
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
         starts, old_starts = options.states, before.states
-        return self._storage.names(options) == self._storage.names(before) and (self.optimizers.step_count != 0 or starts == old_starts)
+        same = self._storage.names(options) == self._storage.names(before)
+        return same and (self.optimizers.step_count != 0 or starts == old_starts)
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""

@@ -126,10 +126,10 @@ cdef class Rows:
                 order.given[k].row = given[k]
                 order.given[k].place = k
             instep_order_rows(&order, last)
-            values = np.empty(
-                (order.row_count, *(<object>self._values).shape[1:]),
-                (<object>self._values).dtype if order.row_count == order.count else np.float64 if dtype == INSTEP_FLOAT64 else np.float32,
-            )
+            held = (<object>self._values).dtype
+            if order.row_count != order.count:  # sums are those of the arithmetic
+                held = np.float64 if dtype == INSTEP_FLOAT64 else np.float32
+            values = np.empty((order.row_count, *(<object>self._values).shape[1:]), held)
             self._indices = np.empty(order.row_count, np.int64)
             index = <int64_t *>cnp.PyArray_DATA(self._indices)
             for k in range(order.row_count):
