@@ -75,19 +75,14 @@ struct streams {
 INLINE void elements(size_t i, size_t n, const struct streams *a, const int states, const enum preparation how,
                      const struct coefficients *c, void (*const rule)(T *, T, T *, const struct coefficients *))
 {
-    T p = every(0), g = every(0), s[INSTEP_MAX_STATES];
-    if (how != WAITING) {
-        p = load(a->param + i, n);
-        g = load(a->grad + i, n);
-    }
+    T p = load(a->param + i, n), g = load(a->grad + i, n), s[INSTEP_MAX_STATES];
     for (int k = 0; k < states; k++)
         s[k] = load(a->state[k] + i, n);
 
     prepare(how, &p, &g, &c->prepared);
     rule(&p, g, s, c);
 
-    if (how != WAITING)
-        store(a->param + i, p, n);
+    store(a->param + i, p, n);
     for (int k = 0; k < states; k++)
         store(a->state[k] + i, s[k], n);
 }
@@ -123,10 +118,8 @@ INLINE void step(size_t size, void *param, const void *grad, void *const *state,
     {                                                                                                                  \
         if (how == SCALED)                                                                                             \
             step(size, param, grad, state, count, SCALED, c, loop##_element);                                          \
-        else if (how == DECAYED)                                                                                       \
-            step(size, param, grad, state, count, DECAYED, c, loop##_element);                                         \
         else                                                                                                           \
-            step(size, param, grad, state, count, WAITING, c, loop##_element);                                         \
+            step(size, param, grad, state, count, DECAYED, c, loop##_element);                                         \
     }
 #include "rules.def"
 

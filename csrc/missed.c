@@ -30,6 +30,8 @@ static void *states_from(const struct work *work, size_t s, size_t begin)
 static void take_steps(const struct work *work, size_t begin, size_t size, uint64_t missed)
 {
     const size_t bytes = size * work->width;
+    static const double zeros[INSTEP_BLOCK]; /* of either type */
+    double param[INSTEP_BLOCK] = {0};        /* which is moved in vain */
     char before[INSTEP_MAX_STATES][INSTEP_BLOCK * sizeof(double)];
     void *state[INSTEP_MAX_STATES];
 
@@ -37,13 +39,13 @@ static void take_steps(const struct work *work, size_t begin, size_t size, uint6
         state[s] = states_from(work, s, begin);
     for (uint64_t k = 0; k < missed; k++) {
         if (k % LOOK_EVERY != 0) {
-            work->kernel(size, NULL, NULL, state, WAITING, work->coefficients);
+            work->kernel(size, param, zeros, state, SCALED, work->coefficients);
             continue;
         }
         int changed = 0;
         for (size_t s = 0; s < work->states; s++)
             memcpy(before[s], state[s], bytes);
-        work->kernel(size, NULL, NULL, state, WAITING, work->coefficients);
+        work->kernel(size, param, zeros, state, SCALED, work->coefficients);
         for (size_t s = 0; s < work->states; s++)
             changed |= memcmp(before[s], state[s], bytes);
         if (!changed) /* nor would any step that follows change them */

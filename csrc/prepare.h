@@ -4,9 +4,8 @@
  *     g <- scale g                    grad_scale, what clipping by a norm leaves of it, and -1 for maximize, in one
  *     g <- g + weight_decay p         L2 otherwise, after the sign as torch does
  *
- * Times 1 is exact, so that only L2 decay has a variant of its own: g + 0 p is not g where p is infinite.  Of a row
- * that waits the gradient is 0, and only the states are read and written. */
-enum preparation { SCALED, DECAYED, WAITING, PREPARATIONS };
+ * Times 1 is exact, so that only L2 decay has a variant of its own: g + 0 p is not g where p is infinite. */
+enum preparation { SCALED, DECAYED, PREPARATIONS };
 
 struct prepared {
     S shrink, scale, decay;
