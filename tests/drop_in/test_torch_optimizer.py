@@ -135,12 +135,10 @@ def test_a_subclass_that_steps_around():
     assert calls == ["before", "step", "after"]
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [name for name in PAIRS if hasattr(PAIRS[name][1], "_init_group")])
 def test_a_subclass_that_changes_what_the_step_calls(name):
     """torch's step asks the class for the gradients, so it is torch that steps."""
     ours, theirs = PAIRS[name]
-    if not hasattr(theirs, "_init_group"):
-        pytest.skip("its step asks for nothing")
 
     def run(cls):
         class Signs(cls):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self, overload
+from typing import Any, ClassVar, NamedTuple, overload
 
 import torch
 from torch.compiler import is_compiling
@@ -64,11 +64,10 @@ class Dropin(torch.optim.Optimizer):
             cls._torch_step = step.__wrapped__ if getattr(step, "hooked", False) else step
             cls._watched_torch_step = torch.optim.Optimizer.profile_hook_step(cls._torch_step)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """An optimizer that has not stepped yet."""
-        made = super().__new__(cls)
-        made._how = {}
-        return made
+    def _patch_step_function(self) -> None:
+        """Called by torch of each new optimizer, be it made, copied or unpickled."""
+        super()._patch_step_function()  # type: ignore[no-untyped-call, misc, unused-ignore]
+        self._how = {}
 
     @classmethod
     def _theirs(cls) -> type[torch.optim.Optimizer]:
