@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from glob import escape
 from typing import Any
 
 from .._core import Nest
@@ -195,6 +194,8 @@ def _changes(
     places: list[str], groups: Sequence[Mapping[str, Any]], options: list[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Our groups: what differs from the options of the first group, by the place of the array."""
+    from glob import escape
+
     changes = [{name: value for name, value in other.items() if value != options[0][name]} for other in options]
     each = [changed for group, changed in zip(groups, changes, strict=True) for _ in group["params"]]
     return {escape(place): changed for place, changed in zip(places, each, strict=True) if changed}
