@@ -321,6 +321,8 @@ class Optimizer(Declared):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Go on from this state and with its options, if all of it fits.
 
+        What `accumulate` has summed up is forgotten.
+
         Parameters
         ----------
         state_dict : dict
@@ -360,6 +362,8 @@ class Optimizer(Declared):
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint that `save` wrote, to the bit.
+
+        What `accumulate` has summed up is forgotten.
 
         Parameters
         ----------
