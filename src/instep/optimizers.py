@@ -151,7 +151,7 @@ class Optimizer(Declared):
     sharing memory with another parameter or state         ValueError          ValueError, unless copied
     =====================================================  ==================  =========================
 
-    Whatever several threads do with one optimizer, steps, assignments, `bind`, `save` and `load`, follows one another;
+    Several threads may use one optimizer.  Their calls (steps, assignments, `bind`, `save`, `load`) run one at a time;
     steps on different optimizers run side by side.  A signal handler may do all of it but step or `bind`: where its
     own thread is in the middle of any call of the same optimizer, that is a RuntimeError.
     """

@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"instep demo {name}: interrupted{', no picture is written' if demo.draws else ''}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        return complain(f'{error.name} is not installed: pip install "instep[demo]"', status=1)
+        return complain(f'{error.name} is not installed: pip install ".[demo]" in a checkout of instep', status=1)
     except (OSError, ArithmeticError) as error:
         return complain(error, status=1)
     return 0
