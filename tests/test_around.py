@@ -348,6 +348,12 @@ def test_bad_groups():
         optimizer.groups["b"].lr = -1
     with pytest.raises(AttributeError):
         optimizer.groups["b"].alpha = 1
+    with pytest.raises(TypeError, match="item assignment"):
+        optimizer.groups["b"] = {"lr": 1.0}
+    with pytest.raises(TypeError, match="item deletion"):
+        del optimizer.groups["b"]
+    with pytest.raises(KeyError):
+        optimizer.groups["w"]
     assert optimizer.groups["b"].lr == 0.5
     assert repr(optimizer).endswith("groups={'b': {'lr': 0.5}})")
 
