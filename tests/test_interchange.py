@@ -1122,6 +1122,28 @@ def test_states_of_fewer_bits_leave_as_the_numbers_that_they_are(state_dtype, to
         assert 0 < abs(expected).max() < 1
 
 
+@pytest.mark.parametrize("called", ["bfloat16", "float16"])
+def test_states_of_16_bits_come_from_torch_as_the_numbers_that_they_are(called):
+    torch = peer("torch")
+    parameters = [
+        torch.nn.Parameter(torch.ones(2, 3, dtype=getattr(torch, called)).t()),
+        torch.nn.Parameter(torch.ones(3)),
+    ]
+    theirs = torch.optim.Adam(parameters, lr=LR)
+    parameters[0].grad = torch.arange(6, dtype=getattr(torch, called)).reshape(3, 2) / 7
+    parameters[1].grad = torch.ones(3)
+    theirs.step()
+    params = [np.ones((3, 2), pytest.importorskip("ml_dtypes").bfloat16 if called == "bfloat16" else called)]
+    params += [np.ones(3, np.float32)]
+    ours = from_torch(instep.Adam, theirs.state_dict(), params)
+    state = theirs.state_dict()["state"][0]
+    for name, theirs_name in (("grad_avg", "exp_avg"), ("square_avg", "exp_avg_sq")):
+        assert ours.state[name][0].dtype == np.float32
+        np.testing.assert_array_equal(ours.state[name][0], state[theirs_name].float().numpy())
+    assert ours.state["grad_avg"][0].any()
+    assert_same_bits(from_torch(instep.Adam, to_torch(ours), params).state_dict(), ours.state_dict())
+
+
 @pytest.mark.parametrize("master", ["split", "float32"])
 def test_the_bits_of_a_master_are_not_lost_silently(master):
     peer("torch")

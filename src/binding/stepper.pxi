@@ -291,7 +291,11 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int check_zeroed(self, Py_ssize_t begin, Py_ssize_t end) except -1:
         """Gradients that a step writes can be written, and are apart from all others."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, other
+        cdef Py_ssize_t furthest = 0, furthest_zeroed = 0
+        cdef uintptr_t start, end_of_grad
+        cdef uintptr_t ends[2]  # of those so far: of the ones that are zeroed, and of all
+        cdef bint is_zeroed
         cdef list found = []
         cdef cnp.ndarray array
         for k in range(begin, end):
@@ -305,18 +309,20 @@ cdef class Stepper(Holder):
             if array.size:
                 found.append((_start(array), _end(array), k))
         found.sort()
-        furthest = furthest_zeroed = (0, 0)  # the end of those so far, and whose it is
+        ends[False] = ends[True] = 0
         for start, end_of_grad, k in found:
-            end_of_other, other = furthest if self.zeroes(k) else furthest_zeroed
-            if start < end_of_other:
+            is_zeroed = self.zeroes(k)
+            other = furthest if is_zeroed else furthest_zeroed
+            if start < ends[is_zeroed]:
                 raise ValueError(
                     f"{_spell('grads', self.paths[k])} overlaps {_spell('grads', self.paths[other])} in memory, and "
-                    f"{'both' if self.zeroes(k) and self.zeroes(other) else 'one of them'} would be set to 0: "
+                    f"{'both' if is_zeroed and self.zeroes(other) else 'one of them'} would be set to 0: "
                     "see zero_grads"
                 )
-            furthest = max(furthest, (end_of_grad, k))
-            if self.zeroes(k):
-                furthest_zeroed = max(furthest_zeroed, (end_of_grad, k))
+            if end_of_grad > ends[True]:
+                ends[True], furthest = end_of_grad, k
+            if is_zeroed and end_of_grad > ends[False]:
+                ends[False], furthest_zeroed = end_of_grad, k
         return 0
 
     @cython.final

@@ -289,6 +289,8 @@ class Optimizer(Declared):
         """A context in which the parameters are their averages, for an evaluation or to save them.
 
         The parameters come back, to the bit, when it is left; no step can be taken before that.  Needs `average_decay`.
+        Where one of them has been made read-only meanwhile, leaving raises ValueError and none comes back; they do with
+        the next step, once all can be written again.
 
         Yields
         ------

@@ -250,7 +250,8 @@ def _is_idle(name: str, options: Mapping[str, Any]) -> bool:
 def check_like(value: Any, param: Array, what: str) -> None:
     """Refuse what is no array like `param`, NumPy's, a torch tensor, a Keras variable or a JAX array."""
     dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-    if dtype != str(param.dtype):  # NumPy has no name for some of torch's
+    # NumPy has no name for some of torch's.
+    if dtype != str(param.dtype) and not (dtype == "float32" and param.dtype.itemsize == 2):
         raise ValueError(f"{what} is an array of {dtype}, the parameter one of {param.dtype}")
     if tuple(value.shape) != param.shape:
         raise ValueError(f"{what} has shape {tuple(value.shape)}, the parameter {param.shape}")
@@ -263,16 +264,24 @@ def _decoded(stored: Array, param: Array) -> Array:
         found = np.empty_like(param, np.float32, subok=False)
         found.reshape(-1, order="A")[...] = storage.from_bytes(form, stored.view(np.uint8), param.size)
         return found
-    return stored if stored.dtype.itemsize > 2 else storage.numbers_like(stored, np.float32, stored.shape)
+    return _widened(stored)
+
+
+def _widened(numbers: Array) -> Array:
+    """Those of 16 bits in float32, in which steps are computed; exact."""
+    return numbers.astype(np.float32) if numbers.dtype.itemsize == 2 else numbers
 
 
 def _array(value: Any, param: Array, what: str) -> Array:
+    """In the dtype in which a state of the parameter is kept here."""
     check_like(value, param, what)
     try:
-        return _numpy(value)
+        return _widened(_numpy(value))
     except (TypeError, RuntimeError) as error:  # a sparse tensor, or one that is nowhere
         raise ValueError(f"{what} is no array in memory: {error}") from None
 
 
 def _numpy(value: Any) -> Array:
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # of which torch makes no NumPy array
+        value = value.float()
     return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)

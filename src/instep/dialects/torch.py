@@ -165,7 +165,7 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
     counts = ours["step_counts"]
     options = {place: _options_there(theirs, options) for place, options in by_place(optimizer, ours).items()}
     if like is None:
-        order, groups = _made_groups(options, _options_there(theirs, ours["options"]))
+        order, groups = _made_groups(options)
     else:
         kept = _groups(theirs, like, "like")
         order = dict(zip(_indices(kept, len(counts), "like"), counts, strict=True))
@@ -201,9 +201,7 @@ def _changes(
     return {escape(place): changed for place, changed in zip(places, each, strict=True) if changed}
 
 
-def _made_groups(
-    options: Mapping[str, dict[str, Any]], default: dict[str, Any]
-) -> tuple[dict[Any, str], list[dict[str, Any]]]:
+def _made_groups(options: Mapping[str, dict[str, Any]]) -> tuple[dict[Any, str], list[dict[str, Any]]]:
     """The places by torch's number for them, which follows the groups, and a group for each set of options."""
     found: list[tuple[dict[str, Any], list[str]]] = []
     for place, wanted in options.items():
@@ -214,7 +212,7 @@ def _made_groups(
         together.append(place)
     order: dict[Any, str] = {}
     groups: list[dict[str, Any]] = []
-    for shared, places in found or [(default, [])]:
+    for shared, places in found:
         groups.append({"params": list(range(len(order), len(order) + len(places))), **shared})
         order |= zip(groups[-1]["params"], places, strict=True)
     return order, groups
