@@ -1,6 +1,6 @@
 """What `instep.torch` saves of whole trainings: the same programs with torch's class and with ours.
 
-    pip install "instep[bench,torch]" scikit-learn accelerate stable-baselines3 gymnasium
+    pip install ".[bench,torch]" scikit-learn accelerate stable-baselines3 gymnasium
     python bench/torch_trainings.py bench/results/torch/NAME.json
 
 Every way trains from the same seeds, and they take turns, an epoch each, with one thread.  Times are the processor's,

@@ -242,6 +242,60 @@ def test_accumulated_gradients(grad_dtype):
     optimizer.step(grads[0])
 
 
+@pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
+def test_accumulated_gradients_without_dimensions(grad_dtype):
+    param = np.zeros((), np.float32)
+    optimizer = instep.SGD(param, lr=1.0)
+    optimizer.accumulate(np.array(0.5, grad_dtype))
+    optimizer.accumulate(np.array(0.25, grad_dtype))
+    optimizer.step()
+    assert param == -0.75
+
+
+def test_accumulation_does_not_depend_on_what_numpy_warns_of():
+    param = np.zeros(2, np.float32)
+    optimizer = instep.SGD(param, lr=1.0)
+    with np.errstate(all="raise"):
+        optimizer.accumulate(np.array([3e38, 1], np.float32))
+        optimizer.accumulate(np.array([3e38, 1], np.float32))
+        optimizer.step()
+    assert param.tolist() == [-np.inf, -2]
+
+
+def test_a_sum_of_nothing_is_none():
+    param, grad = np.zeros(2), np.ones(2)
+    optimizer = instep.SGD({"w": param}, lr=1.0)
+    optimizer.accumulate({"w": None})
+    with pytest.raises(TypeError, match="bind"):
+        optimizer.step()
+    optimizer.step({"w": grad})
+    assert (param == -1).all()
+
+
+def test_summed_rows_can_be_set_to_0():
+    param = np.zeros((3, 2))
+    rows = instep.Rows(np.array([1]), np.ones((1, 2)))
+    optimizer = instep.SGD({"w": param}, lr=1.0, zero_grads=True)
+    optimizer.accumulate({"w": rows})
+    optimizer.accumulate({"w": rows})
+    optimizer.step()
+    assert param.tolist() == [[0, 0], [-2, -2], [0, 0]]
+    assert (rows.values == 1).all()
+
+
+def test_a_state_that_is_loaded_is_one_without_a_sum(tmp_path):
+    param = np.zeros(2)
+    optimizer = instep.SGD(param, lr=1.0)
+    optimizer.save(tmp_path / "a")
+    for load in (lambda: optimizer.load(tmp_path / "a"), lambda: optimizer.load_state_dict(optimizer.state_dict())):
+        optimizer.accumulate(np.ones(2))
+        load()
+        with pytest.raises(TypeError, match="bind"):
+            optimizer.step()
+    optimizer.step(np.ones(2))
+    assert (param == -1).all()
+
+
 # ---- groups ----
 
 
@@ -294,6 +348,12 @@ def test_bad_groups():
         optimizer.groups["b"].lr = -1
     with pytest.raises(AttributeError):
         optimizer.groups["b"].alpha = 1
+    with pytest.raises(TypeError, match="item assignment"):
+        optimizer.groups["b"] = {"lr": 1.0}
+    with pytest.raises(TypeError, match="item deletion"):
+        del optimizer.groups["b"]
+    with pytest.raises(KeyError):
+        optimizer.groups["w"]
     assert optimizer.groups["b"].lr == 0.5
     assert repr(optimizer).endswith("groups={'b': {'lr': 0.5}})")
 
@@ -320,6 +380,35 @@ def test_averaged_parameters_come_and_go():
     assert list(optimizer.state) == []
     with pytest.raises(ValueError, match="average_decay > 0"), optimizer.averaged():
         pass
+
+
+def test_averages_do_not_depend_on_what_numpy_warns_of():
+    params = [np.ones(3, np.float16), np.ones(3, np.float16)]
+    optimizer = instep.SGD(params, lr=1.0, average_decay=0.5, master="float32")
+    optimizer.state["param_avg"][1][:] = 1e30
+    with np.errstate(all="raise"), optimizer.averaged() as shown:
+        assert np.isinf(shown[1]).all()
+    assert (params[1] == 1).all()
+    optimizer.step([np.ones(3, np.float16)] * 2)
+
+
+def test_parameters_that_cannot_be_put_back_are_put_back_later():
+    params = [np.ones(3), np.ones(3)]
+    optimizer = instep.SGD(params, lr=1.0, average_decay=0.5)
+    for _ in range(2):
+        optimizer.step([np.ones(3)] * 2)
+    with pytest.raises(ValueError, match=r"params\[1\] has become read-only"), optimizer.averaged():
+        params[1].flags.writeable = False
+    assert params[0].tolist() == params[1].tolist() == [-0.5] * 3
+    for refused in (lambda: optimizer.step([np.ones(3)] * 2), lambda: optimizer.averaged().__enter__()):
+        with pytest.raises(ValueError, match=r"params\[1\] has become read-only"):
+            refused()
+    params[1].flags.writeable = True
+    optimizer.step([np.ones(3)] * 2)
+    assert params[0].tolist() == params[1].tolist() == [-2] * 3
+    with optimizer.averaged():
+        assert params[0].tolist() == [-1.25] * 3
+    assert params[0].tolist() == [-2] * 3
 
 
 def test_an_average_that_begins_later_begins_at_the_parameters():

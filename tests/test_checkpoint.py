@@ -245,6 +245,22 @@ def test_no_state_is_negative_that_no_step_leaves_so(tmp_path, rule, options, na
     np.testing.assert_equal(other.state_dict(), unchanged)
 
 
+@pytest.mark.parametrize(("name", "exponent"), [("square_avg", 31), ("grad_avg", 15)])
+def test_exponents_of_bytes_that_no_step_leaves(name, exponent):
+    """They would be read as negative numbers, or as others than are written."""
+    optimizer = instep.Adam({"w": np.ones(300, np.float32)}, state_dtype="8bit")
+    optimizer.step({"w": np.ones(300, np.float32)})
+    for place in (300, 301):
+        damaged = optimizer.state_dict()
+        damaged["state"][name]["w"][place] = exponent
+        before = str(optimizer.state_dict())
+        with pytest.raises(ValueError, match=rf"state\['{name}'\]\['w'\] holds an exponent that no step leaves"):
+            optimizer.load_state_dict(damaged)
+        assert str(optimizer.state_dict()) == before
+        damaged["state"][name]["w"][place] = exponent + 1
+        optimizer.load_state_dict(damaged)
+
+
 # ---- the form -------------------------------------------------------------------------------------------------------
 
 

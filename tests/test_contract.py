@@ -640,6 +640,34 @@ def test_overlap_with_state_that_an_option_makes(owner, options, name, value, ma
         optimizer.step([optimizer.state[made][0]])
 
 
+def test_a_longer_gradient_at_an_address_is_checked_anew():
+    memory = np.ones(12, np.float32)
+    params, one = {"a": memory[2:6], "b": np.zeros(1, np.float32)}, np.ones(1, np.float32)
+    optimizer = instep.SGD(params, lr=1.0)
+    optimizer.step({"a": memory[0:2].view(np.float16), "b": one})
+    optimizer.step({"a": None, "b": one})
+    before = memory.tobytes()
+    with pytest.raises(ValueError, match="overlaps"):
+        optimizer.step({"a": memory[0:4], "b": None})
+    assert memory.tobytes() == before
+
+
+@pytest.mark.parametrize("call", ["step", "bind"])
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 4])
+def test_a_gradient_that_is_zeroed_is_apart_from_all_others(call, start):
+    params = {"a": np.zeros(2), "b": np.zeros(2), "c": np.zeros(2)}
+    optimizer = instep.SGD(params, lr=1.0, groups={"a": {"zero_grads": True}})
+    memory = np.ones(6)
+    grads = {"a": memory[2:4], "b": memory[start : start + 2], "c": memory[start : start + 2]}
+    if start in (0, 4):
+        getattr(optimizer, call)(grads)
+        return
+    with pytest.raises(ValueError, match=r"overlaps .* one of them would be set to 0: see zero_grads"):
+        getattr(optimizer, call)(grads)
+    assert (memory == 1).all()
+    assert not any(param.any() for param in params.values())
+
+
 MAPS = {  # the modes of two maps, the offset and number of elements of the second, and whether they overlap
     "all of it": ("r+", "r+", 0, 100, True),
     "its end": ("r+", "r+", 396, 1, True),
@@ -1309,3 +1337,49 @@ def test_a_list_of_gradients_may_change_while_it_is_looked_at(rule):
     grads[0] = np.ones(3).view(Changing)
     with pytest.raises(TypeError, match=r"grads\[0\]"):
         CLASSES[rule]([np.ones(3) for _ in range(50)]).step(grads)
+
+
+def asks_of_a_dict(grads, change):
+    class Asked(dict):
+        def __getitem__(self, key):
+            if key == "b":
+                change()
+            return super().__getitem__(key)
+
+    return Asked(grads)
+
+
+def asks_of_a_list(grads, change):
+    class Asked(list):
+        def __iter__(self):
+            change()
+            return super().__iter__()
+
+    return {"a": grads["a"], "b": Asked(grads["b"])}
+
+
+ASKED = {"dict": (np.ones(400), asks_of_a_dict), "list": ([np.ones(400)], asks_of_a_list)}
+WHILE_ASKED = {
+    "memory": lambda array: array.__setstate__(np.zeros(array.size).__reduce__()[2]),
+    "size": lambda array: array.__setstate__(np.zeros(1).__reduce__()[2]),
+    "dtype": lambda array: setattr(array, "dtype", np.int64),
+}
+
+
+@pytest.mark.parametrize("call", ["step", "bind", "accumulate"])
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("changed", ["param", "state", "grad"])
+@pytest.mark.parametrize("change", WHILE_ASKED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_changes_while_a_nesting_is_asked_for_its_items_is_checked_again(call, asked, changed, change):
+    other, ask = ASKED[asked]
+    params = {"a": np.zeros(400), "b": copy.deepcopy(other)}
+    grads = {"a": np.ones(400), "b": copy.deepcopy(other)}
+    optimizer = instep.RMSprop(params)
+    target = {"param": params["a"], "state": optimizer.state["square_avg"]["a"], "grad": grads["a"]}[changed]
+    with pytest.raises(ValueError, match=r"was changed in place|is not what it was"):
+        getattr(optimizer, call)(ask(grads, lambda: WHILE_ASKED[change](target)))
+    assert optimizer.step_count == 0
+    assert not params["a"].any()
+    with pytest.raises(TypeError, match="bind"):
+        optimizer.step()

@@ -608,6 +608,34 @@ def test_show_prints_what_is_inside(loader, capsys):
     printed = capsys.readouterr().out
     for text in ("sound", "rmsprop after 1 step\n", "lr = 0.125", "momentum_buffer/w  float32 (2,), 1 step\n"):
         assert text in printed
+    assert "group" not in printed
+    assert "storage" not in printed
+
+
+def test_show_prints_groups_forms_and_skipped_steps(tmp_path, capsys):
+    grouped = {"*/b": {"lr": 0.5, "eps": 0.25}}
+    params = {"layer": {"w": np.ones(2, np.float32), "b": np.ones(2, np.float32)}}
+    optimizer = instep.RMSprop(params, groups=grouped, state_dtype="8bit", master="float32", skip_nonfinite=True)
+    optimizer.step({"layer": {name: np.full(2, np.inf, np.float32) for name in "wb"}})
+    optimizer.save(tmp_path / "run")
+    assert main(["checkpoint", "show", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "rmsprop after 0 steps, 1 skipped\n",
+        "\ngroup */b:\n  lr = 0.5\n  eps = 0.25\n",
+        "\nstorage:\n  state_dtype = '8bit'\n  master = 'float32'\n",
+    ):
+        assert text in printed
+
+
+def test_a_sound_file_for_which_there_is_no_memory_is_not_called_a_bad_one(loader, monkeypatch):
+    def no_memory(shape, dtype):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", no_memory)
+    for load in (loader.optimizer.load, lambda path: instep.load(path, {"w": np.ones(2, np.float32)})):
+        with pytest.raises(MemoryError):
+            load(loader.path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names that are not text")

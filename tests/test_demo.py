@@ -536,7 +536,7 @@ def uninstall(monkeypatch):
 def test_missing_extras(capsys, tmp_path, uninstall, missing):
     uninstall(missing)
     assert main(["demo"]) == 1
-    expected = f'instep demo digits: error: {missing} is not installed: pip install "instep[demo]"\n'
+    expected = f'instep demo digits: error: {missing} is not installed: pip install ".[demo]" in a checkout of instep\n'
     assert capsys.readouterr().err == expected
     assert not list(tmp_path.iterdir())
 

@@ -360,13 +360,14 @@ def test_a_number_by_itself(framework, variant, options):
 
 # ---- what is converted, what is refused -----------------------------------------------------------------------------
 
-# Options that change nothing while another is off, and that other.
+# Options that change nothing while another is off, or do not go with it, and that other.
 NEEDS = dict(
     nesterov=dict(momentum=0.9),
     dampening=dict(momentum=0.9),
     dampen_first=dict(momentum=0.9, dampening=0.3),
     decoupled_weight_decay=dict(weight_decay=0.1),
     amsgrad_corrected=dict(amsgrad=True),
+    exact_rows=dict(beta1=0.0, weight_decay=0.0),
 )
 
 
@@ -742,7 +743,6 @@ def group(state):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state["param_groups"].append(group(state) | {"lr": 9.0, "params": []}), "differ"),
         (lambda state: group(state).pop("maximize"), "groups have no maximize"),  # stable-baselines3
         (lambda state: group(state).update(decoupled_decay=True), "groups have decoupled_decay"),  # timm
         (lambda state: group(state).update(amsgrad=True), "groups have amsgrad"),
@@ -824,6 +824,89 @@ def test_a_count_that_torch_does_not_hold_is_refused():
 def test_dampening_without_momentum_is_nothing_in_torch():
     ours = from_torch(instep.SGD, torch_state("sgd", dampening=0.5), start())
     assert ours.dampening == 0
+
+
+def grouped_torch(cls, lr, decay, of_bias):
+    """Weights and biases in groups of their own; the parameters are in the order of the groups."""
+    torch = peer("torch")
+    parameters = [torch.nn.Parameter(torch.full((2,), k + 1.0)) for k in range(4)]
+    groups = [{"params": parameters[:2]}, {"params": parameters[2:], **of_bias}]
+    return parameters, cls(groups, lr=lr, weight_decay=decay)
+
+
+def step_torch(parameters, optimizer):
+    for k, parameter in enumerate(parameters):
+        parameter.grad = parameter.detach() * 0 + 0.5 - k
+    optimizer.step()
+
+
+@pytest.mark.parametrize("is_like_given", [False, True])
+def test_the_groups_of_torch_move_with_their_options(is_like_given):
+    torch = peer("torch")
+    given = (torch.optim.AdamW, 0.1, 0.25, {"lr": 0.01, "weight_decay": 0.0})
+    (parameters, theirs), (stayed, other) = grouped_torch(*given), grouped_torch(*given)
+    for run in ((parameters, theirs), (stayed, other)):
+        step_torch(*run)
+    params = [parameter.detach().numpy() for parameter in parameters]
+    ours = from_torch(instep.AdamW, theirs.state_dict(), params)
+    changes = {"lr": 0.01, "weight_decay": 0.0}
+    assert {pattern: group.changes for pattern, group in ours.groups.items()} == {"2": changes, "3": changes}
+    ours.step([parameter.detach().numpy() * 0 + 0.5 - k for k, parameter in enumerate(parameters)])
+    before = theirs.state_dict()
+    state_dict = to_torch(ours, like=before if is_like_given else None)
+    assert [group["lr"] for group in state_dict["param_groups"]] == [0.1, 0.01]
+    assert [group["weight_decay"] for group in state_dict["param_groups"]] == [0.25, 0.0]
+    theirs.load_state_dict(state_dict)
+    step_torch(parameters, theirs)
+    for _ in range(2):
+        step_torch(stayed, other)
+    for here, there in zip(parameters, stayed, strict=True):
+        np.testing.assert_allclose(here.detach().numpy(), there.detach().numpy(), rtol=1e-6)
+
+
+def test_the_groups_of_ours_become_groups_of_torchs():
+    """One for each set of options, in the order of their first arrays; the momentum is converted by the lr of each."""
+    peer("torch")
+    params = {"a": {"b": np.ones(2), "w": np.ones(3)}, "c": {"b": np.ones(4), "w": np.ones(5)}}
+    ours = instep.SGD(params, lr=0.5, momentum=0.9, lr_in_momentum=True, groups={"*/b": {"lr": 0.25, "momentum": 0.8}})
+    ours.step({key: {name: np.ones_like(array) for name, array in of.items()} for key, of in params.items()})
+    found = to_torch(ours)
+    assert [(group["params"], group["lr"], group["momentum"]) for group in found["param_groups"]] == [
+        ([0, 1], 0.25, 0.8),
+        ([2, 3], 0.5, 0.9),
+    ]
+    assert [len(found["state"][k]["momentum_buffer"]) for k in range(4)] == [2, 4, 3, 5]
+    assert all((state["momentum_buffer"] == 1).all() for state in found["state"].values())
+    in_order = [params["a"]["b"], params["c"]["b"], params["a"]["w"], params["c"]["w"]]
+    again = from_torch(instep.SGD, found, in_order, step_count=1)
+    assert to_torch(again)["param_groups"] == found["param_groups"]
+    like = found | {"param_groups": [found["param_groups"][0] | {"params": [0, 1, 2, 3]}]}
+    with pytest.raises(ValueError, match=r"'a/b' has lr=0\.25 and 'a/w' has 0\.5, but they are in one group of like"):
+        to_torch(ours, like=like)
+
+
+def test_a_group_of_torch_that_needs_other_states_is_refused():
+    torch = peer("torch")
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    theirs = torch.optim.SGD([{"params": parameters[:1]}, {"params": parameters[1:], "momentum": 0.9}], lr=LR)
+    with pytest.raises(ValueError, match="momentum"):
+        from_torch(instep.SGD, theirs.state_dict(), [np.ones(2, np.float32), np.ones(2, np.float32)])
+
+
+def test_an_empty_group_of_torch_is_left_alone():
+    like = torch_state("rmsprop", lambda state: state["param_groups"].append(group(state) | {"lr": 9.0, "params": []}))
+    ours = from_torch(instep.RMSprop, like, start())
+    assert not ours.groups
+    assert to_torch(ours, like=like)["param_groups"][1] == like["param_groups"][1]
+
+
+def test_an_option_of_a_group_that_torch_lacks_is_refused():
+    peer("torch")
+    for changes in ({"clip_value": 0.5}, {"eps_root": 0.5}):
+        ours = instep.Adam(start(), groups={"layers/*": changes})
+        message = rf"^groups\['layers/\*'\]: torch has no Adam with {next(iter(changes))}=0\.5"
+        with pytest.raises(ValueError, match=message):
+            to_torch(ours)
 
 
 # ---- Keras ----------------------------------------------------------------------------------------------------------
@@ -983,6 +1066,95 @@ def test_a_count_that_optax_does_not_hold_is_refused():
     ours.load_state_dict(state | {"step_count": 2**31, "step_counts": dict.fromkeys(state["step_counts"], 2**31)})
     with pytest.raises(ValueError, match="int32, which does not hold 2147483648"):
         to_optax(ours, Optax("adam", {}).at)
+
+
+# ---- groups, and what has fewer bits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framework", ["keras", "optax"])
+def test_groups_do_not_go_where_there_are_none(framework):
+    peer(framework if framework != "keras" else "torch")
+    ours = here(framework, "rmsprop", start(), {}, groups={"layers/*": {"lr": 0.5}})
+    called = {"keras": "Keras"}.get(framework, framework)
+    with pytest.raises(
+        ValueError, match=rf"^groups\['layers/\*'\] has lr=0\.5, the others 0\.01, and {called} has one"
+    ):
+        to_anything(framework, "rmsprop", ours)
+    ours.groups["layers/*"].lr = LR  # as all others
+    to_anything(framework, "rmsprop", ours)
+
+
+def in_few_bits(dtype, **storage):
+    params = {
+        "b": np.linspace(-1, 1, 300, dtype=np.float32).astype(dtype),
+        "w": np.asfortranarray(np.ones((3, 5), dtype)),
+    }
+    ours = instep.Adam.preset("keras", params, lr=LR, **storage)
+    ours.step({name: np.asarray(param * np.float32(0.1), np.float32, order="K") for name, param in params.items()})
+    return ours
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+@pytest.mark.parametrize("to", [to_torch, to_keras, to_optax])
+def test_states_of_fewer_bits_leave_as_the_numbers_that_they_are(state_dtype, to):
+    torch, jax = peer("torch"), peer("jax")
+    ours = in_few_bits(np.float32, state_dtype=state_dtype)
+    if to is to_torch:
+        ours.eps_hat = False
+        state = to(ours)["state"]
+        found = {"grad_avg": state[1]["exp_avg"].numpy(), "square_avg": state[1]["exp_avg_sq"].numpy()}
+        assert torch.is_tensor(state[0]["exp_avg"])
+    elif to is to_keras:
+        _, values = to(ours)
+        found = {"grad_avg": values[4], "square_avg": values[5]}
+    else:
+        ours.eps_hat = False
+        link = to(ours, optax_optimizer("adam", {}).init(jax.tree.map(jax.numpy.asarray, ours.params)))[0]
+        found = {"grad_avg": link.mu["w"], "square_avg": link.nu["w"]}
+    for name, form in (("grad_avg", instep.storage.SIGNED_BYTE), ("square_avg", instep.storage.BYTE)):
+        stored = ours.state[name]["w"]
+        if state_dtype == "8bit":
+            expected = instep.storage.from_bytes(form, stored.view(np.uint8), 15).reshape(3, 5, order="F")
+        else:
+            expected = stored.astype(np.float32)
+        assert found[name].dtype == np.float32
+        assert found[name].tobytes() == expected.tobytes()
+        assert 0 < abs(expected).max() < 1
+
+
+@pytest.mark.parametrize("called", ["bfloat16", "float16"])
+def test_states_of_16_bits_come_from_torch_as_the_numbers_that_they_are(called):
+    torch = peer("torch")
+    parameters = [
+        torch.nn.Parameter(torch.ones(2, 3, dtype=getattr(torch, called)).t()),
+        torch.nn.Parameter(torch.ones(3)),
+    ]
+    theirs = torch.optim.Adam(parameters, lr=LR)
+    parameters[0].grad = torch.arange(6, dtype=getattr(torch, called)).reshape(3, 2) / 7
+    parameters[1].grad = torch.ones(3)
+    theirs.step()
+    params = [np.ones((3, 2), pytest.importorskip("ml_dtypes").bfloat16 if called == "bfloat16" else called)]
+    params += [np.ones(3, np.float32)]
+    ours = from_torch(instep.Adam, theirs.state_dict(), params)
+    state = theirs.state_dict()["state"][0]
+    for name, theirs_name in (("grad_avg", "exp_avg"), ("square_avg", "exp_avg_sq")):
+        assert ours.state[name][0].dtype == np.float32
+        np.testing.assert_array_equal(ours.state[name][0], state[theirs_name].float().numpy())
+    assert ours.state["grad_avg"][0].any()
+    assert_same_bits(from_torch(instep.Adam, to_torch(ours), params).state_dict(), ours.state_dict())
+
+
+@pytest.mark.parametrize("master", ["split", "float32"])
+def test_the_bits_of_a_master_are_not_lost_silently(master):
+    peer("torch")
+    bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    name = {"split": "param_low", "float32": "param_master"}[master]
+    for to in (to_torch, to_keras, lambda ours: to_optax(ours, ())):
+        with pytest.raises(
+            ValueError, match=rf"has no master='{master}': what 'b' has in state\['{name}'\] .* be lost"
+        ):
+            to(in_few_bits(bfloat16, master=master))
+    to_keras(in_few_bits(np.float32, master=master))  # which are their own masters
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------

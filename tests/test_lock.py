@@ -83,6 +83,7 @@ def test_an_interrupt_is_answered_while_waiting():
     code = """
         import os, signal, threading, time
         import numpy as np, instep
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         class Slow(instep.SGD):
             __slots__ = ()
             def _make_states(self, *arguments):

@@ -444,3 +444,24 @@ def test_a_preset_is_the_framework_s_whole_for_a_subclass_too():
 
 def test_a_class_of_one_s_own_has_the_presets_of_its_rule():
     assert Redeclared.preset("optax", param(), lr=0.5).options == preset("optax", "lion").options
+
+
+def test_what_is_not_of_the_formula_goes_on_to_the_class():
+    """Groups, formats, and state that there is."""
+    made = instep.Adam.preset(
+        "torch",
+        {"w": np.ones(3, np.float16), "b": np.ones(2, np.float16)},
+        betas=(0.5, 0.75),
+        groups={"b": {"lr": 0.25}},
+        state_dtype="8bit",
+        master="float32",
+    )
+    assert (made.groups["b"].lr, made.groups["b"].beta1, made.lr) == (0.25, 0.5, 1e-3)
+    assert made.state["grad_avg"]["w"].dtype == np.int8
+    assert made.state["param_master"]["w"].dtype == np.float32
+    params, state = np.ones(3), {"square_avg": np.full(3, 4.0)}
+    again = instep.RMSprop.preset("torch", params, state=state, step_count=7)
+    assert again.step_count == 7
+    assert again.state["square_avg"] is state["square_avg"]
+    with pytest.raises(ValueError, match="matches no array"):
+        instep.RMSprop.preset("torch", params, groups={"x": {}})

@@ -347,3 +347,28 @@ def test_checkpoints_of_exact_rows(tmp_path):
     with pytest.raises(ValueError, match="dtype float64"):
         again.load_state_dict(damaged)
     assert str(again.state_dict()) == str(optimizer.state_dict())
+
+
+def test_a_parameter_that_was_given_other_rows_in_place():
+    for before, after in [((100, 60), (6000, 1)), ((6000,), (100, 60))]:
+        param = np.zeros(before)
+        optimizer = instep.RMSprop(param, exact_rows=True)
+        param.shape = after
+        rows = instep.Rows(np.arange(after[0] // 2, after[0]), np.ones((after[0] // 2, after[1])))
+        for call in (optimizer.step, optimizer.accumulate):
+            with pytest.raises(ValueError, match="not what it was when it was checked: its shape is"):
+                call(rows)
+        assert not param.any()
+        assert optimizer.step_count == 0
+
+
+def test_indices_that_were_changed_in_place():
+    param = np.zeros((4, 2))
+    optimizer = instep.SGD(param, lr=1.0)
+    for name, value in [("dtype", np.float64), ("shape", (2, 1))]:
+        indices = np.array([1, 2])
+        rows = instep.Rows(indices, np.ones((2, 2)))
+        setattr(indices, name, value)
+        with pytest.raises(TypeError, match="expected integers of one dimension"):
+            optimizer.step(rows)
+        assert not param.any()

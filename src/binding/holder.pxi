@@ -35,6 +35,12 @@ cdef enum:
     NOT_MADE = -1
 
 
+cdef struct Known:
+    # A gradient that is apart from all that is written: its size is that of its parameter.
+    uintptr_t start
+    int format
+
+
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
@@ -69,9 +75,10 @@ cdef class Holder(Locked):
     cdef Py_ssize_t written_count
 
     # Gradients: known to be apart from that, owned while a step is under way, bound for good.
-    cdef uintptr_t *known_grad
+    cdef Known *known_grad
     cdef PyObject **held
     cdef list bound
+    cdef list pending  # the sum of those accumulated so far
 
     # The step as it was planned: good until states, counts or the choice of arrays change.
     cdef bint planned
@@ -112,7 +119,7 @@ cdef class Holder(Locked):
         options = options.replace({}, self.dtypes)
 
         self.arrays = <instep_array *>calloc(len(leaves), sizeof(instep_array))
-        self.known_grad = <uintptr_t *>calloc(len(leaves), sizeof(uintptr_t))
+        self.known_grad = <Known *>calloc(len(leaves), sizeof(Known))
         self.held = <PyObject **>calloc(len(leaves), sizeof(PyObject *))
         self.optimizers = <instep_optimizer *>calloc(1, sizeof(instep_optimizer))
         if (
@@ -564,6 +571,7 @@ cdef class Holder(Locked):
                 self.optimizers[0].step_count = total
                 self.optimizers[0].skipped_count = skipped
                 self.optimizers[0].finite_count = finite
+                self.pending = None
                 for k in range(self.count):
                     self.arrays[k].step_count = counts[k]
             self.use(every_options, groups)
@@ -573,7 +581,7 @@ cdef class Holder(Locked):
             watched, self.watched = self.watched, watched
             self.each = each
             for k in range(self.count):
-                self.known_grad[k] = 0
+                self.known_grad[k].start = 0
                 self.arrays[k].group = member[k]
                 self.place_arrays(k, options, names)
             start, self.written_start = self.written_start, start

@@ -1,7 +1,3 @@
-cdef enum:
-    LONGEST_SLEEP = 500_000  # microseconds, for a signal just before a sleep does not end it
-
-
 cdef class Locked:
     """What is used by one call at a time, but for a signal handler in the middle of a call of its own thread.
 
@@ -63,10 +59,10 @@ cdef class Locked:
 
     @cython.final
     cdef bint wait(self, gate *found) except -1:
-        """True with the lock, False after a signal or a long sleep."""
+        """True with the lock, False after a signal."""
         cdef int status
         with nogil:
-            status = PyThread_acquire_lock_timed(found.lock, LONGEST_SLEEP, 1)
+            status = PyThread_acquire_lock_timed(found.lock, -1, 1)
         if status == PY_LOCK_ACQUIRED:
             return True
         PyErr_CheckSignals()

@@ -14,6 +14,7 @@ cdef class Nest:
     cdef tuple children
     cdef Py_ssize_t leaf  # its own number, or that of the first one below
     cdef bint is_flat  # every child is a leaf
+    cdef bint has_plain_keys  # to compare them runs nobody's code
 
     @staticmethod
     def of(value, list leaves, list paths):
@@ -45,10 +46,11 @@ cdef class Nest:
             return nest
         nest.container = type(value)
         children = []
-        nest.is_flat = True
+        nest.is_flat = nest.has_plain_keys = True
         for k in range(len(items)):
             child = Nest.descend(items[k], leaves, paths, path + (nest.keys[k],))
             nest.is_flat = nest.is_flat and child.kind == LEAF
+            nest.has_plain_keys = nest.has_plain_keys and type(nest.keys[k]) in (str, int)
             children.append(child)
         nest.children = tuple(children)
         return nest

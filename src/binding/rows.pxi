@@ -12,7 +12,7 @@ cdef class Rows:
 
     Notes
     -----
-    Sums are formed in the type of the arithmetic, and the same for any number of threads: see `instep.storage.summed`.
+    Sums are formed in the type of the arithmetic, and the same for any number of threads: see ``instep.storage.summed``.
 
     A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
     shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  With `exact_rows` its averages catch up
@@ -72,6 +72,11 @@ cdef class Rows:
         for array in (self._indices, self._values):
             if _is_mapped(array):
                 _check_mapped(root, path, array)
+        if not cnp.PyArray_ISINTEGER(self._indices) or cnp.PyArray_NDIM(self._indices) != 1:
+            raise TypeError(
+                f"{_spell(root, path)} has indices of dtype {(<object>self._indices).dtype} and shape "
+                f"{(<object>self._indices).shape} now, expected integers of one dimension"
+            )
         indices = np.array(self._indices, np.int64)  # of its own: what is checked is what is stepped
         count = len(indices)
         if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):

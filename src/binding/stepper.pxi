@@ -7,8 +7,9 @@ cdef class Stepper(Holder):
     cdef bint bound_in_place
     cdef Py_ssize_t copied  # the last one that had to be
     cdef size_t blocks  # of the step as it was planned
-    cdef list pending  # the gradients accumulated so far
+    cdef bint others_ran  # code of the caller's or of another thread, while gradients were checked
     cdef list kept  # the parameters while their averages are in their place
+    cdef bint is_to_put_back  # what is kept: the context has been left, or not been entered
     cdef Py_ssize_t place_of_zero_grads, place_of_statistics, place_of_clip_norm
 
     def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
@@ -59,6 +60,7 @@ cdef class Stepper(Holder):
             else:
                 self.bound_in_place = False
                 self.collect(self.nest, grads, ())
+            self.check_again(0, self.count)
             self.plan()
             self.run()
             self.pending = None
@@ -96,6 +98,7 @@ cdef class Stepper(Holder):
             if grad is None:
                 raise TypeError(f"{_spell('grad', self.paths[k])} must be a numpy.ndarray or Rows, not None")
             self.set_grad("grad", k, grad)
+            self.check_again(k, k + 1)
             self.make_norms()
             status = instep_plan(self.optimizers, self.groups, &self.arrays[k], 1, &self.blocks)
             if status != INSTEP_OK:
@@ -151,6 +154,7 @@ cdef class Stepper(Holder):
                 return
             self.copied = -1
             self.collect(self.nest, grads, ())
+            self.check_again(0, self.count)
             for k in range(self.count):
                 if self.arrays[k].rows is not NULL:
                     raise TypeError(f"{_spell('grads', self.paths[k])} is of rows, which cannot be bound")
@@ -207,6 +211,7 @@ cdef class Stepper(Holder):
             if array is not grad:
                 self.refuse_copied(k)
             self.show(k, cnp.PyArray_DATA(<cnp.ndarray>array), format)
+        self.check_again(0, self.count)
         self.watch_bound(self.bound)
         self.bound_in_place = True
         return 0
@@ -285,32 +290,77 @@ cdef class Stepper(Holder):
 
     @cython.final
     cdef int check_zeroed(self, Py_ssize_t begin, Py_ssize_t end) except -1:
-        """Gradients that a step writes can be written, and are apart from one another."""
-        cdef Py_ssize_t k
-        cdef list written
+        """Gradients that a step writes can be written, and are apart from all others."""
+        cdef Py_ssize_t k, other
+        cdef Py_ssize_t furthest = 0, furthest_zeroed = 0
+        cdef uintptr_t start, end_of_grad
+        cdef uintptr_t ends[2]  # of those so far: of the ones that are zeroed, and of all
+        cdef bint is_zeroed
+        cdef list found = []
         cdef cnp.ndarray array
-        written = []
         for k in range(begin, end):
-            if self.arrays[k].grad is NULL or not self.zeroes(k):
+            if self.arrays[k].grad is NULL:
                 continue
-            held = <object>self.held[k] if self.held[k] is not NULL else self.bound[k]
-            if type(held) is Rows:
-                held = (<Rows>held)._values
-            array = <cnp.ndarray>held
-            if not cnp.PyArray_ISWRITEABLE(array):
+            array = self.grad_of(k)
+            if self.zeroes(k) and not cnp.PyArray_ISWRITEABLE(array):
                 raise ValueError(
                     f"{_spell('grads', self.paths[k])} is read-only and cannot be set to 0: see zero_grads"
                 )
             if array.size:
-                written.append((_start(array), _end(array), k))
-        written.sort()
-        for k in range(1, len(written)):
-            if written[k][0] < written[k - 1][1]:
+                found.append((_start(array), _end(array), k))
+        found.sort()
+        ends[False] = ends[True] = 0
+        for start, end_of_grad, k in found:
+            is_zeroed = self.zeroes(k)
+            other = furthest if is_zeroed else furthest_zeroed
+            if start < ends[is_zeroed]:
                 raise ValueError(
-                    f"{_spell('grads', self.paths[written[k][2]])} overlaps "
-                    f"{_spell('grads', self.paths[written[k - 1][2]])} in memory, and both would be set to 0: "
+                    f"{_spell('grads', self.paths[k])} overlaps {_spell('grads', self.paths[other])} in memory, and "
+                    f"{'both' if is_zeroed and self.zeroes(other) else 'one of them'} would be set to 0: "
                     "see zero_grads"
                 )
+            if end_of_grad > ends[True]:
+                ends[True], furthest = end_of_grad, k
+            if is_zeroed and end_of_grad > ends[False]:
+                ends[False], furthest_zeroed = end_of_grad, k
+        return 0
+
+    @cython.final
+    cdef cnp.ndarray grad_of(self, Py_ssize_t k):
+        """What this step reads: the array, or the values of the rows."""
+        held = <object>self.held[k] if self.held[k] is not NULL else self.bound[k]
+        return (<Rows>held)._values if type(held) is Rows else held
+
+    @cython.final
+    cdef int check_again(self, Py_ssize_t begin, Py_ssize_t end) except -1:
+        """What has been checked is still so: a dict that is asked for its items may do anything meanwhile."""
+        cdef Py_ssize_t k
+        cdef cnp.ndarray array
+        cdef const instep_array *checked
+        cdef size_t size
+        cdef bint is_laid_out
+        if not self.others_ran:
+            return 0
+        self.others_ran = False
+        for k in range(begin, end):
+            checked = &self.arrays[k]
+            if checked.grad is NULL:
+                continue
+            self.check_written(k)
+            array = self.grad_of(k)
+            if checked.rows is NULL:
+                size = checked.size
+                is_laid_out = _same_layout(array, <cnp.ndarray>self.leaves[k])
+            else:
+                size = checked.row_count * checked.row_size
+                is_laid_out = cnp.PyArray_IS_C_CONTIGUOUS(array)
+            if (
+                cnp.PyArray_DATA(array) != checked.grad
+                or <size_t>cnp.PyArray_SIZE(array) != size
+                or _format_beside(array, checked.dtype) != checked.formats.grad
+                or not is_laid_out
+            ):
+                raise ValueError(f"{_spell('grads', self.paths[k])} was changed in place while grads was looked at")
         return 0
 
     # -- what steps measured
@@ -361,13 +411,14 @@ cdef class Stepper(Holder):
         """Add gradients to a sum that the next `step()` takes.
 
         The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others.
-        With ``grad_scale = 1 / k`` the step after k calls is one of their mean.
+        With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
+        and forgotten when one is loaded.
 
         Parameters
         ----------
         grads : nesting of numpy.ndarray, Rows or None
-            As for `step`.  None adds nothing; what is never given is left alone by the step.  None for all of them
-            forgets the sum.
+            As for `step`.  None adds nothing; what is never given is left alone by the step, and where nothing at all
+            was given there is no sum.  ``accumulate(None)`` forgets it.
 
         Raises
         ------
@@ -376,8 +427,7 @@ cdef class Stepper(Holder):
             been added.
         """
         cdef Py_ssize_t k
-        cdef list pending
-        cdef float_mode callers
+        cdef list pending, added
         self.acquire_to_step()
         try:
             if grads is None:
@@ -385,6 +435,7 @@ cdef class Stepper(Holder):
                 return
             self.bound_in_place = False
             self.collect(self.nest, grads, ())
+            self.check_again(0, self.count)
             pending = [None] * self.count if self.pending is None else list(self.pending)
             for k in range(self.count):
                 if self.held[k] is not NULL and pending[k] is not None:
@@ -394,14 +445,13 @@ cdef class Stepper(Holder):
                         )
             from . import storage
 
-            callers = float_mode_enter(IEEE)
-            try:
-                for k in range(self.count):
-                    if self.held[k] is not NULL:
-                        pending[k] = storage.added(pending[k], <object>self.held[k], self.arithmetic_of(k))
+            added = []
+            for k in range(self.count):
+                if self.held[k] is not NULL:
+                    added.append((k, <object>self.held[k], self.arithmetic_of(k)))
+            if added:
+                run_in_default_arithmetic(storage.add, (pending, added), {})
                 self.pending = pending
-            finally:
-                float_mode_leave(callers)
         finally:
             self.let_go()
             self.release()
@@ -414,34 +464,46 @@ cdef class Stepper(Holder):
         cdef list kept = []
         self.acquire_to_step()
         try:
-            if self.kept is not None:
+            if self.kept is not None and not self.is_to_put_back:
                 raise RuntimeError("the parameters are their averages already")
+            self.check_not_averaged()
             if "param_avg" not in self.states:
                 raise ValueError("there is no average of the parameters: it is made with average_decay > 0")
             for k in range(self.count):
                 self.check_written(k)
                 kept.append(self.leaves[k].copy("K"))
-            self.kept = kept
-            for k in range(self.count):
-                self.leaves[k][...] = self.states["param_avg"][k]
+            self.kept, self.is_to_put_back = kept, True
+            try:
+                run_in_default_arithmetic(_assign, (self.leaves, self.states["param_avg"]), {})
+            except BaseException:
+                self.put_back()
+                raise
+            self.is_to_put_back = False
         finally:
             self.release()
 
     def _end_average(self):
-        """Put the parameters back."""
-        cdef Py_ssize_t k
+        """Put the parameters back; where one cannot be written now, the next step does."""
         self.acquire_to_step()
         try:
-            for k in range(self.count):
-                self.check_written(k)
-            for k in range(self.count):
-                self.leaves[k][...] = self.kept[k]
-            self.kept = None
+            self.is_to_put_back = True
+            self.put_back()
         finally:
             self.release()
 
     @cython.final
+    cdef int put_back(self) except -1:
+        cdef Py_ssize_t k
+        for k in range(self.count):
+            self.check_written(k)
+        run_in_default_arithmetic(_assign, (self.leaves, self.kept), {})
+        self.kept = None
+        return 0
+
+    @cython.final
     cdef int check_not_averaged(self) except -1:
+        if self.kept is not None and self.is_to_put_back:
+            self.put_back()
         if self.kept is not None:
             raise RuntimeError("the parameters are their averages now: leave the context of averaged() before a step")
         return 0
@@ -453,13 +515,16 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int show_pending(self, object grads) except -1:
         cdef Py_ssize_t k
+        cdef list pending = self.pending
         if grads is not _ABSENT:
             raise TypeError(
                 "gradients were accumulated: step() takes them, and no others; accumulate(None) forgets them"
             )
         self.bound_in_place = False
         for k in range(self.count):
-            self.set_grad("grads", k, self.pending[k])
+            if type(pending[k]) is Rows:  # its own, and so they may be put in order and set to 0
+                pending[k] = (<Rows>pending[k]).fit("grads", self.paths[k], self.leaves[k], self.arrays[k].dtype)
+            self.set_grad("grads", k, pending[k])
         return 0
 
     @cython.final
@@ -469,6 +534,7 @@ cdef class Stepper(Holder):
         if nest.kind == LEAF:
             return self.set_grad("grads", nest.leaf, grads)
         if nest.kind == MAPPING:
+            self.others_ran |= type(grads) is not dict or not nest.has_plain_keys
             if not isinstance(grads, dict):
                 raise TypeError(f"{_spell('grads', path)} must be a dict like the params, not {_type_name(grads)}")
             if len(grads) != len(nest.keys):
@@ -479,6 +545,7 @@ cdef class Stepper(Holder):
                     raise _other_keys(path, grads, nest.keys)
                 self.collect_child(nest, k, child, path)
             return 0
+        self.others_ran |= type(grads) is not list and type(grads) is not tuple
         if not isinstance(grads, (list, tuple)):
             raise TypeError(f"{_spell('grads', path)} must be a list or tuple like the params, not {_type_name(grads)}")
         items = list(grads)  # it may change while its items are looked at
@@ -540,6 +607,7 @@ cdef class Stepper(Holder):
             array = _array(root, self.paths[k], grad)
             format[0] = _check_grad(root, self.paths[k], array, param, self.arrays[k].dtype)
             array = _grad_in_layout(root, self.paths[k], array, param)
+            self.others_ran |= array is not grad or _is_mapped(array)
             if array is not grad:
                 self.copied = k
                 if self.zeroes(k):
@@ -547,9 +615,10 @@ cdef class Stepper(Holder):
                         f"{_spell(root, self.paths[k])} is not laid out in memory as its parameter and cannot be set "
                         "to 0: see zero_grads"
                     )
-        if _start(array) != self.known_grad[k] or format[0] != self.arrays[k].formats.grad:
+        if _start(array) != self.known_grad[k].start or format[0] != self.known_grad[k].format:
             self.check_apart(root, k, array)
-            self.known_grad[k] = _start(array)
+            self.known_grad[k].start = _start(array)
+            self.known_grad[k].format = format[0]
         return array
 
     @cython.final
@@ -563,14 +632,21 @@ cdef class Stepper(Holder):
             raise ValueError(
                 f"{_spell(root, self.paths[k])} is of rows, and state_dtype='8bit' has one scale for 256 elements"
             )
+        self.others_ran = True  # for an array may be of a file, whose size is asked for
         rows = given.fit(root, self.paths[k], param, array.dtype)
+        if "row_steps" in self.states and len(self.states["row_steps"][k]) != len(param):
+            raise ValueError(
+                f"{_spell('params', self.paths[k])} is not what it was when it was checked: its shape is "
+                f"{(<object>param).shape} now, and exact_rows counts the steps of "
+                f"{len(self.states['row_steps'][k])} rows"
+            )
         self.check_apart(root, k, rows._values)
         if self.zeroes(k) and rows._values is not given._values:
             raise ValueError(
                 f"{_spell(root, self.paths[k])} is of rows that are copied, and cannot be set to 0: see zero_grads"
             )
         self.planned = False
-        self.known_grad[k] = 0
+        self.known_grad[k].start = 0
         array.grad = cnp.PyArray_DATA(rows._values)
         array.formats.grad = _format_beside(rows._values, array.dtype)
         array.rows = NULL
@@ -590,6 +666,11 @@ cdef class Stepper(Holder):
             array = self.held[k]
             self.held[k] = NULL
             Py_XDECREF(array)
+
+
+def _assign(list arrays, list values):
+    for array, value in zip(arrays, values, strict=True):
+        array[...] = value
 
 
 cdef inline object _item(object grads, object key):

@@ -9,8 +9,7 @@ PARTS = {
     params : numpy.ndarray or nesting of list, tuple, dict of them
         float64, float32, float16 or bfloat16 (they may be mixed), of any shapes, C- or Fortran-contiguous, none sharing
         memory with another.  Updated in place by `step`, in the arithmetic of float64 or else of float32: see `master`
-        for those of 16 bits.  They are never resized in place while the optimizer lives: NumPy refuses to, for there
-        are weak references to them.
+        for those of 16 bits.  NumPy refuses to resize them in place while the optimizer lives.
 """,
     "prepared": """\
     weight_decay : float

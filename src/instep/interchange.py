@@ -10,7 +10,12 @@ variance of centered RMSprop, by `instep.variance_of` and `instep.square_avg_of`
 Keras's SGD and optax's RMSprop, and multiplied or divided by the present `lr` where that enters it at the other end.
 
 Positions count where the others have no names: the arrays go in the order in which the params of the instep optimizer
-hold them, which must be the order of ``model.parameters()`` and of Keras's trainable variables.  optax has the nesting.
+hold them, which must be the order of ``model.parameters()``, or of torch's groups one after the other where there are
+several, and of Keras's trainable variables.  optax has the nesting.
+
+Groups go to torch and come from there; what Keras and optax take has the same options for all arrays.  States of fewer
+bits leave as the float32 numbers that they stand for.  The masters of parameters in 16 bits stay here: there is a
+ValueError where there are any.
 """
 
 from __future__ import annotations

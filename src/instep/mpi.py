@@ -26,7 +26,7 @@ from .sharding.sums import Pairwise, add_up
 try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
-    raise ImportError(f"instep.mpi needs mpi4py and an MPI library: pip install 'instep[mpi]' ({error})") from error
+    raise ImportError(f"instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich ({error})") from error
 
 __all__ = ["Sharded"]
 

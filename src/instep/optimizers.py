@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, dataclass_transform
 
 from . import groups as groups_of
@@ -150,7 +151,7 @@ class Optimizer(Declared):
     sharing memory with another parameter or state         ValueError          ValueError, unless copied
     =====================================================  ==================  =========================
 
-    Whatever several threads do with one optimizer, steps, assignments, `bind`, `save` and `load`, follows one another;
+    Several threads may use one optimizer.  Their calls (steps, assignments, `bind`, `save`, `load`) run one at a time;
     steps on different optimizers run side by side.  A signal handler may do all of it but step or `bind`: where its
     own thread is in the middle of any call of the same optimizer, that is a RuntimeError.
     """
@@ -213,14 +214,25 @@ class Optimizer(Declared):
         return found
 
     @classmethod
-    def preset(cls, name: str, params: Any, **options: Any) -> Self:
+    def preset(
+        cls,
+        name: str,
+        params: Any,
+        *,
+        groups: Any = None,
+        state_dtype: Any = None,
+        master: Any = None,
+        state: Any = None,
+        step_count: Any = 0,
+        **options: Any,
+    ) -> Self:
         """The rule as a framework has it.
 
         Parameters
         ----------
         name : str
             A framework that `instep.presets` lists for this rule.
-        params
+        params, groups, state_dtype, master, state, step_count
             As for the class.
         **options
             Override the preset's, under their names here or in the framework; `lr` must be among them where the
@@ -238,7 +250,16 @@ class Optimizer(Declared):
         _require_rule(cls)
         from .dialects import preset_options
 
-        return cls(params, **preset_options(cls, name, options))
+        of_formula = preset_options(cls, name, options)
+        return cls(
+            params,
+            groups=groups,
+            state_dtype=state_dtype,
+            master=master,
+            state=state,
+            step_count=step_count,
+            **of_formula,
+        )
 
     @property
     def options(self) -> dict[str, float | bool]:
@@ -248,9 +269,12 @@ class Optimizer(Declared):
     if not TYPE_CHECKING:  # for which it is an argument, declared above
 
         @property
-        def groups(self) -> dict[str, Group]:
-            """The groups by pattern, each with its options as attributes, to read and to assign between steps."""
-            return {pattern: Group(self, pattern) for pattern in self._patterns}
+        def groups(self) -> Mapping[str, Group]:
+            """The groups by pattern, each with its options as attributes, to read and to assign between steps.
+
+            The mapping itself is read-only: which arrays a group has is said when the optimizer is made.
+            """
+            return MappingProxyType({pattern: Group(self, pattern) for pattern in self._patterns})
 
     def _member(self, groups: dict[str, dict[str, Any]]) -> list[int]:
         return groups_of.members(self._paths, groups)
@@ -265,6 +289,8 @@ class Optimizer(Declared):
         """A context in which the parameters are their averages, for an evaluation or to save them.
 
         The parameters come back, to the bit, when it is left; no step can be taken before that.  Needs `average_decay`.
+        Where one of them has been made read-only meanwhile, leaving raises ValueError and none comes back; they do with
+        the next step, once all can be written again.
 
         Yields
         ------
@@ -296,6 +322,8 @@ class Optimizer(Declared):
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Go on from this state and with its options, if all of it fits.
+
+        What `accumulate` has summed up is forgotten.
 
         Parameters
         ----------
@@ -337,6 +365,8 @@ class Optimizer(Declared):
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint that `save` wrote, to the bit.
 
+        What `accumulate` has summed up is forgotten.
+
         Parameters
         ----------
         path : str or os.PathLike
@@ -350,8 +380,10 @@ class Optimizer(Declared):
         CheckpointError
             The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer
             instep.
+        MemoryError
+            There is no room for arrays of the size of these.
         ValueError
-            The checkpoint is sound, but of another rule or other params.  In all three cases nothing has changed.
+            The checkpoint is sound, but of another rule or other params.  In all these cases nothing has changed.
         """
         from .checkpoint import file
 

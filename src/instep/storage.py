@@ -152,6 +152,13 @@ def from_bytes(form: ByteFormat, stored: Array, size: int) -> Array:
     return (found.astype(np.int32).view(np.uint32) | sign).view(np.float32)
 
 
+def has_exponents(stored: Array) -> bool:
+    """Whether every exponent is one that `to_bytes` gives."""
+    form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+    blocks = -(-stored.size // (BLOCK + 1))
+    return bool((stored[stored.size - blocks :].view(np.uint8) > form.reach).all())
+
+
 def to_bytes(form: ByteFormat, x: Array, random: Array) -> Array:
     """Float32 numbers as bytes, the exponents of the blocks behind them."""
     codes, exponents = [], []
@@ -179,9 +186,9 @@ def _codes(form: ByteFormat, x: Array, base: int, random: Array) -> Array:
 def as_numbers(stored: Array) -> Array:
     """An array of 16-bit floats as float32, any other as it is."""
     if stored.dtype == np.float16:
-        return from_half(stored.view(np.uint16))
+        return np.asarray(from_half(stored.view(np.uint16)))
     if stored.dtype.name == "bfloat16":
-        return from_bfloat16(stored.view(np.uint16))
+        return np.asarray(from_bfloat16(stored.view(np.uint16)))
     return stored
 
 
@@ -222,8 +229,14 @@ def _summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
     return np.array(sorted(rows), np.int64), found
 
 
-def added(total: Any, grad: Any, dtype: Any) -> Any:
-    """The sum of gradients so far and one more, of whole arrays or of rows; the first is copied."""
+def add(totals: list[Any], grads: list[tuple[int, Any, Any]]) -> None:
+    """Add gradients to the sums so far, None at first: to which, what, and the dtype of the arithmetic."""
+    for k, grad, dtype in grads:
+        totals[k] = _added(totals[k], grad, dtype)
+
+
+def _added(total: Any, grad: Any, dtype: Any) -> Any:
+    """The sum of whole arrays or of rows; the first is copied."""
     if isinstance(grad, Rows):
         values = as_numbers(grad.values).astype(dtype)
         if total is None:

@@ -27,8 +27,10 @@ adam.load_state_dict(adam.state_dict())
 assert_type(AdamW(params), AdamW)
 assert_type(AdamW(params, weight_decay=0.1, decoupled_weight_decay=False).weight_decay, float)
 assert_type(SGD(params=params, momentum=0.9), SGD)
-assert_type(RMSprop(params, state={"square_avg": params}, step_count=3).step_count, int)
+state = {"square_avg": {"w": np.ones(3), "b": [np.ones(2, np.float32)]}}
+assert_type(RMSprop(params, state=state, step_count=3).step_count, int)
 assert_type(RMSprop.preset("torch", params, alpha=0.5), RMSprop)
+assert_type(RMSprop.preset("torch", params, groups={"w": {"lr": 0.5}}, master="split"), RMSprop)
 assert_type(AdamW.preset("torch", params), AdamW)
 assert_type(instep.load("run.checkpoint", params), Optimizer)
 

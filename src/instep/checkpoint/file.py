@@ -74,7 +74,8 @@ def write(path: str | os.PathLike[str], state_dict: StateDict) -> None:
 def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) -> StateDict:
     """The state_dict in a file.  CheckpointError unless it is sound, and no larger than one over params of this size.
 
-    That is seen before room is made for it: a sparse file of any size takes none on the disk.
+    That is seen before room is made for it: a sparse file of any size takes none on the disk.  MemoryError where there
+    is not even as much as that; without params, who knows what a file claims, it is a CheckpointError.
     """
     most = (
         math.inf if params is None else (MOST_STATES + 1) * sum(param.size * max(param.itemsize, 4) for param in params)
@@ -83,6 +84,8 @@ def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) ->
         try:
             return _read(file, os.fstat(file.fileno()).st_size, most)
         except MemoryError as error:
+            if params is not None:  # what it asks room for is no more than they need
+                raise
             raise CheckpointError(f"{os.fsdecode(path)!r} holds more than there is memory for") from error
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"{os.fsdecode(path)!r} is not a sound checkpoint: {error}") from error

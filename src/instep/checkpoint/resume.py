@@ -32,6 +32,8 @@ def load(path: str | os.PathLike[str], params: Any) -> Optimizer:
         The file could not be read.
     CheckpointError
         The file is not a checkpoint, is damaged, too large for one of these params, or was written by a newer instep.
+    MemoryError
+        There is no room for arrays of the size of these.
     TypeError, ValueError
         The checkpoint is sound, but of other params; or as for the class.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options, Storage, some
 from ..arithmetic import Array, default_arithmetic
+from ..storage import has_exponents
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
@@ -151,6 +152,9 @@ def check(state_dict: StateDict) -> Options:
         kinds = {(shape, np.dtype(np.uint8) if dtype == np.int8 else dtype) for shape, dtype in kinds}
         if len(kinds) > (1 if storage.state_dtype is None else 2):  # of which the other is that of the average
             raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
+        for name, arrays in state.items():
+            if arrays[path].dtype in (np.uint8, np.int8) and not has_exponents(arrays[path]):
+                raise ValueError(f"state[{name!r}][{path!r}] holds an exponent that no step leaves there")
         dtypes |= {dtype if dtype.kind == "f" else np.dtype(np.float32) for _, dtype in kinds}
     for dtype in dtypes:
         options.replace({}, (dtype,))

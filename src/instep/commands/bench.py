@@ -41,7 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         from ..benchmark import picture, report, suite
     except ModuleNotFoundError as error:
-        print(f'instep bench: error: {error.name} is not installed: pip install "instep[bench]"', file=sys.stderr)
+        print(
+            f'instep bench: error: {error.name} is not installed: pip install ".[bench]" in a checkout of instep',
+            file=sys.stderr,
+        )
         return 1
 
     console = Console(highlight=False)

@@ -34,10 +34,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(path: str, state_dict: StateDict) -> Iterator[str]:
-    yield f"{_spell(path)}: sound, {state_dict['rule']} after {_steps(state_dict['step_count'])}"
+    skipped = f", {state_dict['skipped_steps']} skipped" if state_dict["skipped_steps"] else ""
+    yield f"{_spell(path)}: sound, {state_dict['rule']} after {_steps(state_dict['step_count'])}{skipped}"
     yield "options:"
     for name, value in state_dict["options"].items():
         yield f"  {name} = {value!r}"
+    for pattern, changes in state_dict["groups"].items():
+        yield f"group {_spell(pattern)}:"
+        for name, value in changes.items():
+            yield f"  {name} = {value!r}"
+    kept = {name: value for name, value in state_dict["storage"].items() if value is not None}
+    if kept:
+        yield "storage:"
+        yield from (f"  {name} = {value!r}" for name, value in kept.items())
     yield "state:"
     for name, arrays in state_dict["state"].items():
         for place, array in arrays.items():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core import Options
 from ..dialects import family
 from .parser import check_writable, integer, number
 
@@ -44,14 +45,14 @@ DEMOS = {
 }
 DEFAULT_DEMO = next(iter(DEMOS))
 CLASSES = family()
-RULES = {rule: cls._defaults for rule, cls in CLASSES.items()}
+RULES = {
+    rule: {option: cls._defaults[option] for option in Options(cls.rule).of_formula} for rule, cls in CLASSES.items()
+}
 DEFAULT_RULE = next(iter(RULES))
-# Every option of any rule, with its default in each of the rules that have it, but for what a demo itself is given:
-# its seed is where its random numbers start, and no rule rounds at random in float32 or float64.
+# Every option of any formula, with its default in each of the rules that have it.
 OPTIONS = {
     option: {rule: options[option] for rule, options in RULES.items() if option in options}
     for option in dict.fromkeys(option for options in RULES.values() for option in options)
-    if not any(option in demo.settings for demo in DEMOS.values())
 }
 
 
@@ -94,8 +95,6 @@ def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None
             text = demo.lr_help if option == "lr" and demo.lr_help else spell_defaults(defaults)
             if isinstance(next(iter(defaults.values())), bool):
                 group.add_argument(flag_of(option), action=argparse.BooleanOptionalAction, help=text)
-            elif isinstance(next(iter(defaults.values())), int):
-                group.add_argument(flag_of(option), type=integer(least=0), metavar="N", help=text)
             else:
                 group.add_argument(flag_of(option), type=number, metavar="NUMBER", help=text)
 
@@ -137,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"instep demo {name}: interrupted{', no picture is written' if demo.draws else ''}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        return complain(f'{error.name} is not installed: pip install "instep[demo]"', status=1)
+        return complain(f'{error.name} is not installed: pip install ".[demo]" in a checkout of instep', status=1)
     except (OSError, ArithmeticError) as error:
         return complain(error, status=1)
     return 0

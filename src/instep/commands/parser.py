@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ class Parser(argparse.ArgumentParser):
         """All of them are known, or it is an error."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"it takes no {' '.join(unknown)}: --help says what it takes")
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            close = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            advice = f"did you mean {close[0]}?" if close else "--help says what it takes"
+            self.error(f"it takes no {' '.join(unknown)}: {advice}")
         return parsed, unknown
 
 
@@ -51,4 +55,4 @@ def check_writable(output: Path) -> None:
     with output.open("ab"):
         pass
     if not existed:
-        output.unlink()
+        output.resolve().unlink()

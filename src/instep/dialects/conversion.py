@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .. import storage
 from .._core import LARGEST_COUNT
 from ..arithmetic import Array
-from ..checkpoint.state_dict import StateDict
+from ..checkpoint.state_dict import MASTERS, OTHERS, StateDict
 from ..optimizers import Optimizer
 from ..rules.momentum import move_lr
 from ..rules.rmsprop import square_avg_of, variance_of
@@ -83,19 +84,21 @@ class Counterpart(NamedTuple):
         needed = {"square_avg" if name == "variance" else name for name in ours["state"]}
         return {name: theirs.lstrip("-") for name, theirs in self.dialect.states.items() if name in needed}
 
-    def arrays_there(self, ours: StateDict) -> Arrays:
+    def arrays_there(self, optimizer: Optimizer, ours: StateDict) -> Arrays:
         """The state as it has it."""
         found: Arrays = {}
-        for place in ours["step_counts"]:
-            arrays = {name: by_place[place] for name, by_place in ours["state"].items()}
+        options = by_place(optimizer, ours)
+        for place, param in zip(ours["step_counts"], optimizer._leaves, strict=True):
+            arrays = {name: _decoded(of[place], param) for name, of in ours["state"].items() if name not in OTHERS}
             if "variance" in arrays:
                 arrays["square_avg"] = square_avg_of(arrays.pop("variance"), arrays["grad_avg"])
-            found[place] = self._signed(self._lr_moved(arrays, ours["options"], place, arriving=False))
+            found[place] = self._signed(self._lr_moved(arrays, options[place], place, arriving=False))
         return found
 
     def arrive(self, optimizer: O, arrays: Mapping[str, Mapping[str, Any]], step_counts: Mapping[str, int]) -> O:
         """Let `optimizer` go on with the state as it had it; where there is none, it stays as it starts."""
         ours = optimizer.state_dict()
+        options = by_place(optimizer, ours)
         for place, param in zip(ours["step_counts"], optimizer._leaves, strict=True):
             if place not in arrays:
                 continue
@@ -103,7 +106,7 @@ class Counterpart(NamedTuple):
                 name: _array(value, param, f"{self.states(ours)[name]} of {place!r} in the {self}")
                 for name, value in arrays[place].items()
             }
-            here = self._lr_moved(self._signed(there), ours["options"], place, arriving=True)
+            here = self._lr_moved(self._signed(there), options[place], place, arriving=True)
             if "variance" in ours["state"]:
                 here["variance"] = variance_of(here.pop("square_avg"), here["grad_avg"])
             for name, array in here.items():
@@ -157,19 +160,54 @@ def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateD
         raise TypeError(f"optimizer must be one of instep, not a value of type {type(optimizer).__name__}")
     ours = optimizer.state_dict()
     theirs = counterpart(type(optimizer), framework)
+    for name in MASTERS:
+        for place, array in ours["state"].get(name, {}).items():
+            if array.size:
+                raise ValueError(
+                    f"{framework} has no master={ours['storage']['master']!r}: what {place!r} has in "
+                    f"state[{name!r}] beside its 16 bits would be lost"
+                )
     try:
-        theirs.check(ours["options"])
+        _check_all(theirs, ours)
     except ValueError:
         for variant in family().values():
             if issubclass(variant, theirs.cls) and variant is not theirs.cls:
                 try:
                     other = counterpart(variant, framework)
-                    other.check(ours["options"])
+                    _check_all(other, ours)
                 except ValueError:
                     continue
                 return other, ours
         raise
     return theirs, ours
+
+
+def _check_all(theirs: Counterpart, ours: StateDict) -> None:
+    """Refuse options that the framework does not have, those of a group by the group's name."""
+    theirs.check(ours["options"])
+    for pattern, changes in ours["groups"].items():
+        try:
+            theirs.check(ours["options"] | changes)
+        except ValueError as error:
+            raise ValueError(f"groups[{pattern!r}]: {error}") from None
+
+
+def by_place(optimizer: Optimizer, ours: StateDict) -> dict[str, dict[str, float | bool]]:
+    """The options of each array, those of its group too."""
+    of_groups = [ours["options"], *(ours["options"] | changes for changes in ours["groups"].values())]
+    member = optimizer._member(ours["groups"])
+    return {place: of_groups[k] for place, k in zip(ours["step_counts"], member, strict=True)}
+
+
+def check_no_groups(ours: StateDict, framework: str) -> None:
+    """Refuse arrays with options of their own, where the framework has one of each for all."""
+    for pattern, changes in ours["groups"].items():
+        for name, value in changes.items():
+            if value != ours["options"][name]:
+                raise ValueError(
+                    f"groups[{pattern!r}] has {name}={value!r}, the others {ours['options'][name]!r}, and {framework} "
+                    "has one for all arrays"
+                )
 
 
 def check_one_count(ours: StateDict, framework: str) -> None:
@@ -212,19 +250,38 @@ def _is_idle(name: str, options: Mapping[str, Any]) -> bool:
 def check_like(value: Any, param: Array, what: str) -> None:
     """Refuse what is no array like `param`, NumPy's, a torch tensor, a Keras variable or a JAX array."""
     dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-    if dtype != str(param.dtype):  # NumPy has no name for some of torch's
+    # NumPy has no name for some of torch's.
+    if dtype != str(param.dtype) and not (dtype == "float32" and param.dtype.itemsize == 2):
         raise ValueError(f"{what} is an array of {dtype}, the parameter one of {param.dtype}")
     if tuple(value.shape) != param.shape:
         raise ValueError(f"{what} has shape {tuple(value.shape)}, the parameter {param.shape}")
 
 
+def _decoded(stored: Array, param: Array) -> Array:
+    """The numbers of a state array, in float32 where they are stored in fewer bits; exact."""
+    if stored.dtype in (np.uint8, np.int8):
+        form = storage.BYTE if stored.dtype == np.uint8 else storage.SIGNED_BYTE
+        found = np.empty_like(param, np.float32, subok=False)
+        found.reshape(-1, order="A")[...] = storage.from_bytes(form, stored.view(np.uint8), param.size)
+        return found
+    return _widened(stored)
+
+
+def _widened(numbers: Array) -> Array:
+    """Those of 16 bits in float32, in which steps are computed; exact."""
+    return numbers.astype(np.float32) if numbers.dtype.itemsize == 2 else numbers
+
+
 def _array(value: Any, param: Array, what: str) -> Array:
+    """In the dtype in which a state of the parameter is kept here."""
     check_like(value, param, what)
     try:
-        return _numpy(value)
+        return _widened(_numpy(value))
     except (TypeError, RuntimeError) as error:  # a sparse tensor, or one that is nowhere
         raise ValueError(f"{what} is no array in memory: {error}") from None
 
 
 def _numpy(value: Any) -> Array:
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # of which torch makes no NumPy array
+        value = value.float()
     return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)

@@ -11,7 +11,7 @@ import numpy as np
 from ..arithmetic import Array, default_arithmetic
 from ..optimizers import Optimizer
 from . import Dialect, Dialects, Name
-from .conversion import Counterpart, O, check_one_count, counterpart, departing, plain
+from .conversion import Counterpart, O, check_no_groups, check_one_count, counterpart, departing, plain
 
 _COMMON: dict[str, Name] = dict(lr="learning_rate", weight_decay="weight_decay")
 _DECOUPLED: dict[str, Any] = dict(decoupled_weight_decay=True)
@@ -157,14 +157,16 @@ def to_keras(optimizer: Optimizer) -> tuple[dict[str, Any], list[Array]]:
     Raises
     ------
     ValueError
-        Keras has no optimizer of this class with these options, or it would need a count of steps for each array.
+        Keras has no optimizer of this class with these options, or it would need a count of steps for each array, or
+        options of some arrays, or more than 16 bits of a parameter.
     """
     theirs, ours = departing(optimizer, "Keras")
+    check_no_groups(ours, "Keras")
     check_one_count(ours, "Keras")
     config = theirs.options_there(ours["options"])
     if not config["weight_decay"] and not theirs.preset["weight_decay"]:  # an AdamW takes no None
         config["weight_decay"] = None
-    arrays = theirs.arrays_there(ours)
+    arrays = theirs.arrays_there(optimizer, ours)
     values = [np.array(ours["step_count"]), np.array(ours["options"]["lr"])]
     return config, values + [arrays[place][name] for name, place in _order(theirs, theirs.states(ours), list(arrays))]
 

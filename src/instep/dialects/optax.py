@@ -12,7 +12,7 @@ from ..arithmetic import default_arithmetic
 from ..checkpoint.state_dict import spell_path
 from ..optimizers import Optimizer
 from . import Dialect, Dialects, Given, Name
-from .conversion import Counterpart, O, agreed, check_like, check_one_count, counterpart, departing
+from .conversion import Counterpart, O, agreed, check_like, check_no_groups, check_one_count, counterpart, departing
 
 _LR: dict[str, Name] = dict(lr="learning_rate")
 _BETAS: dict[str, Name] = dict(beta1="b1", beta2="b2")
@@ -161,10 +161,12 @@ def to_optax(optimizer: Optimizer, state: Any) -> Any:
     ------
     ValueError
         optax has no optimizer of this class with these options, or `state` is not one of them over arrays of these
-        shapes and dtypes; or it would need a count of steps for each array.
+        shapes and dtypes; or it would need a count of steps for each array, or options of some arrays, or more than 16
+        bits of a parameter.
     """
     theirs, ours = departing(optimizer, "optax")
     _check(theirs, ours["options"])
+    check_no_groups(ours, "optax")
     check_one_count(ours, "optax")
     names = theirs.states(ours)
     trees = _trees(theirs, names, state, set(ours["step_counts"]))
@@ -172,7 +174,7 @@ def to_optax(optimizer: Optimizer, state: Any) -> Any:
     for name, (_, leaves) in trees.items():
         for place, leaf in leaves.items():
             check_like(leaf, params[place], f"{names[name]} of {place!r} in the {theirs}")
-    arrays = theirs.arrays_there(ours)
+    arrays = theirs.arrays_there(optimizer, ours)
     built = {names[name]: nest.build([arrays[at][name] for at in leaves]) for name, (nest, leaves) in trees.items()}
     filled = []
     for link in state:

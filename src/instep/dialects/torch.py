@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from .._core import Nest
 from ..arithmetic import default_arithmetic
+from ..checkpoint.state_dict import spell_path
 from ..optimizers import Optimizer
 from . import Dialect, Dialects, Name, dialects
-from .conversion import Counterpart, O, agreed, count, counterpart, departing
+from .conversion import Counterpart, O, agreed, by_place, count, counterpart, departing
 
 _BETAS: dict[str, Name] = dict(beta1=("betas", 0), beta2=("betas", 1))
 _COMMON: dict[str, Name] = dict(lr="lr", weight_decay="weight_decay", maximize="maximize")
@@ -75,10 +77,11 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
         The class that goes on, `instep.Adam` for a ``torch.optim.Adam``; it may be that for an AdamW as well, which
         torch has as an Adam with `decoupled_weight_decay`.
     state_dict : dict
-        What its ``state_dict()`` gave.  Several parameter groups must agree in their options.
+        What its ``state_dict()`` gave.  The options of its first parameter group become those of the optimizer.  Each
+        array whose group has others becomes a group of its own, whose pattern is the place of the array.
     params : nesting of numpy.ndarray
         The parameters, in torch's order, for instance ``[p.detach().numpy() for p in model.parameters()]``, which share
-        torch's memory.
+        torch's memory.  Where there are several groups, the order is theirs, one after the other.
     step_count : int
         How many steps have been taken.  Only SGD needs it, which does not count them in torch: without it, a parameter
         that has a momentum has taken one step, and any other none.
@@ -98,11 +101,11 @@ def from_torch(cls: type[O], state_dict: Mapping[str, Any], params: Any, *, step
     theirs = counterpart(cls, "torch")
     groups = _groups(theirs, state_dict, "this")
     options = [theirs.options_here({_NEWER: theirs.preset[_NEWER], **group}) for group in groups]
-    if any(other != options[0] for other in options):
-        raise ValueError("the parameter groups differ in their options: make one optimizer for each")
-    optimizer = cls(params, **options[0])
+    paths: list[tuple[Any, ...]] = []
+    Nest.of(params, [], paths)
+    places = dict(zip(map(spell_path, paths), _indices(groups, len(paths), "this"), strict=True))
+    optimizer = cls(params, groups=_changes(list(places), groups, options), **options[0])
     ours = optimizer.state_dict()
-    places = dict(zip(ours["step_counts"], _indices(groups, len(ours["step_counts"]), "this"), strict=True))
     names = theirs.states(ours)
     is_counted = cls.rule != _UNCOUNTED
 
@@ -140,8 +143,9 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
         Of a class that torch has.
     like : dict
         The ``state_dict()`` of the optimizer that goes on.  Its parameter groups are kept, and what is in them beside
-        the options, such as ``foreach`` or the ``initial_lr`` of a scheduler.  By default there is one group of torch's
-        own defaults.
+        the options, such as ``foreach`` or the ``initial_lr`` of a scheduler; the arrays of each must agree in their
+        options.  By default there is one group for each set of options, in the order in which `params` has the first
+        array of each; a group has its arrays in the order of `params`, and torch's own defaults for the rest.
 
     Returns
     -------
@@ -151,20 +155,25 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
     Raises
     ------
     ValueError
-        torch has no optimizer of this class with these options; `like` is the state of another optimizer, or of other
-        parameters.
+        torch has no optimizer of this class with these options, those of a group included, or it would need more than
+        16 bits of a parameter; `like` is the state of another optimizer, or of other parameters, or has one group for
+        arrays that differ in their options.
     """
     import torch
 
     theirs, ours = departing(optimizer, "torch")
     counts = ours["step_counts"]
-    changes = theirs.options_there(ours["options"])
-    if theirs.preset[_NEWER]:
-        changes[_NEWER] = True
-    groups = [{"params": list(range(len(counts)))}] if like is None else _groups(theirs, like, "like")
-    arrays, names = theirs.arrays_there(ours), theirs.states(ours)
-    state: dict[int, dict[str, Any]] = {}
-    for index, (place, taken) in zip(_indices(groups, len(counts), "like"), counts.items(), strict=True):
+    options = {place: _options_there(theirs, options) for place, options in by_place(optimizer, ours).items()}
+    if like is None:
+        order, groups = _made_groups(options)
+    else:
+        kept = _groups(theirs, like, "like")
+        order = dict(zip(_indices(kept, len(counts), "like"), counts, strict=True))
+        groups = [{**group, **_shared(group["params"], order, options)} for group in kept]
+    arrays, names = theirs.arrays_there(optimizer, ours), theirs.states(ours)
+    state: dict[Any, dict[str, Any]] = {}
+    for index, place in order.items():
+        taken = counts[place]
         found = {name: torch.from_numpy(arrays[place][ours]) for ours, name in names.items()}
         if theirs.cls.rule == _UNCOUNTED:
             # What torch makes in the first step is not dampened.
@@ -174,7 +183,54 @@ def to_torch(optimizer: Optimizer, like: Mapping[str, Any] | None = None) -> dic
         if taken > _MOST_STEPS:
             raise ValueError(f"torch counts steps in float32, which does not hold the {taken} of {place!r}")
         state[index] = {"step": torch.tensor(float(taken), dtype=torch.float32)} | found
-    return {"state": state, "param_groups": [{**group, **changes} for group in groups]}
+    return {"state": state, "param_groups": groups}
+
+
+def _options_there(theirs: Counterpart, ours: Mapping[str, Any]) -> dict[str, Any]:
+    return theirs.options_there(ours) | ({_NEWER: True} if theirs.preset[_NEWER] else {})
+
+
+def _changes(
+    places: list[str], groups: Sequence[Mapping[str, Any]], options: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Our groups: what differs from the options of the first group, by the place of the array."""
+    from glob import escape
+
+    changes = [{name: value for name, value in other.items() if value != options[0][name]} for other in options]
+    each = [changed for group, changed in zip(groups, changes, strict=True) for _ in group["params"]]
+    return {escape(place): changed for place, changed in zip(places, each, strict=True) if changed}
+
+
+def _made_groups(options: Mapping[str, dict[str, Any]]) -> tuple[dict[Any, str], list[dict[str, Any]]]:
+    """The places by torch's number for them, which follows the groups, and a group for each set of options."""
+    found: list[tuple[dict[str, Any], list[str]]] = []
+    for place, wanted in options.items():
+        together = next((places for shared, places in found if shared == wanted), None)
+        if together is None:
+            together = []
+            found.append((wanted, together))
+        together.append(place)
+    order: dict[Any, str] = {}
+    groups: list[dict[str, Any]] = []
+    for shared, places in found:
+        groups.append({"params": list(range(len(order), len(order) + len(places))), **shared})
+        order |= zip(groups[-1]["params"], places, strict=True)
+    return order, groups
+
+
+def _shared(indices: Sequence[Any], order: Mapping[Any, str], options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The options of the arrays of one group of torch's, which must agree; none of none."""
+    if not indices:
+        return {}
+    first, *others = [order[index] for index in indices]
+    for other in others:
+        for name, value in options[other].items():
+            if value != options[first][name]:
+                raise ValueError(
+                    f"{first!r} has {name}={options[first][name]!r} and {other!r} has {value!r}, but they are in one "
+                    "group of like"
+                )
+    return options[first]
 
 
 def _groups(theirs: Counterpart, state_dict: Mapping[str, Any], what: str) -> Sequence[Mapping[str, Any]]:

@@ -10,11 +10,11 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ModuleNotFoundError(
-        'instep.torch has the optimizers of torch, which is not installed: pip install "instep[torch]"', name="torch"
+        "instep.torch has the optimizers of torch, which is not installed: pip install torch", name="torch"
     ) from None
 
 if tuple(map(int, _version.split(".")[:2])) < (2, 4):
-    raise ImportError(f'instep.torch needs torch 2.4 or later, and this is {_version}: pip install -U "instep[torch]"')
+    raise ImportError(f"instep.torch needs torch 2.4 or later, and this is {_version}: pip install -U torch")
 
 from .dropin import Fallback
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop, Rprop
