@@ -19,6 +19,9 @@ _WAYS = ("foreach", "fused")
 _CALLED = ("_init_group", "_cuda_graph_capture_health_check")
 _ANY_NAMES = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
+# The optimizers whose last step was compiled, by id: what such a step writes to an optimizer itself, torch drops.
+_compiled: dict[int, bool] = {}
+
 
 class Fallback(NamedTuple):
     """What torch stepped itself, and why.
@@ -45,7 +48,6 @@ class Dropin(torch.optim.Optimizer):
     """Comes before an optimizer of torch's among the bases of a class, and takes its steps where it can."""
 
     _gatherer: _torch.Gatherer | None = None
-    _how: dict[str, bool]  # whether the last step was "compiled": a compiled step can write to a dict, not to self
     _here: ClassVar[type[Optimizer]]
     _framework: ClassVar[str]
     _torch_step: ClassVar[Callable[..., Any]]
@@ -67,7 +69,7 @@ class Dropin(torch.optim.Optimizer):
     def _patch_step_function(self) -> None:
         """Called by torch of each new optimizer, be it made, copied or unpickled."""
         super()._patch_step_function()  # type: ignore[no-untyped-call, misc, unused-ignore]
-        self._how = {}
+        _compiled.pop(id(self), None)
 
     @classmethod
     def _theirs(cls) -> type[torch.optim.Optimizer]:
@@ -88,10 +90,10 @@ class Dropin(torch.optim.Optimizer):
             Reevaluates the model and returns the loss.
         """
         if is_compiling():
-            self._how["compiled"] = True
+            _compiled[id(self)] = True
             return type(self)._watched_torch_step(self, *args, **kwargs)  # type: ignore[no-any-return]
-        if self._how:
-            self._how.clear()
+        if _compiled:
+            _compiled.pop(id(self), None)
         gatherer = self._gatherer
         if gatherer is None:
             gatherer = self._gatherer = self._make_gatherer()
@@ -112,7 +114,7 @@ class Dropin(torch.optim.Optimizer):
         list of Fallback
             Empty where instep stepped every parameter that has a gradient, and before the first step.
         """
-        if self._how:
+        if id(self) in _compiled:
             return [Fallback(group, None, None, "the step was compiled") for group in range(len(self.param_groups))]
         return [] if self._gatherer is None else [Fallback(*each) for each in self._gatherer.refused]
 
