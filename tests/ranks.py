@@ -162,6 +162,35 @@ def around_the_rule():
     return [sharded_digest(sharded), averaged], [digest(alone, alone.params, states), averaged_alone]
 
 
+def leaves_averaged(how):
+    """Leave `averaged` by what the last rank raises there: what each rank is told, and what it has before and after."""
+
+    def in_the_body():
+        if RANK == RANKS - 1:
+            raise {"exception": ZeroDivisionError, "exit": SystemExit}[how]("mine")
+        if how == "exit":  # while the others are in another call
+            with_w_stepped(sharded)
+
+    sharded = Sharded(instep.SGD, arrays(0, "both"), micro_batches=MICRO_BATCHES, lr=1e-3, average_decay=0.5)
+
+    def with_w_stepped(sharded):
+        sharded.step(gradients(9, k, "both") for k in sharded.micro_batches)
+
+    with_w_stepped(sharded)
+    with_w_stepped(sharded)
+    before = sharded_digest(sharded)
+    try:
+        with sharded.averaged():
+            averaged = sharded_digest(sharded)
+            in_the_body()
+        told = None
+    except BaseException as error:
+        told = [type(error).__name__, str(error), getattr(error, "__notes__", [])]
+    after = sharded_digest(sharded)
+    with_w_stepped(sharded)
+    return told, before, averaged, after, sharded_digest(sharded)
+
+
 def every_option():
     """Of those that are not of a formula: what is said of it, or whether a run with it has the bits of one process."""
     found = {}
@@ -444,9 +473,16 @@ def made_badly(bad_rank):
 
 def dies(how):
     """The last rank ends in the middle; the others would wait for it."""
+
+    def exits():
+        yield from good(sharded)
+        sys.exit(0)
+
     sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=RANKS)
     for step in range(1000):
         if step == 3 and RANK == RANKS - 1:
+            if how == "exit without an error":
+                sharded.step(exits())
             if how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise {"exception": RuntimeError, "Ctrl-C": KeyboardInterrupt, "exit": SystemExit}[how]("at step 3")

@@ -196,6 +196,24 @@ def test_ranks_that_differ_raise_on_all(ranks, bad, tmp_path):
         assert each["calls"][1] == f"the ranks differ in the call: 'step' on rank 0, 'save' on rank {bad}"
 
 
+@several
+@pytest.mark.parametrize("how", ["exception", "exit"])
+def test_averages_that_are_left_by_an_exception_on_one_rank(ranks, how):
+    """All ranks leave, also those in another call by then; the parameters are back, and training goes on."""
+    found = run(ranks, "leaves_averaged", how)
+    for rank, (told, before, averaged, after, stepped) in enumerate(found):
+        assert averaged != before
+        assert after == before
+        assert stepped == found[0][4] != after
+        if rank == ranks - 1:
+            assert told == [{"exception": "ZeroDivisionError", "exit": "SystemExit"}[how], "mine", []]
+        elif how == "exception":
+            assert told == ["ZeroDivisionError", "mine", [f"raised on rank {ranks - 1}"]]
+        else:
+            assert told[0] in {"ValueError", "RuntimeError"}
+    assert len({str(each[1]) for each in found}) == 1
+
+
 SAID_OF_ARGUMENTS = {
     "a bad option": ("ValueError", "beta1=1.5"),
     "an unknown option": ("TypeError", "momentum"),
@@ -238,11 +256,13 @@ def test_what_cannot_be_made_on_one_rank_is_made_on_none(ranks, bad):
 
 
 @several
-@pytest.mark.parametrize("how", ["killed", "exception", "Ctrl-C", "exit"])
+@pytest.mark.parametrize("how", ["killed", "exception", "Ctrl-C", "exit", "exit without an error"])
 def test_a_rank_that_dies_ends_the_job(ranks, how):
     ended = mpiexec(ranks, "dies", how)  # within the time limit
     assert ended.returncode != 0
     assert ended.stdout == "" or "KILLED" in ended.stdout or "TERMINATED" in ended.stdout
+    if how == "exit without an error":
+        assert "SystemExit: 0" in ended.stderr
 
 
 # ---- checkpoints ------------------------------------------------------------------------------------------------

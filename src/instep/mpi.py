@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
@@ -116,10 +116,11 @@ class Sharded:
     ) -> None:
         self.comm = MPI.COMM_WORLD if comm is None else comm
         self._private = _private(self.comm)
-        facts, error = {}, None
+        facts: Facts = {}
+        error: BaseException | None = None
         try:
             facts = self._make(make, params, self.comm.size if micro_batches is None else micro_batches, options)
-        except Exception as caught:
+        except (Exception, SystemExit) as caught:
             error = caught
         agree(self._private, {"the call": "Sharded"} | facts, error)
 
@@ -180,16 +181,43 @@ class Sharded:
     def averaged(self) -> Iterator[Any]:
         """A context in which the parameters are their averages, on all ranks.  Needs `average_decay`.
 
+        The parameters come back, to the bit and on all ranks, however it is left.  What leaves it on one rank is raised
+        on all of them, once they have left it.
+
         Yields
         ------
         nesting of numpy.ndarray
             `params`, which hold the averages until the context is left.
         """
-        agree(self._private, {"the call": "averaged"} | self._state_facts())
-        with self.shard.averaged():
+        facts: Facts = {}
+        error: BaseException | None = None
+        with ExitStack() as swapped:
+            try:
+                facts = {"the call": "averaged"} | self._state_facts()
+                swapped.enter_context(self.shard.averaged())
+            except Exception as caught:
+                error = caught
+            agree(self._private, facts, error)
             self._gather()
-            yield self.params
+            try:
+                yield self.params
+            except BaseException as caught:
+                error = caught
+        self._meet("the end of averaged")
         self._gather()
+        self._checked = False
+        agree(self._private, {}, error)
+
+    def _meet(self, place: str) -> None:
+        """Wait for all ranks.  In one that has made another call instead, it raises, which brings that rank here."""
+        while True:
+            try:
+                agree(self._private, {"the call": place})
+            except MPI.Exception:
+                raise
+            except Exception:
+                continue
+            return
 
     @property
     def step_count(self) -> int:
@@ -220,14 +248,15 @@ class Sharded:
         Exception
             Whatever the iterable has raised, on any rank.
         """
-        facts, error = {}, None
+        facts: Facts = {}
+        error: BaseException | None = None
         try:
             missing = self._collect(grads)
             absent = [spell("grads", path) for path, lacks in zip(self._flat.paths, missing, strict=True) if lacks]
             facts = {"the call": "step", "which gradients are None": absent} | self._state_facts()
             if not self._checked:
                 facts |= {f"the values of {what}": digest for what, digest in self._digests()}
-        except Exception as caught:
+        except (Exception, SystemExit) as caught:
             error = caught
         agree(self._private, facts, error)
         self._checked = True

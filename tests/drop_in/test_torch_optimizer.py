@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -132,6 +133,67 @@ def test_a_subclass_that_steps_around():
     optimizer.register_step_post_hook(lambda *args: calls.append("after"))
     optimizer.step()
     assert calls == ["before", "step", "after"]
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if hasattr(PAIRS[name][1], "_init_group")])
+def test_a_subclass_that_changes_what_the_step_calls(name):
+    """torch's step asks the class for the gradients, so it is torch that steps."""
+    ours, theirs = PAIRS[name]
+
+    def run(cls):
+        class Signs(cls):
+            def _init_group(self, group, with_grad, grads, *rest):
+                found = super()._init_group(group, with_grad, grads, *rest)
+                grads[:] = [torch.sign(grad) for grad in grads]
+                return found
+
+        parameters = params()
+        fill(parameters)
+        optimizer = Signs(parameters)
+        optimizer.step()
+        return optimizer, tensors_of(optimizer, parameters)
+
+    (mine, found), (_, expected) = run(ours), run(theirs)
+    assert_close(found, expected)
+    assert mine.fallbacks() == [(0, None, None, "Signs has a _init_group of its own")]
+
+
+def containers():
+    """Groups and lists as torch takes them, though it makes others itself."""
+    yield "OrderedDict", lambda cls, ps: cls([OrderedDict(params=ps, lr=0.1)])
+
+    def tuple_of_params(cls, ps):
+        optimizer = cls(ps, lr=0.1)
+        optimizer.param_groups[0]["params"] = tuple(ps)
+        return optimizer
+
+    def tuple_of_groups(cls, ps):
+        optimizer = cls(ps, lr=0.1)
+        optimizer.param_groups = tuple(optimizer.param_groups)
+        optimizer.defaults = OrderedDict(optimizer.defaults)
+        return optimizer
+
+    yield "tuple of params", tuple_of_params
+    yield "tuple of groups", tuple_of_groups
+
+
+@pytest.mark.parametrize("make", [make for _, make in containers()], ids=[what for what, _ in containers()])
+@pytest.mark.parametrize("name", PAIRS)
+def test_other_containers(name, make):
+    def program(cls):
+        parameters = params()
+        optimizer = make(cls, parameters)
+        for k in range(3):
+            fill(parameters, k)
+            optimizer.step()
+            if k == 1:  # one is torch's
+                parameters[1].grad = torch.zeros(34, dtype=torch.float64)[::2]
+                optimizer.step()
+        assert cls is PAIRS[name][1] or optimizer.fallbacks() == []
+        return tensors_of(optimizer, parameters)
+
+    mine, theirs = both(name, program)
+    assert_close(mine, theirs)
 
 
 def test_profilers_see_a_step():
@@ -373,6 +435,8 @@ def test_what_a_fallback_says():
     assert "strides" in one.reason
     assert (other.group, other.param, other.name) == (1, None, None)
     assert "variance" in other.reason
+    del optimizer.param_groups[0]["params"][1], optimizer.param_groups[0]["param_names"][1]
+    assert optimizer.fallbacks() == [one, other] or optimizer.fallbacks() == [other, one]  # as they were in the step
     fill(parameters)
     optimizer.param_groups[1]["centered"] = False
     optimizer.step()
@@ -547,6 +611,13 @@ def test_compile(name, what):
             optimizer.zero_grad()
             forward(torch.full((3, 4), float(k))).square().mean().backward()
             step()
+        if cls is PAIRS[name][0]:
+            found = [(0, None, None, "the step was compiled")] if what == "step" else []
+            assert optimizer.fallbacks() == found
+            optimizer.step()
+            assert optimizer.fallbacks() == []
+        else:
+            optimizer.step()
         return tensors_of(optimizer, list(model.parameters()))
 
     mine, theirs = both(name, program)

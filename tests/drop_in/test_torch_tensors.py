@@ -279,6 +279,57 @@ def test_shared_memory(name, what, make, apart):
     assert {fallback.param for fallback in ours.fallbacks()} == {*range(apart, apart + count)}
 
 
+class Labelled(torch.nn.Parameter):
+    """A parameter of a class of its own."""
+
+
+@pytest.mark.parametrize("what", ["complex", "bfloat16", "a state", "a subclass"])
+@pytest.mark.parametrize("first", [False, True])
+def test_shared_memory_with_what_is_not_read_here(what, first):
+    """Of another dtype or class than instep steps, and whatever of it is shared."""
+
+    def run(cls):
+        whole = dense(12)
+        other = {
+            "complex": lambda: of(torch.view_as_complex(whole.view(6, 2))),
+            "bfloat16": lambda: of(whole.view(torch.bfloat16)[:8]),
+            "a state": lambda: of(dense(12), torch.zeros(24, dtype=torch.float64)[::2]),
+            "a subclass": lambda: Labelled(whole),
+        }[what]()
+        other.grad = torch.full_like(other, 0.25) if other.grad is None or what != "a state" else other.grad
+        shared = of(whole[:4])
+        parameters = [other, shared] if first else [shared, other]
+        optimizer = cls([*parameters, of(dense(3))], lr=0.1, momentum=0.5, weight_decay=0.5)
+        if what == "a state":
+            optimizer.state[other]["momentum_buffer"] = whole
+        for _ in range(3):
+            optimizer.step()
+        return optimizer, [shared.detach().clone(), other.detach().clone()]
+
+    (ours, mine), (_, theirs) = (run(cls) for cls in PAIRS["SGD"])
+    assert_close(mine, theirs)
+    assert {fallback.param for fallback in ours.fallbacks()} == {0, 1}
+
+
+@pytest.mark.parametrize("what", ["param", "momentum_buffer", "grad"])
+def test_data_that_is_negated_where_it_is(what):
+    """The tensor, its memory and its type are the same before and after."""
+
+    def run(cls):
+        param = of(dense(3))
+        optimizer = cls([param], lr=0.1, momentum=0.5)
+        for k in range(5):
+            if k == 2:
+                tensor = {"param": param, "grad": param.grad}.get(what, optimizer.state[param].get(what))
+                tensor.data = torch._neg_view(tensor.data)
+            optimizer.step()
+        return optimizer, tensors_of(optimizer, [param])
+
+    (ours, mine), (_, theirs) = (run(cls) for cls in PAIRS["SGD"])
+    assert_close(mine, theirs)
+    assert "negates" in ours.fallbacks()[0].reason
+
+
 @pytest.mark.parametrize("centered", [(), (0,), (1,)])
 def test_groups_that_share_memory(centered):
     """A parameter is torch's where it shares memory with one of a group that is torch's, before it or after it."""

@@ -6,6 +6,7 @@ cdef dict PROFILER = torch.autograd.profiler.__dict__
 cdef object HOOKS_BEFORE = _global_optimizer_pre_hooks
 cdef object HOOKS_AFTER = _global_optimizer_post_hooks
 cdef object INCREMENT_VERSION = torch._C._increment_version
+cdef object WITHOUT_CLASSES = torch._C.DisableTorchFunctionSubclass
 
 
 cdef bint takes_several() except -1:
@@ -43,14 +44,13 @@ cdef struct Slot:
     char *count  # NULL where it is no tensor
     double counted
 
-# Whether torch writes it in place, as far as it is seen in neither memory nor type.
+cdef str IS_NEGATED = "it is a view that negates what it is of"
+
+# Whether torch writes it in place, as far as no assignment to its `data` changes that.
 cdef enum Verdict:
     UNCHECKED
     GOOD
-    NEGATED
     INFERENCE
-
-cdef tuple VERDICTS = (None, None, "it is a view that negates what it is of", "the parameter is an inference tensor")
 
 # What was found of a parameter when it was looked at last.
 cdef struct Known:
@@ -118,6 +118,19 @@ cdef class Gathering:
         return 0
 
 
+cdef list groups_of(object optimizer):
+    """Its groups as a list of dicts that have a list of parameters each, whatever like that they are."""
+    cdef list groups = as_list(optimizer.param_groups)
+    for group in groups:
+        if type(group) is not dict or type(group["params"]) is not list:
+            return [{**group, "params": as_list(group["params"])} for group in groups]
+    return groups
+
+
+cdef inline list as_list(object found):
+    return found if type(found) is list else list(found)
+
+
 cdef inline str why_not_at_all(object optimizer):
     if MODES() != 0:
         return "a TorchDispatchMode is to see the operations"
@@ -143,21 +156,25 @@ cdef class Gatherer:
     by_torch : callable
         Called with the optimizer and a dict of the indices of the parameters that torch is to step, by that of their
         group; None instead of a group's indices is all of them.
+    why_never : str or None
+        Why torch is to step all of them, whatever they are.
     """
 
     cdef Language language
     cdef object by_torch
+    cdef str why_never
     cdef list groups
-    cdef readonly list refused  # by the last step: (group, index in it or None, reason)
+    cdef readonly list refused  # by the last step: (group, index in it or None, name or None, reason)
 
     cdef Known *known
     cdef Py_ssize_t known_room
     cdef Intervals written  # by the last step, sorted: known to be apart from each other and from the gradients
     cdef Py_ssize_t written_count  # of how many parameters
 
-    def __init__(self, Language language, by_torch):
+    def __init__(self, Language language, by_torch, str why_never):
         self.language = language
         self.by_torch = by_torch
+        self.why_never = why_never
         self.groups = []
         self.refused = []
         self.written = Intervals()
@@ -182,7 +199,7 @@ cdef class Gatherer:
         cdef set done = None
         cdef dict made = None
         self.refused = []
-        whole = why_not_at_all(optimizer)
+        whole = self.why_never or why_not_at_all(optimizer)
         if whole is not None:
             self.leave_to_torch(optimizer, [(group, None, whole) for group in range(len(optimizer.param_groups))])
             return
@@ -203,21 +220,24 @@ cdef class Gatherer:
 
     cdef int leave_to_torch(self, object optimizer, list refused) except -1:
         cdef dict indices = {}
-        self.refused.extend(refused)
-        for group, index, _ in refused:
+        for group, index, reason in refused:
+            self.refused.append((group, index, name_of(optimizer.param_groups[group], index), reason))
             if index is None:
                 indices[group] = None
             elif indices.setdefault(group, []) is not None:
                 indices[group].append(index)
+        for chosen in indices.values():
+            if chosen is not None:
+                chosen.sort()  # for torch steps them one after the other
         self.by_torch(optimizer, indices)
         return 0
 
     # -- collect
 
     cdef Gathering gather(self, object optimizer, set done, dict made):
-        cdef list groups = optimizer.param_groups
+        cdef list groups = groups_of(optimizer)
         cdef object states = optimizer.state
-        cdef dict defaults = optimizer.defaults
+        cdef object defaults = optimizer.defaults
         cdef Gathering found = Gathering(groups)
         cdef dict group
         cdef list params
@@ -250,12 +270,12 @@ cdef class Gatherer:
                 slot = found.add(param, <PyObject *>grad, g, k, place - 1)
                 if read.refusal is not None:
                     slot.is_refused = True
-                elif is_exact(slot.grad) and is_negated(slot.grad):
-                    found.refuse(slot, VERDICTS[NEGATED])
                 else:
                     self.find_state(found, slot, read, states, &next_state, made)
                     if not slot.is_refused and not is_exact(slot.param):
                         self.unwrap(found, slot, read)
+                    if not slot.is_refused and any_is_negated(slot, read.states):
+                        found.refuse(slot, IS_NEGATED)
         if found.count != 0:
             self.look(found)
         return found
@@ -313,8 +333,6 @@ cdef class Gatherer:
                 return found.refuse(slot, f"{what} is not distributed as the parameter is")
         replace(&slot.param, wrapped[0]._local_tensor)
         replace(&slot.grad, wrapped[1]._local_tensor)
-        if is_exact(slot.grad) and is_negated(slot.grad):
-            return found.refuse(slot, VERDICTS[NEGATED])
         for s in range(len(wrapped) - 2):
             replace(&slot.state[s], wrapped[2 + s]._local_tensor)
         del wrapped[1]
@@ -348,8 +366,8 @@ cdef class Gatherer:
             if reason is None:
                 verdict = self.verdict_on(slot, &found.arrays[k])
                 found.is_stale |= verdict == UNCHECKED
-                if verdict > GOOD:
-                    reason = VERDICTS[verdict]
+                if verdict == INFERENCE:
+                    reason = "the parameter is an inference tensor"
             if reason is not None:
                 found.refuse(slot, reason)
             self.known[slot.place].is_doubtful = reason is not None
@@ -449,19 +467,12 @@ cdef class Gatherer:
         """Ask torch, which lets other threads run."""
         cdef Slot *slot
         cdef Known *known
-        cdef Py_ssize_t k, s
+        cdef Py_ssize_t k
         for k in range(found.count):
             slot = &found.slots[k]
             known = &self.known[slot.place]
-            if slot.is_refused or known.verdict != UNCHECKED:
-                continue
-            verdict = NEGATED if is_negated(slot.param) else GOOD
-            for s in range(INSTEP_MAX_STATES):
-                if slot.state[s] is not NULL and is_negated(slot.state[s]):
-                    verdict = NEGATED
-            if (<object>slot.param).is_inference():
-                verdict = INFERENCE
-            known.verdict = verdict
+            if not slot.is_refused and known.verdict == UNCHECKED:
+                known.verdict = INFERENCE if (<object>slot.param).is_inference() else GOOD
         return 0
 
     cdef bint are_apart(self, Gathering found) except -1:
@@ -498,13 +509,18 @@ cdef class Gatherer:
         """Refuse what shares memory that is written: torch steps it in order."""
         cdef Intervals intervals = Intervals()
         cdef Slot *slot
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, s
+        if len(found.refused) == found.count:
+            return 0
         intervals.clear(found.count * (3 + INSTEP_MAX_STATES))
         for k in range(found.count):
             slot = &found.slots[k]
             if slot.is_refused:
-                add_strided(intervals, slot.param, k, True)
-                add_strided(intervals, slot.grad, k, False)
+                add_strided(intervals, <object>slot.param, k, True)
+                add_strided(intervals, <object>slot.grad, k, False)
+                for s in range(INSTEP_MAX_STATES):
+                    if slot.state[s] is not NULL:
+                        add_strided(intervals, <object>slot.state[s], k, True)
             else:
                 add_written(intervals, found, k)
                 intervals.add(found.arrays[k].grad, found.arrays[k].size * width(found.arrays[k].dtype), k, False)
@@ -606,18 +622,42 @@ cdef int add_written(Intervals intervals, Gathering found, Py_ssize_t k) except 
     return 0
 
 
-cdef int add_strided(Intervals intervals, PyObject *tensor, Py_ssize_t k, bint is_written) except -1:
-    """From its first element to its last."""
-    cdef View view
-    cdef size_t last = 0
-    cdef int d
-    if not is_exact(tensor) or (<object>tensor).layout is not STRIDED or not look_at(tensor, &view):
+cdef int add_strided(Intervals intervals, object tensor, Py_ssize_t k, bint is_written) except -1:
+    """From its first element to its last, of any type and class that has memory of this processor."""
+    cdef Py_ssize_t last = 0
+    if not isinstance(tensor, TENSOR):
         return 0
-    for d in range(view.ndim):
-        last += <size_t>((view.shape[d] - 1) * view.strides[d])
-    if view.size != 0:
-        intervals.add(view.data, (last + 1) * width(view.dtype), k, is_written)
+    with WITHOUT_CLASSES():
+        if tensor.layout is not STRIDED or not tensor.is_cpu or tensor.numel() == 0:
+            return 0
+        try:
+            start = tensor.data_ptr()
+        except RuntimeError:  # of a class or a wrapper that has none
+            return 0
+        for length, stride in zip(tensor.shape, tensor.stride()):
+            last += (length - 1) * stride
+        if start != 0:
+            intervals.add(<void *><uintptr_t>start, (last + 1) * tensor.element_size(), k, is_written)
     return 0
+
+
+cdef object name_of(object group, object index):
+    """That of the parameter at this place of the group, or None where it has none."""
+    names = group.get("param_names")
+    return None if names is None or index is None or index >= len(names) else names[index]
+
+
+cdef bint any_is_negated(const Slot *slot, Py_ssize_t states) except -1:
+    """Is any tensor of its one that negates?  Asked at every step: an assignment to `data` may have made it one."""
+    cdef Py_ssize_t s
+    if is_exact(slot.param) and is_negated(slot.param):
+        return True
+    if is_exact(slot.grad) and is_negated(slot.grad):
+        return True
+    for s in range(states):
+        if slot.state[s] is not NULL and is_exact(slot.state[s]) and is_negated(slot.state[s]):
+            return True
+    return False
 
 
 cdef inline PyObject *is_next(object states, Py_ssize_t *place, PyObject *param) noexcept:

@@ -105,7 +105,7 @@ cdef class Group:
         self.language = language
         self.seen = [MUTABLE] * len(language.keys)
 
-    cdef int read(self, dict group, dict defaults) except -1:
+    cdef int read(self, dict group, object defaults) except -1:
         """Read it if anything in it has changed."""
         cdef Py_ssize_t j
         cdef PyObject *value
@@ -115,7 +115,7 @@ cdef class Group:
                 return self.read_anew(group, defaults)
         return 0
 
-    cdef int read_anew(self, dict group, dict defaults) except -1:
+    cdef int read_anew(self, dict group, object defaults) except -1:
         cdef Language language = self.language
         cdef Py_ssize_t j, k
         self.refusal = None

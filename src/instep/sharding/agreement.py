@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 
 
-def agree(comm: MPI.Comm, facts: Facts, error: Exception | None = None) -> None:
+def agree(comm: MPI.Comm, facts: Facts, error: BaseException | None = None) -> None:
     """Return if no rank has an error and all of them state the same facts, by name; raise on every rank otherwise.
 
     A rank that has an error raises it, the others that of the first rank that has one, with a note which rank it is.
@@ -46,7 +46,7 @@ def agree(comm: MPI.Comm, facts: Facts, error: Exception | None = None) -> None:
                 )
 
 
-def _told(error: Exception | None) -> tuple[str, str] | None:
+def _told(error: BaseException | None) -> tuple[str, str] | None:
     """Its type and message: an exception itself cannot always be sent."""
     return None if error is None else (type(error).__name__, str(error))
 

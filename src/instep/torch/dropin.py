@@ -15,6 +15,8 @@ from ..optimizers import Optimizer
 
 # Options that choose one of torch's own ways to compute the same.
 _WAYS = ("foreach", "fused")
+# What torch's own step calls of the class, so that a subclass may do something else there.
+_CALLED = ("_init_group", "_cuda_graph_capture_health_check")
 _ANY_NAMES = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -43,6 +45,7 @@ class Dropin(torch.optim.Optimizer):
     """Comes before an optimizer of torch's among the bases of a class, and takes its steps where it can."""
 
     _gatherer: _torch.Gatherer | None = None
+    _how: dict[str, bool]  # whether the last step was "compiled": a compiled step can write to a dict, not to self
     _here: ClassVar[type[Optimizer]]
     _framework: ClassVar[str]
     _torch_step: ClassVar[Callable[..., Any]]
@@ -60,6 +63,11 @@ class Dropin(torch.optim.Optimizer):
             step: Any = cls._theirs().step
             cls._torch_step = step.__wrapped__ if getattr(step, "hooked", False) else step
             cls._watched_torch_step = torch.optim.Optimizer.profile_hook_step(cls._torch_step)
+
+    def _patch_step_function(self) -> None:
+        """Called by torch of each new optimizer, be it made, copied or unpickled."""
+        super()._patch_step_function()  # type: ignore[no-untyped-call, misc, unused-ignore]
+        self._how = {}
 
     @classmethod
     def _theirs(cls) -> type[torch.optim.Optimizer]:
@@ -80,7 +88,10 @@ class Dropin(torch.optim.Optimizer):
             Reevaluates the model and returns the loss.
         """
         if is_compiling():
+            self._how["compiled"] = True
             return type(self)._watched_torch_step(self, *args, **kwargs)  # type: ignore[no-any-return]
+        if self._how:
+            self._how.clear()
         gatherer = self._gatherer
         if gatherer is None:
             gatherer = self._gatherer = self._make_gatherer()
@@ -101,12 +112,18 @@ class Dropin(torch.optim.Optimizer):
         list of Fallback
             Empty where instep stepped every parameter that has a gradient, and before the first step.
         """
-        found = [] if self._gatherer is None else self._gatherer.refused
-        return [Fallback(group, param, self._name_of(group, param), reason) for group, param, reason in found]
+        if self._how:
+            return [Fallback(group, None, None, "the step was compiled") for group in range(len(self.param_groups))]
+        return [] if self._gatherer is None else [Fallback(*each) for each in self._gatherer.refused]
 
-    def _name_of(self, group: int, param: int | None) -> str | None:
-        names = self.param_groups[group].get("param_names") if group < len(self.param_groups) else None
-        return None if names is None or param is None else names[param]
+    def _why_never(self) -> str | None:
+        """Why torch is to take every step."""
+        theirs = self._theirs()
+        for name in _CALLED:
+            ours = getattr(self, name, None)
+            if getattr(ours, "__func__", ours) is not getattr(theirs, name, None):
+                return f"{type(self).__name__} has a {name} of its own"
+        return None
 
     def _make_gatherer(self) -> _torch.Gatherer:
         theirs = counterpart(self._here, self._framework)
@@ -128,7 +145,7 @@ class Dropin(torch.optim.Optimizer):
             self._reads_tensors,
             IDLE_WITHOUT,
         )
-        return _torch.Gatherer(language, type(self)._step_by_torch)
+        return _torch.Gatherer(language, type(self)._step_by_torch, self._why_never())
 
     def _step_by_torch(self, indices: Mapping[int, list[int] | None]) -> None:
         """Let torch step these parameters of these groups; None is all of a group."""
