@@ -41,9 +41,15 @@ from trials import (
 
 THREADS = [1, 2, 3, 4, 8]
 BLOCK = 256
-# Elements of all arrays together from which on a second thread is given work: csrc/walk.c.
-ELEMENTS_PER_THREAD = 256 * BLOCK
+# Of elements of all arrays together, below two of these no other thread is given work: csrc/walk.c.
+ELEMENTS_PER_THREAD = 32 * BLOCK
+LONG = np.zeros((2, 1 << 21), np.float32)
 WORTH_ALIGNING = 4096  # bytes: csrc/aligned.h
+
+
+def rouse_workers():
+    """A step so long that sleeping workers are woken: for the next microseconds a shorter one is theirs too."""
+    instep.sgd(*LONG, lr=0.0)
 
 
 def turn(rule):
@@ -230,13 +236,14 @@ def test_threads(rule, dtype, isa, threads, soak):
     sizes = [-1, 0, 1, 13]
     for extra in sizes if soak else [sizes[(turn(rule) + THREADS.index(threads)) % 4]]:
         options = loops[extra % len(loops)]
-        size = max(threads, 2) * ELEMENTS_PER_THREAD + extra
+        size = 8 * max(threads, 2) * ELEMENTS_PER_THREAD + extra
         arrays = hard_arrays(random, rule, options, size, dtype)
         after = expected(rule, options, arrays)
         room = {name: Placed(size, dtype) for name in arrays}
         instep.set_num_threads(threads)
         for offset in (0, 5):
             placed = {name: room[name].put(values, offset) for name, values in arrays.items()}
+            rouse_workers()
             function(rule)(**placed, **options)
             assert_same_bits(placed, after, f"{threads} threads, {size} elements, offset {offset}")
             assert all(memory.guards_hold() for memory in room.values())
@@ -244,19 +251,19 @@ def test_threads(rule, dtype, isa, threads, soak):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads as Linux shows them")
 def test_the_threshold_that_the_tests_assume():
-    """Below two shares of work no thread is made, from there on one is."""
+    """However often it comes, a job of less than two shares makes no thread.  A long one makes one at once."""
     code = f"""
         import os
         import numpy as np, instep
         instep.set_num_threads(2)
-        def threads_after(size):
+        def threads_after(size, steps):
             arrays = [np.ones(size, np.float32) for _ in range(3)]
-            instep.rmsprop(*arrays)
+            for _ in range(steps):
+                instep.rmsprop(*arrays)
             return len(os.listdir("/proc/self/task"))
-        size = 2 * {ELEMENTS_PER_THREAD}
-        before = threads_after(1)
-        assert threads_after(size - {BLOCK}) == before
-        assert threads_after(size) == before + 1
+        before = threads_after(1, 1)
+        assert threads_after(2 * {ELEMENTS_PER_THREAD} - {BLOCK}, 2000) == before
+        assert threads_after(1 << 22, 1) == before + 1
     """
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
@@ -279,6 +286,7 @@ def test_cuts_across_many_arrays(rule, threads):
         optimizer = CLASSES[rule]([arrays["param"] for arrays in every], **options)
         states = {name: [arrays[name] for arrays in every] for name in states_of(rule, options)}
         optimizer._adopt(optimizer._options, states)
+        rouse_workers()
         optimizer.step([None if skip else arrays["grad"] for arrays, skip in zip(every, absent, strict=True)])
         for k in range(60):
             assert_same_bits(every[k], after[k], f"array {k}, {threads} threads, {options}")
@@ -293,13 +301,15 @@ def test_a_cut_before_the_last_block(rule, dtype, threads, soak):
     random = np.random.default_rng(14)
     options = Options(rule).values()
     options = {name: options[name] for name in defaults(rule)}
-    blocks = range(threads * ELEMENTS_PER_THREAD // BLOCK, threads * ELEMENTS_PER_THREAD // BLOCK + 32 * threads)
+    first = max(threads, 2) * ELEMENTS_PER_THREAD // BLOCK
+    blocks = range(first, first + 32 * threads)
     arrays = hard_arrays(random, rule, options, blocks[-1] * BLOCK + 1, dtype)
     after = expected(rule, options, arrays)
     instep.set_num_threads(threads)
     for block in blocks if soak else blocks[turn(rule) % 8 :: 8]:
         size = block * BLOCK + 1
         actual = {name: array[:size].copy() for name, array in arrays.items()}
+        rouse_workers()
         function(rule)(**actual, **options)
         for name in actual:
             if actual[name].tobytes() != after[name][:size].tobytes():

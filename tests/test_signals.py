@@ -1,6 +1,7 @@
 """A signal never leaves half a step, and finds no worker to be handled by."""
 
 import itertools
+import platform
 import sys
 
 import numpy as np
@@ -161,6 +162,9 @@ def test_a_handler_may_save_and_assign_what_is_about_to_be_stepped():
     python(script)
 
 
+STICKY = 0 if platform.machine() == "aarch64" else 0x3F  # what arithmetic has met, the interpreter's own too
+
+
 @pytest.mark.parametrize("run", [_core.run_in_default_arithmetic, _core.run_in_step_arithmetic])
 @pytest.mark.parametrize("mode", MODES)
 def test_an_interrupt_leaves_the_floating_point_mode_and_the_warnings_of_numpy(run, mode):
@@ -177,7 +181,7 @@ def test_an_interrupt_leaves_the_floating_point_mode_and_the_warnings_of_numpy(r
                 sys.settrace(tracing)
         after = np.geterr()
         np.seterr(**before)
-        assert (after, left.control) == (before, MODES[mode]), k
+        assert (after, left.control & ~STICKY) == (before, MODES[mode]), k
         if not interrupted:
             break
     assert k > 1
