@@ -368,6 +368,14 @@ STAGE void zero(stored16 *grad, size_t bytes)
     for (size_t i = 0; i < bytes / sizeof *grad; i++)
         grad[i] = 0;
 }
+/* Numbers of any format in the type of the arithmetic: where they are, or else in the room. */
+static const stored *opened_numbers(const void *from, int format, size_t n, S *room)
+{
+    if (format == INSTEP_AS_COMPUTED)
+        return from;
+    read_numbers(from, format, n, room);
+    return room;
+}
 
 /* ---- a block ---------------------------------------------------------------------------------------------------- */
 
@@ -375,16 +383,10 @@ STAGE void zero(stored16 *grad, size_t bytes)
 static const stored *arriving(const struct around *around, const void *grad, int format, size_t n, S *room)
 {
     S decoded[INSTEP_BLOCK];
-    if (format != INSTEP_AS_COMPUTED) {
-        S *to = around->clips ? decoded : room;
-        read_numbers(grad, format, n, to);
-        grad = to;
-    }
-    if (around->clips) {
-        clip(around, n, grad, room);
-        grad = room;
-    }
-    return grad;
+    if (!around->clips)
+        return opened_numbers(grad, format, n, room);
+    clip(around, n, opened_numbers(grad, format, n, decoded), room);
+    return room;
 }
 
 #define JOIN_(name, dtype, isa) instep_##name##_##dtype##_##isa
@@ -436,11 +438,7 @@ static void NAME(squares)(const void *from, int format, size_t size, struct sum 
 
     for (size_t i = 0; i < size; i += INSTEP_BLOCK) {
         size_t n = size - i < INSTEP_BLOCK ? size - i : INSTEP_BLOCK;
-        const void *x = (const char *)from + i * width;
-        if (format != INSTEP_AS_COMPUTED) {
-            read_numbers(x, format, n, room);
-            x = room;
-        }
+        const stored *x = opened_numbers((const char *)from + i * width, format, n, room);
         sum_add(sum, sum_of_block(x, n));
     }
 }
@@ -452,11 +450,7 @@ static void NAME(add)(void *sums, const void *from, int format, size_t size, int
 
     for (size_t i = 0; i < size; i += INSTEP_BLOCK) {
         size_t n = size - i < INSTEP_BLOCK ? size - i : INSTEP_BLOCK;
-        const void *x = (const char *)from + i * width;
-        if (format != INSTEP_AS_COMPUTED) {
-            read_numbers(x, format, n, room);
-            x = room;
-        }
+        const stored *x = opened_numbers((const char *)from + i * width, format, n, room);
         if (begins)
             copy(n, x, (stored *)sums + i);
         else

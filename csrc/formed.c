@@ -43,16 +43,29 @@ void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64
     }
 }
 
+void instep_loops_of_formed(const struct formed *formed, const instep_optimizer *optimizer, struct loop loops[2])
+{
+    const enum instep_loop kernel = instep_loop_of(optimizer);
+
+    for (int dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++)
+        loops[dtype] = (struct loop){
+            .kernel = instep_active_loops(dtype)->kernel[kernel],
+            .preparation = formed->how,
+            .coefficients = dtype == INSTEP_FLOAT32 ? (const void *)formed->in_float : &formed->in_double,
+            .states = instep_states_of_rule(optimizer),
+        };
+}
+
 void instep_bare_loop(const instep_optimizer *optimizer, int dtype, int64_t t, struct instep_bare_loop *loop)
 {
     struct formed formed;
+    struct loop loops[2];
     _Static_assert(sizeof formed.in_double <= sizeof loop->coefficients, "internals.h has too little room");
 
     instep_form(&formed, optimizer, t, 1);
-    loop->kernel = instep_active_loops(dtype)->kernel[instep_loop_of(optimizer)];
-    loop->preparation = formed.how;
-    if (dtype == INSTEP_FLOAT32)
-        memcpy(loop->coefficients, formed.in_float, sizeof formed.in_float);
-    else
-        memcpy(loop->coefficients, &formed.in_double, sizeof formed.in_double);
+    instep_loops_of_formed(&formed, optimizer, loops);
+    loop->kernel = loops[dtype].kernel;
+    loop->preparation = loops[dtype].preparation;
+    memcpy(loop->coefficients, loops[dtype].coefficients,
+           dtype == INSTEP_FLOAT32 ? sizeof formed.in_float : sizeof formed.in_double);
 }

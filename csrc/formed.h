@@ -17,4 +17,7 @@ struct formed {
 /* Forms the coefficients in double and rounds them once. */
 void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64_t t, double clip);
 
+/* The loop of the rule with these coefficients, by instep_dtype: good while `formed` is. */
+void instep_loops_of_formed(const struct formed *formed, const instep_optimizer *optimizer, struct loop loops[2]);
+
 #endif

@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/* Advances `size` elements.  `preparation` is that of prepare.h, and of rows that wait param and grad are NULL;
- * `coefficients` a struct of rules.h in the type of the arrays. */
+/* Advances `size` elements.  `preparation` is that of prepare.h, `coefficients` a struct of rules.h in the type of the
+ * arrays. */
 typedef void instep_kernel(size_t size, void *param, const void *grad, void *const *state, int preparation,
                            const void *coefficients);
 

@@ -1,6 +1,5 @@
 #include "missed.h"
 
-#include "dispatch.h"
 #include "float_mode.h"
 #include "formed.h"
 #include "pool.h"
@@ -16,39 +15,32 @@ enum {
 struct work {
     const instep_array *array;
     struct formed formed;
-    instep_kernel *kernel;
-    const void *coefficients;
-    size_t states, width;
+    struct loop loops[2];
+    const struct loop *loop;
+    size_t width;
 };
-
-static void *states_from(const struct work *work, size_t s, size_t begin)
-{
-    return (char *)work->array->state[s] + begin * work->width;
-}
 
 /* No more elements than of a block, so that they stay in the first cache. */
 static void take_steps(const struct work *work, size_t begin, size_t size, uint64_t missed)
 {
+    const struct loop *loop = work->loop;
     const size_t bytes = size * work->width;
     static const double zeros[INSTEP_BLOCK]; /* of either type */
     double param[INSTEP_BLOCK] = {0};        /* which is moved in vain */
     char before[INSTEP_MAX_STATES][INSTEP_BLOCK * sizeof(double)];
     void *state[INSTEP_MAX_STATES];
 
-    for (size_t s = 0; s < work->states; s++)
-        state[s] = states_from(work, s, begin);
+    for (size_t s = 0; s < loop->states; s++)
+        state[s] = (char *)work->array->state[s] + begin * work->width;
     for (uint64_t k = 0; k < missed; k++) {
-        if (k % LOOK_EVERY != 0) {
-            work->kernel(size, param, zeros, state, SCALED, work->coefficients);
-            continue;
-        }
+        const int looks = k % LOOK_EVERY == 0;
         int changed = 0;
-        for (size_t s = 0; s < work->states; s++)
+        for (size_t s = 0; looks && s < loop->states; s++)
             memcpy(before[s], state[s], bytes);
-        work->kernel(size, param, zeros, state, SCALED, work->coefficients);
-        for (size_t s = 0; s < work->states; s++)
+        loop->kernel(size, param, zeros, state, loop->preparation, loop->coefficients);
+        for (size_t s = 0; looks && s < loop->states; s++)
             changed |= memcmp(before[s], state[s], bytes);
-        if (!changed) /* nor would any step that follows change them */
+        if (looks && !changed) /* nor would any step that follows change them */
             return;
     }
 }
@@ -83,9 +75,8 @@ void instep_take_missed_steps(const instep_optimizer *optimizer, const instep_ar
     instep_optimizer unclipped = *optimizer; /* so that a zero has the sign that the rule gives it */
     instep_preparing_of(&unclipped)->clip_value = 0;
     instep_form(&work.formed, &unclipped, array->step_count, 1);
-    work.kernel = instep_active_loops((int)array->dtype)->kernel[instep_loop_of(optimizer)];
-    work.coefficients = array->dtype == INSTEP_FLOAT32 ? (const void *)work.formed.in_float : &work.formed.in_double;
-    work.states = instep_states_of_rule(optimizer);
+    instep_loops_of_formed(&work.formed, optimizer, work.loops);
+    work.loop = &work.loops[array->dtype];
     instep_pool_run(take_missed_steps, &work, array->rows == NULL ? array->size / array->row_size : array->row_count,
                     ROWS_A_THREAD);
 }

@@ -162,17 +162,9 @@ struct plan {
 
 static void make_plan(struct plan *plan, const instep_optimizer *optimizer, int64_t t, double clip)
 {
-    const enum instep_loop kernel = instep_loop_of(optimizer);
-
     plan->optimizer = optimizer;
     instep_form(&plan->formed, optimizer, t, clip);
-    for (int dtype = INSTEP_FLOAT32; dtype <= INSTEP_FLOAT64; dtype++)
-        plan->loops[dtype] = (struct loop){
-            .kernel = instep_active_loops(dtype)->kernel[kernel],
-            .preparation = plan->formed.how,
-            .coefficients = dtype == INSTEP_FLOAT32 ? (const void *)plan->formed.in_float : &plan->formed.in_double,
-            .states = instep_states_of_rule(optimizer),
-        };
+    instep_loops_of_formed(&plan->formed, optimizer, plan->loops);
 }
 
 static double clip_of(const struct work *work, const instep_array *array)

@@ -409,20 +409,13 @@ def test_the_short_table_of_arrays_says_the_same():
             assert row.groups() == cells[kind], f"README.md, {start!r}: {kind} is {cells[kind]}"
 
 
-def test_the_readme_shows_the_saved_trainings(monkeypatch):
+@pytest.mark.parametrize(("page", "measured"), [("README.md", "training"), ("docs/how-to/torch.md", "torch")])
+def test_a_page_shows_the_saved_trainings(monkeypatch, page, measured):
     monkeypatch.syspath_prepend(ROOT / "bench")
-    saved = json.loads(next(ROOT.glob("bench/results/training/*.json")).read_text())
-    text = (ROOT / "README.md").read_text()
-    again = importlib.import_module("write_readme").with_training(text, saved)
-    assert again == text, "run bench/write_readme.py --training with the result that README.md shows"
-
-
-def test_the_page_about_torch_shows_the_saved_trainings(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "bench")
-    saved = json.loads(next(ROOT.glob("bench/results/torch/*.json")).read_text())
-    text = (ROOT / "docs/how-to/torch.md").read_text()
-    again = importlib.import_module("write_readme").with_torch(text, saved)
-    assert again == text, "run bench/write_readme.py --torch with the result that docs/how-to/torch.md shows"
+    saved = json.loads(next(ROOT.glob(f"bench/results/{measured}/*.json")).read_text())
+    text = (ROOT / page).read_text()
+    again = getattr(importlib.import_module("write_readme"), f"with_{measured}")(text, saved)
+    assert again == text, f"run bench/write_readme.py --{measured} with the result that {page} shows"
 
 
 def test_every_test_file_is_in_the_table():

@@ -174,9 +174,11 @@ def missed(rule: str, states: Mapping[str, Array], steps: int, **options: Any) -
 def _missed(rule: str, states: Mapping[str, Array], steps: int, options: dict[str, Any]) -> None:
     options = Options(rule).values() | options
     of_formula = {name: options[name] for name in Options(rule).of_formula}
-    for array in list(states.values())[:1]:
-        for _ in range(steps):
-            getattr(reference, rule)(np.zeros_like(array), np.zeros_like(array), **states, **of_formula)
+    if not states:
+        return
+    nothing = np.zeros_like(next(iter(states.values())))
+    for _ in range(steps):
+        getattr(reference, rule)(nothing.copy(), nothing, **states, **of_formula)
 
 
 def _flat16(array: Array) -> Array:

@@ -78,6 +78,14 @@ def checked(optimizer: Optimizer, groups: Any) -> dict[str, dict[str, Any]]:
     return {pattern: dict(changes) for pattern, changes in groups.items()}
 
 
+def options_of_arrays(
+    paths: list[tuple[Any, ...]], options: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The options of each array, with what its group changes."""
+    of_groups = [dict(options), *({**options, **changes} for changes in groups.values())]
+    return [of_groups[k] for k in members(paths, groups)]
+
+
 def members(paths: list[tuple[Any, ...]], groups: Mapping[str, Any]) -> list[int]:
     """The group of each array: 0 if none, k if the k-th pattern matches its place."""
     member = [0] * len(paths)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ._core import Nest, rules
 from .arithmetic import Array
+from .groups import options_of_arrays
 from .optimizers import Optimizer
 from .sharding import checkpoint
 from .sharding.agreement import Facts, agree
@@ -294,9 +295,8 @@ class Sharded:
 
     def _zeroed(self) -> list[bool]:
         """The option `zero_grads` of each array."""
-        patterns, of_all = self.shard._patterns, self.shard.zero_grads
-        of_group = [of_all, *(changes.get("zero_grads", of_all) for changes in patterns.values())]
-        return [of_group[k] for k in self.shard._member(patterns)]
+        each = options_of_arrays(self.shard._paths, {"zero_grads": self.shard.zero_grads}, self.shard._patterns)
+        return [options["zero_grads"] for options in each]
 
     def _zero(self, missing: list[bool]) -> None:
         """Set the gradients of this rank to 0, where they are to be."""

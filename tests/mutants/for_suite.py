@@ -49,11 +49,7 @@ WRITTEN = "    for (int k = 0; k < states; k++)\n        store("
 KERNEL = "        loop->kernel(n, p, g, state, loop->preparation, loop->coefficients);\n"
 SQUARES = """    for (size_t i = 0; i < size; i += INSTEP_BLOCK) {
         size_t n = size - i < INSTEP_BLOCK ? size - i : INSTEP_BLOCK;
-        const void *x = (const char *)from + i * width;
-        if (format != INSTEP_AS_COMPUTED) {
-            read_numbers(x, format, n, room);
-            x = room;
-        }
+        const stored *x = opened_numbers((const char *)from + i * width, format, n, room);
         sum_add(sum, sum_of_block(x, n));
     }
 }"""

@@ -11,6 +11,7 @@ from .. import storage
 from .._core import LARGEST_COUNT
 from ..arithmetic import Array
 from ..checkpoint.state_dict import MASTERS, OTHERS, StateDict
+from ..groups import options_of_arrays
 from ..optimizers import Optimizer
 from ..rules.momentum import move_lr
 from ..rules.rmsprop import square_avg_of, variance_of
@@ -194,9 +195,8 @@ def _check_all(theirs: Counterpart, ours: StateDict) -> None:
 
 def by_place(optimizer: Optimizer, ours: StateDict) -> dict[str, dict[str, float | bool]]:
     """The options of each array, those of its group too."""
-    of_groups = [ours["options"], *(ours["options"] | changes for changes in ours["groups"].values())]
-    member = optimizer._member(ours["groups"])
-    return {place: of_groups[k] for place, k in zip(ours["step_counts"], member, strict=True)}
+    each = options_of_arrays(optimizer._paths, ours["options"], ours["groups"])
+    return dict(zip(ours["step_counts"], each, strict=True))
 
 
 def check_no_groups(ours: StateDict, framework: str) -> None:
