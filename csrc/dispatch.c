@@ -14,11 +14,11 @@
 #error "dispatch.c runs on every processor: build it for the baseline"
 #endif
 
-#define ISA(name, timed)                                                                                               \
+#define ISA(name, timed, plain)                                                                                        \
     extern instep_kernel *const instep_kernels_f32_##name[INSTEP_LOOPS];                                               \
     extern instep_kernel *const instep_kernels_f64_##name[INSTEP_LOOPS];                                               \
-    extern const struct instep_block_loops instep_block_loops_f32_##name;                                              \
-    extern const struct instep_block_loops instep_block_loops_f64_##name;
+    extern const struct instep_block_loops instep_block_loops_f32_##plain;                                             \
+    extern const struct instep_block_loops instep_block_loops_f64_##plain;
 #include "isas.def"
 #undef ISA
 
@@ -28,11 +28,11 @@ static const struct isa {
     int timed;                    /* whether it is chosen only where it is faster than the one before it */
     struct instep_loops loops[2]; /* by instep_dtype */
 } isas[] = {
-#define LOOPS(dtype, name)                                                                                             \
+#define LOOPS(dtype, name, plain)                                                                                      \
     {                                                                                                                  \
-        instep_kernels_##dtype##_##name, &instep_block_loops_##dtype##_##name                                          \
+        instep_kernels_##dtype##_##name, &instep_block_loops_##dtype##_##plain                                         \
     }
-#define ISA(name, timed) {#name, instep_cpu_##name, timed, {LOOPS(f32, name), LOOPS(f64, name)}},
+#define ISA(name, timed, plain) {#name, instep_cpu_##name, timed, {LOOPS(f32, name, plain), LOOPS(f64, name, plain)}},
 #include "isas.def"
 #undef ISA
 };

@@ -434,7 +434,7 @@ def test_import_leaves_the_gil_as_it_is():
 @pytest.mark.compiler
 def test_stress(tmp_path, soak):
     program = tmp_path / "stress_pool"
-    (tmp_path / "isas.def").write_text("ISA(baseline, 0)\n")
+    (tmp_path / "isas.def").write_text("ISA(baseline, 0, baseline)\n")
     flags = ["-std=c11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-pthread", f"-I{CSRC}", f"-I{tmp_path}"]
     objects = []
     by_type = [CSRC / "kernels.c", CSRC / "blocks.c"]

@@ -10,7 +10,7 @@ enum {
     BLOCKS_PER_THREAD = 8
 };
 
-#define ISA(name, timed) extern const struct instep_walls instep_walls_f32_##name, instep_walls_f64_##name;
+#define ISA(name, timed, plain) extern const struct instep_walls instep_walls_f32_##plain, instep_walls_f64_##plain;
 #include "isas.def"
 #undef ISA
 
@@ -18,7 +18,7 @@ static const struct {
     const char *isa;
     const struct instep_walls *walls[2]; /* by instep_dtype */
 } table[] = {
-#define ISA(name, timed) {#name, {&instep_walls_f32_##name, &instep_walls_f64_##name}},
+#define ISA(name, timed, plain) {#name, {&instep_walls_f32_##plain, &instep_walls_f64_##plain}},
 #include "isas.def"
 #undef ISA
 };
