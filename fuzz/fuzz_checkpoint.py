@@ -140,14 +140,18 @@ def put_seeds(corpus: Path) -> None:
     """Sound checkpoints of every rule, by default and with any one option changed, of several dtypes in a nesting."""
     corpus.mkdir(parents=True, exist_ok=True)
     for rule, defaults in rules().items():
-        changes: list[dict[str, Any]] = [
-            {},
-            *({name: not value if isinstance(value, bool) else 0.75} for name, value in defaults.items()),
-        ]
+        changes: list[dict[str, Any]] = [{}, *({name: other_than(value)} for name, value in defaults.items())]
         for k, change in enumerate(changes):
             with suppress(ValueError):  # an option that needs another
                 Options(rule).replace(change, (np.dtype("f4"),))
                 put_seed(corpus / f"sound-{rule}-{k}", Optimizer.of_rule(rule), change)
+
+
+def other_than(value: bool | int | float) -> bool | int | float:
+    """Of the same type, so that an option may have it."""
+    if isinstance(value, bool):
+        return not value
+    return 3 if isinstance(value, int) else 0.75
 
 
 def put_seed(path: Path, optimizer_class: type[Optimizer], options: dict[str, Any]) -> None:
