@@ -126,7 +126,13 @@ def try_file(data: bytes) -> None:
 def params_of(state_dict: StateDict) -> Any:
     """Some params with their arrays where the state has them."""
     root: dict[Any, Any] = {}
-    arrays = next(iter(state_dict["state"].values()), {})
+    arrays: dict[str, Any] = {}
+    for state in state_dict["state"].values():
+        for place, array in state.items():
+            if array.dtype.kind == "f":
+                arrays[place] = array
+            else:  # counts by row, which tell no more than how many there are
+                arrays.setdefault(place, np.zeros(len(array), np.float32))
     for place in state_dict["step_counts"]:
         *branches, last = ("root", *read_path(place))
         branch = root
