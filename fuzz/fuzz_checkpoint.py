@@ -132,7 +132,7 @@ def params_of(state_dict: StateDict) -> Any:
             if array.dtype.kind == "f":
                 arrays[place] = array
             else:  # counts by row, which tell no more than how many there are
-                arrays.setdefault(place, np.zeros(len(array), np.float32))
+                arrays.setdefault(place, np.zeros((len(array), 1), np.float32))
     for place in state_dict["step_counts"]:
         *branches, last = ("root", *read_path(place))
         branch = root
