@@ -78,8 +78,8 @@ BUGS = [
     Bug(
         "eps on the wrong side of the root",
         "csrc/rules/rmsprop.h",
-        "root(v * c->unbias + c->eps_in) + c->eps_out",
-        "root(v * c->unbias + c->eps_out) + c->eps_in",
+        "root(v + c->eps_in) + c->eps_out",
+        "root(v + c->eps_out) + c->eps_in",
         COMBINATIONS,
     ),
     Bug(
@@ -146,7 +146,7 @@ BUGS = [
         COMBINATIONS,
     ),
     Bug(
-        "a step of the wrong sign", "csrc/rules/rprop.h", "*p -= sign_of(g)", "*p += sign_of(g)", combinations("rprop")
+        "a step of the wrong sign", "csrc/rules/rprop.h", "*p -= towards(g", "*p += towards(g", combinations("rprop")
     ),
     Bug(
         "the maximum of AMSGrad dropped",
