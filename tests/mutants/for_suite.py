@@ -145,9 +145,7 @@ BUGS = [
         "o->momentum == 0",
         COMBINATIONS,
     ),
-    Bug(
-        "a step of the wrong sign", "csrc/rules/rprop.h", "*p -= towards(g", "*p += towards(g", combinations("rprop")
-    ),
+    Bug("a step of the wrong sign", "csrc/rules/rprop.h", "*p -= towards(g", "*p += towards(g", combinations("rprop")),
     Bug(
         "the maximum of AMSGrad dropped",
         "csrc/rules/adam.h",
@@ -300,8 +298,8 @@ BUGS = [
     Bug(
         "infinity as the largest finite byte",
         "csrc/storage.h",
-        "code = size < INFINITE ? code : f.last + 1;",
-        "code = size < INFINITE ? code : f.last;",
+        "size > INFINITE ? f.last + 2 : f.last + 1;",
+        "size > INFINITE ? f.last + 2 : f.last;",
         AROUND,
     ),
     Bug(
