@@ -47,7 +47,7 @@ EMULATED = [test for test in FAST if "offset" not in test]  # which is slow in e
 CPUS = {"Nehalem": "Nehalem", "Haswell": "Haswell,-hle,-rtm,-invpcid,-pcid,-tsc-deadline,-x2apic"}
 THREADED = [
     "tests/test_threads.py::test_bits_do_not_depend_on_the_number_of_threads",
-    "tests/test_threads.py::test_steps_on_one_optimizer_follow_one_another[100]",
+    "tests/test_threads.py::test_steps_on_one_optimizer_follow_one_another",
     "tests/test_threads.py::test_the_number_may_change_while_steps_are_taken",
 ]
 NOT_THERE = {"instep[demo]", "safetensors"}  # of the test's requirements: the package itself; no such wheel, as yet

@@ -126,7 +126,13 @@ def try_file(data: bytes) -> None:
 def params_of(state_dict: StateDict) -> Any:
     """Some params with their arrays where the state has them."""
     root: dict[Any, Any] = {}
-    arrays = next(iter(state_dict["state"].values()), {})
+    arrays: dict[str, Any] = {}
+    for state in state_dict["state"].values():
+        for place, array in state.items():
+            if array.dtype.kind == "f":
+                arrays[place] = array
+            else:  # counts by row, which tell no more than how many there are
+                arrays.setdefault(place, np.zeros((len(array), 1), np.float32))
     for place in state_dict["step_counts"]:
         *branches, last = ("root", *read_path(place))
         branch = root
@@ -140,14 +146,18 @@ def put_seeds(corpus: Path) -> None:
     """Sound checkpoints of every rule, by default and with any one option changed, of several dtypes in a nesting."""
     corpus.mkdir(parents=True, exist_ok=True)
     for rule, defaults in rules().items():
-        changes: list[dict[str, Any]] = [
-            {},
-            *({name: not value if isinstance(value, bool) else 0.75} for name, value in defaults.items()),
-        ]
+        changes: list[dict[str, Any]] = [{}, *({name: other_than(value)} for name, value in defaults.items())]
         for k, change in enumerate(changes):
             with suppress(ValueError):  # an option that needs another
                 Options(rule).replace(change, (np.dtype("f4"),))
                 put_seed(corpus / f"sound-{rule}-{k}", Optimizer.of_rule(rule), change)
+
+
+def other_than(value: bool | int | float) -> bool | int | float:
+    """Of the same type, so that an option may have it."""
+    if isinstance(value, bool):
+        return not value
+    return 3 if isinstance(value, int) else 0.75
 
 
 def put_seed(path: Path, optimizer_class: type[Optimizer], options: dict[str, Any]) -> None:

@@ -41,10 +41,10 @@ cmake -S "$source" -B build -GNinja -DSKBUILD=2 -DSKBUILD_PROJECT_VERSION_FULL=0
     -DPython_INCLUDE_DIR="$root/usr/include/python$version" -DPython_NumPy_INCLUDE_DIR="$site/numpy/_core/include"
 cmake --build build
 cp -r "$source/src/instep" "$site"
-rm "$site"/instep/*.pyx # as in a wheel
 cmake --install build --prefix "$site"
+shopt -s nullglob
 for module in "$site"/instep/*.cpython-*.so; do
-    mv "$module" "${module%%.cpython-*}.so" # its name has this machine's processor in it
+    mv "$module" "${module%%.cpython-*}.so" # some CMakes put this machine's processor into its name
 done
 ./python -m instep info
 cd "$source"

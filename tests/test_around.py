@@ -238,6 +238,8 @@ def test_accumulated_gradients(grad_dtype):
     optimizer.accumulate(grads[0])
     with pytest.raises(TypeError, match=r"accumulate\(None\) forgets"):
         optimizer.step(grads[0])
+    with pytest.raises(TypeError, match=r"accumulate\(None\) forgets"):
+        optimizer.step_one(0, grads[0][0])
     optimizer.accumulate(None)
     optimizer.step(grads[0])
 

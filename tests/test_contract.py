@@ -911,6 +911,12 @@ def test_a_message_names_some_keys_of_many():
         optimizer.step_one("weight 1000", np.ones(1))
 
 
+def test_a_message_cuts_a_long_key():
+    optimizer = instep.RMSprop({"x" * 100_000: np.ones(1)})
+    with pytest.raises(TypeError, match=r"^grads\['x{199}\] must be"):
+        optimizer.step({"x" * 100_000: 1})
+
+
 @every_situation
 def test_none_leaves_an_array_alone(rule, options):
     params = [np.ones(3), np.ones(3)]

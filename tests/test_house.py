@@ -352,6 +352,15 @@ def tracked_files():
     return [path for name in names if (path := ROOT / name).is_file() and path.suffix in TEXT]
 
 
+def test_the_tools_run_tests_that_there_are():
+    """Pytest stops at a name that it does not find, and a tool is not run every day."""
+    named = re.findall(r"(tests/\w+\.py)::(\w+)(\[)?", (ROOT / "noxfile.py").read_text())
+    assert named
+    for file, test, parameter in named:
+        assert f"\ndef {test}(" in (ROOT / file).read_text(), f"noxfile.py: {file} has no {test}"
+        assert not parameter, f"noxfile.py names a parameter of {test}, which another may stand before"
+
+
 def test_no_file_names_a_home():
     found = [
         f"{path.relative_to(ROOT)}:{number}"

@@ -75,7 +75,7 @@ cdef class Nest:
 
 cdef str _spell(str root, tuple path):
     for key in path:
-        root += f"[{key!r}]"
+        root += f"[{key!r:.200}]"
     return root
 
 

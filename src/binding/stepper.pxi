@@ -93,6 +93,8 @@ cdef class Stepper(Holder):
         try:
             k = self.place(key)
             self.check_not_averaged()
+            if self.pending is not None:
+                self.refuse_beside_pending()
             self.bound_in_place = False
             self.planned = False  # for a step of all of them
             if grad is None:
@@ -408,7 +410,7 @@ cdef class Stepper(Holder):
     # -- gradients that are summed first
 
     def accumulate(self, grads):
-        """Add gradients to a sum that the next `step()` takes.
+        """Add gradients to a sum that the next `step()` takes; until then no other gradients are.
 
         The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others.
         With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
@@ -517,15 +519,17 @@ cdef class Stepper(Holder):
         cdef Py_ssize_t k
         cdef list pending = self.pending
         if grads is not _ABSENT:
-            raise TypeError(
-                "gradients were accumulated: step() takes them, and no others; accumulate(None) forgets them"
-            )
+            self.refuse_beside_pending()
         self.bound_in_place = False
         for k in range(self.count):
             if type(pending[k]) is Rows:  # its own, and so they may be put in order and set to 0
                 pending[k] = (<Rows>pending[k]).fit("grads", self.paths[k], self.leaves[k], self.arrays[k].dtype)
             self.set_grad("grads", k, pending[k])
         return 0
+
+    @cython.final
+    cdef int refuse_beside_pending(self) except -1:
+        raise TypeError("gradients were accumulated: step() takes them, and no others; accumulate(None) forgets them")
 
     @cython.final
     cdef int collect(self, Nest nest, object grads, tuple path) except -1:
