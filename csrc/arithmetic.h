@@ -15,10 +15,10 @@ static inline double whole_power(double x, int64_t n)
     return power;
 }
 
-/* -1, 1, or x itself where it is a zero or NaN. */
-static inline T sign_of(T x)
+/* `size` in the direction of x, or x itself where it is a zero or NaN: sign(x) size, without a product. */
+static inline T towards(T x, T size)
 {
-    return where_greater(x, every(0), every(1), where_greater(every(0), x, every(-1), x));
+    return where_greater(x, every(0), size, where_greater(every(0), x, -size, x));
 }
 
 static inline T clamped(T x, S least, S most)

@@ -184,17 +184,32 @@ static inline uint8_t byte_exponent(struct byte_format f, int32_t largest)
     return (uint8_t)greater(lesser(exponent, 255), f.reach + 1);
 }
 
-static inline float from_byte(struct byte_format f, int32_t stored, int32_t base)
+static inline int32_t byte_code(struct byte_format f, int32_t stored)
 {
-    int32_t code = f.is_signed ? stored & 0x7f : stored;
-    int32_t sign = f.is_signed ? (int32_t)((uint32_t)(stored & 0x80) << 24) : 0;
-    int32_t bits = base - BYTE_DIGIT + code * BYTE_DIGIT;
-    bits = code == 0 ? 0 : bits;
-    bits = code > f.last ? INFINITE + (code - f.last - 1) * QUIET : bits;
-    return float_of(bits | sign);
+    return f.is_signed ? stored & 0x7f : stored;
 }
 
-/* The code; `limit` is that of the largest float. */
+static inline int32_t byte_sign(struct byte_format f, int32_t stored)
+{
+    return f.is_signed ? stored & 0x80 : 0;
+}
+
+/* Of a finite number.  Hardly a block has others, so that they have functions of their own. */
+static inline float from_byte(struct byte_format f, int32_t stored, int32_t base)
+{
+    int32_t code = byte_code(f, stored), bits = base - BYTE_DIGIT + code * BYTE_DIGIT;
+    bits = code == 0 ? 0 : bits;
+    return float_of(bits | (int32_t)((uint32_t)byte_sign(f, stored) << 24));
+}
+
+static inline float from_any_byte(struct byte_format f, int32_t stored, int32_t base)
+{
+    int32_t code = byte_code(f, stored), other = INFINITE + (code - f.last - 1) * QUIET;
+    other |= (int32_t)((uint32_t)byte_sign(f, stored) << 24);
+    return float_of(code > f.last ? other : bits_of(from_byte(f, stored, base)));
+}
+
+/* The code of a finite number; `limit` is that of the largest float. */
 static inline int32_t to_byte(struct byte_format f, float x, int32_t base, int32_t limit, int32_t random)
 {
     int32_t bits = bits_of(x), size = bits & MAGNITUDE, digits = random * (BYTE_DIGIT >> 16);
@@ -207,9 +222,14 @@ static inline int32_t to_byte(struct byte_format f, float x, int32_t base, int32
     } else {
         code = greater(code, lesser(size, 1));
     }
-    code = size < INFINITE ? code : f.last + 1;
-    code = size > INFINITE ? f.last + 2 : code;
-    return code | (f.is_signed ? (int32_t)((uint32_t)bits >> 24 & 0x80) : 0);
+    return code | byte_sign(f, (int32_t)((uint32_t)bits >> 24));
+}
+
+static inline int32_t to_any_byte(struct byte_format f, float x, int32_t base, int32_t limit, int32_t random)
+{
+    int32_t bits = bits_of(x), size = bits & MAGNITUDE, other = size > INFINITE ? f.last + 2 : f.last + 1;
+    other |= byte_sign(f, (int32_t)((uint32_t)bits >> 24));
+    return size < INFINITE ? to_byte(f, x, base, limit, random) : other;
 }
 
 #endif

@@ -33,7 +33,7 @@ static inline void signum(T *p, T g, T *state, const struct signum_coefficients 
     T *trace = &state[0];
 
     *trace = c->persistence * *trace + g;
-    *p -= c->step * sign_of(*trace);
+    *p -= towards(*trace, every(c->step));
 }
 
 /* ---- once a step, in double ---- */
@@ -68,7 +68,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arithmetic import prepared, sign
+from ..arithmetic import prepared, towards
 from ..functions import native
 from ..optimizers import Optimizer
 
@@ -141,7 +141,7 @@ def signum(
     g = prepared(param, grad, lr, weight_decay, decoupled_weight_decay, maximize)
 
     trace[...] = persistence * trace + g
-    param -= (lr * scale) * sign(trace)
+    param -= towards(trace, lr * scale)
 '''
 
 

@@ -15,7 +15,7 @@ static inline void adagrad(T *p, T g, T *state, const struct adagrad_coefficient
     T *square_sum = &state[0];
 
     *square_sum = *square_sum + g * g;
-    *p -= c->lr * (g / (root(*square_sum + c->eps_in) + c->eps_out));
+    *p -= c->lr * g / (root(*square_sum + c->eps_in) + c->eps_out);
 }
 
 /* ---- once a step, in double ---- */

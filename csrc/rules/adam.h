@@ -36,7 +36,7 @@ static inline T adam_max(T v, T *max_square_avg, const struct adam_coefficients 
 
 static inline T adam_update(T m, T v, const struct adam_coefficients *c)
 {
-    return c->lr * (m / (root(v + c->eps_root) + c->eps));
+    return c->lr * m / (root(v + c->eps_root) + c->eps);
 }
 
 static inline void adam(T *p, T g, T *state, const struct adam_coefficients *c)

@@ -14,7 +14,7 @@ static inline void lion(T *p, T g, T *state, const struct lion_coefficients *c)
 {
     T *grad_avg = &state[0];
 
-    *p -= c->lr * sign_of(c->beta1 * *grad_avg + c->one_minus_beta1 * g);
+    *p -= towards(c->beta1 * *grad_avg + c->one_minus_beta1 * g, every(c->lr));
     *grad_avg = c->beta2 * *grad_avg + c->one_minus_beta2 * g;
 }
 

@@ -21,7 +21,8 @@ struct rmsprop_coefficients {
 
 static inline T rmsprop_square_avg(T g, T *square_avg, const struct rmsprop_coefficients *c)
 {
-    return *square_avg = c->rho * *square_avg + c->one_minus_rho * (g * g);
+    *square_avg = c->rho * *square_avg + c->one_minus_rho * (g * g);
+    return *square_avg * c->unbias;
 }
 
 static inline T rmsprop_variance(T g, T *variance, T *grad_avg, const struct rmsprop_coefficients *c)
@@ -34,7 +35,7 @@ static inline T rmsprop_variance(T g, T *variance, T *grad_avg, const struct rms
 
 static inline T rmsprop_update(T g, T v, const struct rmsprop_coefficients *c)
 {
-    return c->lr_in * (g / (root(v * c->unbias + c->eps_in) + c->eps_out));
+    return c->lr_in * g / (root(v + c->eps_in) + c->eps_out);
 }
 
 static inline void rmsprop(T *p, T g, T *state, const struct rmsprop_coefficients *c)

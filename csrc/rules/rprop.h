@@ -21,7 +21,7 @@ static inline void rprop(T *p, T g, T *state, const struct rprop_coefficients *c
 
     *step_size = clamped(*step_size * factor, c->step_min, c->step_max);
     g = where_greater(every(0), x, every(0), g);
-    *p -= sign_of(g) * *step_size;
+    *p -= towards(g, *step_size);
     *prev_grad = g;
 }
 

@@ -17,8 +17,8 @@ static inline void yogi(T *p, T g, T *state, const struct yogi_coefficients *c)
     T square = g * g;
 
     *grad_avg = c->beta1 * *grad_avg + c->one_minus_beta1 * g;
-    *square_avg = *square_avg - c->one_minus_beta2 * (sign_of(*square_avg - square) * square);
-    *p -= c->lr * (*grad_avg / (root(*square_avg * c->unbias + c->eps_root) + c->eps));
+    *square_avg -= towards(*square_avg - square, c->one_minus_beta2 * square);
+    *p -= c->lr * *grad_avg / (root(*square_avg * c->unbias + c->eps_root) + c->eps);
 }
 
 /* ---- once a step, in double ---- */

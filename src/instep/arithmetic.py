@@ -54,6 +54,7 @@ def prepared(
     return g + weight_decay * param if weight_decay and not decoupled_weight_decay else g
 
 
-def sign(x: Array) -> Array:
-    """-1, 1, or `x` itself where it is a zero or NaN."""
-    return np.where(x > 0, x.dtype.type(1), np.where(x < 0, x.dtype.type(-1), x))
+def towards(x: Array, size: Array | float) -> Array:
+    """`size` in the direction of `x`, or `x` itself where it is a zero or NaN: sign(x) size, without a product."""
+    size = np.asarray(size, x.dtype)
+    return np.where(x > 0, size, np.where(x < 0, -size, x))

@@ -127,5 +127,5 @@ def adagrad(
     g = prepared(param, grad, lr, weight_decay, decoupled_weight_decay, maximize)
 
     square_sum[...] = square_sum + g * g
-    update = g / (np.sqrt(square_sum + eps) if eps_inside else np.sqrt(square_sum) + eps)
-    param -= (lr / (1 + (step_count - 1) * lr_decay)) * update
+    rate = lr / (1 + (step_count - 1) * lr_decay)
+    param -= rate * g / (np.sqrt(square_sum + eps) if eps_inside else np.sqrt(square_sum) + eps)

@@ -214,7 +214,7 @@ def adam(
         v = max_square_avg if amsgrad_corrected else max_square_avg * (1 / bias2)
     else:
         v = square_avg * (1 / bias2)
-    param -= rate * (m / (np.sqrt(v + eps_root) + eps))
+    param -= rate * m / (np.sqrt(v + eps_root) + eps)
 
 
 adamw = variant(

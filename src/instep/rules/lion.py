@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arithmetic import prepared, sign
+from ..arithmetic import prepared, towards
 from ..functions import native
 from ..optimizers import Optimizer
 
@@ -107,5 +107,5 @@ def lion(
     """
     g = prepared(param, grad, lr, weight_decay, decoupled_weight_decay, maximize)
 
-    param -= lr * sign(beta1 * grad_avg + (1 - beta1) * g)
+    param -= towards(beta1 * grad_avg + (1 - beta1) * g, lr)
     grad_avg[...] = beta2 * grad_avg + (1 - beta2) * g

@@ -186,9 +186,9 @@ def rmsprop(
     if bias_correction:
         v = v * (1 / (1 - whole_power(rho, step_count)))
 
-    update = g / (np.sqrt(v + eps) if eps_inside else np.sqrt(v) + eps)
     if lr_in_momentum or not momentum:
-        update = lr * update
+        g = lr * g
+    update = g / (np.sqrt(v + eps) if eps_inside else np.sqrt(v) + eps)
     if momentum:
         momentum_buffer[...] = momentum * momentum_buffer + update
         update = update + momentum * momentum_buffer if nesterov else momentum_buffer

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic import prepared, sign
+from ..arithmetic import prepared, towards
 from ..functions import native
 from ..optimizers import Optimizer
 
@@ -136,5 +136,5 @@ def rprop(
     step = np.where(step > step_max, number(step_max), step)
     step_size[...] = np.where(step < step_min, number(step_min) + number(0), step)  # flushed
     g = np.where(x < 0, number(0), g)
-    param -= sign(g) * step_size
+    param -= towards(g, step_size)
     prev_grad[...] = g

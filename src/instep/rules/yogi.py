@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic import prepared, sign, whole_power
+from ..arithmetic import prepared, towards, whole_power
 from ..functions import native
 from ..optimizers import Optimizer
 
@@ -150,5 +150,5 @@ def yogi(
 
     square = g * g
     grad_avg[...] = beta1 * grad_avg + (1 - beta1) * g
-    square_avg[...] = square_avg - (1 - beta2) * (sign(square_avg - square) * square)
-    param -= lr / bias1 * (grad_avg / (np.sqrt(square_avg * (1 / bias2) + eps_root) + eps))
+    square_avg -= towards(square_avg - square, (1 - beta2) * square)
+    param -= lr / bias1 * grad_avg / (np.sqrt(square_avg * (1 / bias2) + eps_root) + eps)
