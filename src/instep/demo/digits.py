@@ -207,6 +207,7 @@ def draw(figure: Figure, history: list[Epoch], params: Params, test: Images) -> 
             axes.set_title(f"{read[k]}", loc="center", color="C0")
         else:
             axes.set_title(f"read {read[k]}, is {test.digits[k]}", loc="center", color="C1", fontsize=8)
-    images.suptitle(
-        f"{len(wrong)} of {len(read)} test images misread, {min(len(wrong), MISTAKES)} of them shown in orange"
+    images.suptitle("What it reads in some of them, mistakes in orange")
+    figure.suptitle(
+        f"A network learns to read handwritten digits: it misreads {len(wrong)} of {len(read)} that are new to it"
     )

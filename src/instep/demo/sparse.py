@@ -210,7 +210,7 @@ def draw(figure: Figure, near: dict[str, dict[str, float]], times: dict[int, Tim
     for axes, (word, cosines), stroke in zip(panels, near.items(), strokes(), strict=False):
         axes.barh(list(cosines), list(cosines.values()), color=stroke["color"], alpha=0.35, height=0.8)
         for other in cosines:
-            axes.annotate(other, (0, other), (3, 0), textcoords="offset points", va="center")
+            axes.annotate(other, (0, other), (3, 0), textcoords="offset points", va="center", fontsize=8)
         axes.set(title=word, yticks=[], xlim=(0, 1))
         axes.invert_yaxis()
         axes.grid(visible=False)
