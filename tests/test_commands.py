@@ -151,6 +151,17 @@ def test_numbers_stay_whole_and_words_stay_there(width):
     assert words == "wordsthatgoonandon"
 
 
+@pytest.mark.parametrize("width", [5, 16, 40])
+def test_numbers_among_words_stay_whole(width):
+    table = Table("a title of 64 000 000", "", "measured", words=(0, 1))
+    table.add("64 000 000 elements, in 7 arrays", "3.76x (at 300 000)")
+    table.add("1.41 us", "[bold]yes")
+    lines = "\n".join(lines_of(table, width))
+    assert lines.count("64 000 000") == 2
+    assert "300 000)" in lines
+    assert "1.41 us" in lines
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_result_in_a_narrow_terminal(width):
     """The same numbers as in a wide one, no line too long and nothing cut."""
@@ -161,6 +172,7 @@ def test_a_result_in_a_narrow_terminal(width):
         printed[columns] = console.file.getvalue()
     assert max(map(len, printed[width].splitlines())) <= width
     assert "\u2026" not in printed[width]
+    assert all(text.count("64 000 000") == 3 for text in printed.values())
     numbers = [sorted(re.findall(r"(?<=\s)[\d.]+(?: [numk]?s|x|%)(?=\s|$)", text)) for text in printed.values()]
     assert numbers[0] == numbers[1]
     assert len(numbers[0]) > 300

@@ -284,7 +284,8 @@ def test_none_is_taken_where_the_framework_takes_it():
         (lambda: instep.RMSprop(param(), momentun=0.9), "did you mean momentum[?] It has lr, .*maximize, .*seed$"),
         (lambda: instep.RMSprop(param(), LR=0.9), "did you mean lr[?] It has lr, .*maximize, .*seed$"),
         (lambda: instep.SGD(param(), epsilon=0.9), "it has lr, .*maximize, .*seed$"),
-        (lambda: instep.Adam.preset("torch", param(), foreach=None), "it has lr, .*maximize, .*seed, betas$"),
+        (lambda: instep.Adam.preset("torch", param(), foreach=None), "leave it out; in torch it chooses among several"),
+        (lambda: instep.Adam(param(), capturable=True), "leave it out; in torch it lets CUDA graphs"),
     ],
 )
 def test_an_option_that_there_is_not_is_answered_with_the_right_one(make, message):
@@ -301,6 +302,13 @@ ASKED = [
     ("Rprop", "etas", "torch calls it etas; here it is eta_minus and eta_plus"),
     ("SGD", "momentun", "did you mean momentum[?] It has lr, .*maximize, .*seed$"),
     ("Lion", "alpha", "it has lr, .*maximize, .*seed$"),
+    ("Adam", "used", "it has lr, .*maximize, .*seed$"),
+    (
+        "RMSprop",
+        "fused",
+        "leave it out; in torch it chooses among several implementations, of which there is one here$",
+    ),
+    ("SGD", "differentiable", "leave it out; in torch it lets autograd differentiate through a step, which .* not do$"),
 ]
 
 

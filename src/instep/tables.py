@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from rich import box, table
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 PART_OF_A_WORD = 8  # characters, which fold no further
+# Where a line does not end though there is a space: within "10 000" and "1.41 us".
+WITHIN_A_NUMBER = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|[num]?s\b)")
+JOINT = "\ue000"  # stands there until the lines are made; rich would end one at any space that Unicode has
 
 
 class Table(table.Table):
@@ -16,7 +21,7 @@ class Table(table.Table):
 
     def __init__(self, title: str, *headings: str, words: Collection[int] = (0,), gap: int = 1) -> None:
         super().__init__(
-            title=title,
+            title=WITHIN_A_NUMBER.sub(JOINT, title),
             title_justify="left",
             title_style="bold",
             box=box.SIMPLE_HEAD,
@@ -32,13 +37,23 @@ class Table(table.Table):
 
     def add(self, *cells: str, style: str = "") -> None:
         """A row, whose numbers make its columns at least as wide as they are."""
-        self.add_row(*cells, style=style)
-        for column, cell in zip(self.columns, cells, strict=True):
-            width = Text.from_markup(cell).cell_len
-            column.min_width = max(column.min_width or 0, width if column.no_wrap else min(width, PART_OF_A_WORD))
+        texts = [Text.from_markup(WITHIN_A_NUMBER.sub(JOINT, cell)) for cell in cells]
+        self.add_row(*texts, style=style)
+        for column, text in zip(self.columns, texts, strict=True):
+            width = text.cell_len
+            if not column.no_wrap:
+                numbers = [len(word) for word in text.plain.split() if JOINT in word]
+                width = max(min(width, PART_OF_A_WORD), *numbers, 0)
+            column.min_width = max(column.min_width or 0, width)
 
     def show(self, console: Console) -> None:
         """Print it, past the edge of a terminal that is too narrow for it."""
         narrowest = sum((column.min_width or 0) + sum(self.padding[1::2]) + 1 for column in self.columns) - 1
         self.width = narrowest if narrowest > console.width else None
         console.print(self, crop=False)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table, with the spaces of its numbers."""
+        for segment in super().__rich_console__(console, options):
+            assert isinstance(segment, Segment)
+            yield Segment(segment.text.replace(JOINT, " "), segment.style, segment.control)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._core import Options
-from ..dialects import family
-from .parser import check_writable, integer, number
+from ..dialects import called_here, family, foreign_names
+from .parser import Elsewhere, check_writable, integer, number
 
 
 class Demo(NamedTuple):
@@ -54,19 +54,29 @@ OPTIONS = {
     option: {rule: options[option] for rule, options in RULES.items() if option in options}
     for option in dict.fromkeys(option for options in RULES.values() for option in options)
 }
+# What frameworks call them where we do not, with a hyphen or as in Python; `run` answers, for it knows the rule.
+FOREIGN = {
+    theirs: list(dict.fromkeys([f"--{theirs.replace('_', '-')}", f"--{theirs}"]))
+    for theirs in sorted(foreign_names())
+    if theirs not in OPTIONS
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A parser a demo; what is not given is left to the demo and to the rule."""
     parsers = parser.add_subparsers(dest="demo", title="demos", metavar="DEMO")
     parser.set_defaults(demo=DEFAULT_DEMO)
+    takers: dict[str, list[str]] = {}
     for name, demo in DEMOS.items():
         summary = f"{demo.summary} (the default)" if name == DEFAULT_DEMO else demo.summary
-        add_settings(
-            parsers.add_parser(name, help=summary, description=demo.summary, argument_default=argparse.SUPPRESS),
-            name,
-            demo,
-        )
+        of_demo = parsers.add_parser(name, help=summary, description=demo.summary, argument_default=argparse.SUPPRESS)
+        before = set(of_demo._option_string_actions)
+        add_settings(of_demo, name, demo)
+        for flag in of_demo._option_string_actions.keys() - before:
+            takers.setdefault(flag, []).append(name)
+    for flag, names in takers.items():
+        answer = f"the demo's name comes first, as in instep demo {names[0]} {flag}; {', '.join(names)} take it"
+        parser.add_argument(flag, action=Elsewhere, answer=answer)
 
 
 def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None:
@@ -97,6 +107,8 @@ def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None
                 group.add_argument(flag_of(option), action=argparse.BooleanOptionalAction, help=text)
             else:
                 group.add_argument(flag_of(option), type=number, metavar="NUMBER", help=text)
+        for theirs, flags in FOREIGN.items():
+            parser.add_argument(*flags, dest=theirs, nargs="*", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -115,6 +127,14 @@ def run(arguments: argparse.Namespace) -> int:
                 f"which has {', '.join(map(flag_of, RULES[rule]))}",
                 status=2,
             )
+    for theirs in given.keys() & FOREIGN.keys():
+        found = called_here(rule, theirs)
+        if found:
+            framework, ours = found
+            answer = f"{framework} calls it {theirs}; here it is {' and '.join(map(flag_of, ours))}"
+        else:
+            answer = f"{rule} has {', '.join(map(flag_of, RULES[rule]))}"
+        return complain(f"it takes no {FOREIGN[theirs][0]}: {answer}", status=2)
     if demo.lr is not None:
         options.setdefault("lr", demo.lr)
     try:

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..dialects import NEAR
+
 
 class Parser(argparse.ArgumentParser):
     """Answers for what it does not know itself, where `argparse` leaves that to the parser of all commands."""
@@ -19,11 +21,24 @@ class Parser(argparse.ArgumentParser):
         """All of them are known, or it is an error."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            close = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            shown = [action for action in self._actions if action.help is not argparse.SUPPRESS]
+            flags = [flag for action in shown for flag in action.option_strings]
+            close = get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=NEAR)
             advice = f"did you mean {close[0]}?" if close else "--help says what it takes"
             self.error(f"it takes no {' '.join(unknown)}: {advice}")
         return parsed, unknown
+
+
+class Elsewhere(argparse.Action):
+    """An option that is not one of this parser: an error that says where it belongs."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, answer: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs="*", help=argparse.SUPPRESS)
+        self.answer = answer
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """The parser's error."""
+        parser.error(self.answer)
 
 
 def integer(least: int) -> Callable[[str], int]:

@@ -24,6 +24,18 @@ Name = str | tuple[str, int]
 # An option of ours that is given, and whether as anything but 0 and False.
 Given = tuple[str, bool]
 
+# Of a word that is offered for another: how alike they are, as difflib counts it.  At less, "fused" is near "seed".
+NEAR = 0.78
+
+_TORCHS_WAY = "chooses among several implementations, of which there is one here"
+# Options of torch that say nothing of the formula.
+TORCHS_OWN = {
+    "fused": _TORCHS_WAY,
+    "foreach": _TORCHS_WAY,
+    "capturable": "lets CUDA graphs capture a step, and instep steps on the CPU",
+    "differentiable": "lets autograd differentiate through a step, which instep does not do",
+}
+
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -166,11 +178,31 @@ def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
     return _unknown(f"{function}() has no argument {name!r}", name, names, _dialects_of_rule(function))
 
 
-def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:
+def called_here(rule: str, name: str) -> tuple[str, list[str]] | None:
+    """The first framework that calls an option of the rule so, and what it, or its tuple, is here."""
+    return _called_here(_dialects_of_rule(rule), name)
+
+
+def foreign_names() -> set[str]:
+    """What any framework calls an option of any rule."""
+    return {name for spoken in dialects().values() for dialect in spoken.values() for name in _our_names(dialect)}
+
+
+def _called_here(known: dict[str, Dialect], name: str) -> tuple[str, list[str]] | None:
     for framework, dialect in known.items():
         ours = _our_names(dialect).get(name)
         if ours is not None:
-            return f"{start}: {framework} calls it {name}; here it is {' and '.join(ours)}"
+            return framework, ours
+    return None
+
+
+def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:
+    if name in TORCHS_OWN:
+        return f"{start}: leave it out; in torch it {TORCHS_OWN[name]}"
+    found = _called_here(known, name)
+    if found:
+        framework, ours = found
+        return f"{start}: {framework} calls it {name}; here it is {' and '.join(ours)}"
     return _choose(start, name, "it has", names)
 
 
@@ -179,7 +211,7 @@ def _choose(start: str, name: str, there_are: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     spelled = {candidate.lower(): candidate for candidate in names}
-    close = get_close_matches(name.lower(), spelled, n=1)
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=NEAR)
     listed = f"{there_are} {', '.join(spelled.values())}"
     if not close:
         return f"{start}; {listed}"
