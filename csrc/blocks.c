@@ -385,8 +385,14 @@ STAGE void subtract(size_t n, S *restrict from, const stored *restrict x)
         from[i] = x[i] - from[i];
 }
 
+INLINE void fold(double *lane, size_t half)
+{
+    for (size_t k = 0; k < half; k++)
+        lane[k] += lane[k + half];
+}
+
 /* The sum of the squares: in so many partial sums, which are then folded. */
-STAGE double sum_of_block(const stored *x, size_t n)
+INLINE double sum_of(const stored *x, size_t n)
 {
     double lane[INSTEP_SUM_LANES];
     size_t i = 0;
@@ -402,10 +408,27 @@ STAGE double sum_of_block(const stored *x, size_t n)
         double y = (double)x[i + k];
         lane[k] += y * y;
     }
-    for (size_t half = INSTEP_SUM_LANES / 2; half > 0; half /= 2)
-        for (size_t k = 0; k < half; k++)
-            lane[k] += lane[k + half];
+    fold(lane, INSTEP_SUM_LANES / 2); /* each by itself: a loop over them gcc does not unroll */
+    fold(lane, INSTEP_SUM_LANES / 4);
+    fold(lane, INSTEP_SUM_LANES / 8);
+    fold(lane, INSTEP_SUM_LANES / 16);
+    fold(lane, INSTEP_SUM_LANES / 32);
     return lane[0];
+}
+
+STAGE double sum_of_part(const stored *x, size_t n)
+{
+    return sum_of(x, n);
+}
+
+STAGE double sum_of_whole(const stored *x)
+{
+    return sum_of(x, INSTEP_BLOCK);
+}
+
+static double sum_of_block(const stored *x, size_t n)
+{
+    return n == INSTEP_BLOCK ? sum_of_whole(x) : sum_of_part(x, n);
 }
 
 STAGE void zero(stored16 *grad, size_t bytes)
