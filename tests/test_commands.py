@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,25 @@ def test_an_interrupt_is_answered_in_one_line(capsys, monkeypatch, command):
     monkeypatch.setattr(import_module(f"instep.commands.{command}"), "run", interrupt)
     assert main([command, *SHORT[command]]) == 130
     assert capsys.readouterr() == ("", f"instep {command}: interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["numpy", "instep._core", "instep.__main__"])
+def test_an_interrupt_of_the_imports_is_answered_in_one_line(module):
+    (command,) = entry_points(group="console_scripts", name="instep")
+    program = f"""
+import sys
+
+class Interrupt:
+    def find_spec(name, path, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt)
+from {command.module} import {command.attr}
+sys.exit({command.attr}())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "instep: interrupted\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
