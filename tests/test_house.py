@@ -321,6 +321,15 @@ def test_the_package_is_typed():
     assert (Path(instep.__file__).parent / "py.typed").exists(), "src/instep/py.typed is not installed"
 
 
+def test_the_index_links_to_every_page():
+    docs = ROOT / "docs"
+    index = (docs / "index.md").read_text()
+    for path in docs.rglob("*.md"):
+        page = path.relative_to(docs).with_suffix("").as_posix()
+        if page != "index" and not page.startswith("reference/api/"):
+            assert f"]({page})" in index, f"docs/index.md has no link to {page}"
+
+
 # ---- the files of the repository --------------------------------------------------------------------------------
 
 HOME = re.compile(r"/(home|root|work|Users)/\w")
