@@ -37,9 +37,10 @@ class Table(table.Table):
 
     def add(self, *cells: str, style: str = "") -> None:
         """A row, whose numbers make its columns at least as wide as they are."""
-        texts = [Text.from_markup(WITHIN_A_NUMBER.sub(JOINT, cell)) for cell in cells]
-        self.add_row(*texts, style=style)
-        for column, text in zip(self.columns, texts, strict=True):
+        joined = [WITHIN_A_NUMBER.sub(JOINT, cell) for cell in cells]
+        self.add_row(*joined, style=style)
+        for column, cell in zip(self.columns, joined, strict=True):
+            text = Text.from_markup(cell)
             width = text.cell_len
             if not column.no_wrap:
                 numbers = [len(word) for word in text.plain.split() if JOINT in word]
