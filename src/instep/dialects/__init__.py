@@ -25,7 +25,7 @@ Name = str | tuple[str, int]
 Given = tuple[str, bool]
 
 # Of a word that is offered for another: how alike they are, as difflib counts it.  At less, "fused" is near "seed".
-NEAR = 0.78
+NEAR = 0.76
 
 _TORCHS_WAY = "chooses among several implementations, of which there is one here"
 # Options of torch that say nothing of the formula.
