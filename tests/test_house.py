@@ -23,7 +23,9 @@ import instep
 import keywords
 from instep import _core
 from instep._core import Options
+from instep.documentation import filled
 from instep.optimizers import Optimizer
+from peers import peer
 from trials import CLASSES, ENDS, NUMBERS, function, one_of_each_loop, ranges, states_of
 
 ROOT = Path(__file__).parents[1]
@@ -298,6 +300,8 @@ def names_at_run_time(module):
 
 @pytest.mark.parametrize("stub", sorted((ROOT / "src/instep").glob("*.pyi")), ids=lambda path: path.stem)
 def test_the_stub_has_what_the_module_has(stub):
+    if stub.stem == "_torch":
+        peer("torch")
     module = importlib.import_module(f"instep.{stub.stem}")
     declared = names_in_stub(stub)
     private = {name for name, value in vars(module).items() if inspect.isclass(value)} - declared
@@ -328,6 +332,14 @@ def test_the_index_links_to_every_page():
         page = path.relative_to(docs).with_suffix("").as_posix()
         if page != "index" and not page.startswith("reference/api/"):
             assert f"]({page})" in index, f"docs/index.md has no link to {page}"
+
+
+def test_parts_of_docstrings_are_found_where_python_takes_the_indentation_away():
+    """As it does from 3.13 on, before a class has its docstring."""
+    indented = "A rule.\n\n    {bits}\n\n    Parameters\n    ----------\n    {params}\n    {options of RMSprop}\n    "
+    found = [filled(docstring, ("rho", "eps")) for docstring in (indented, inspect.cleandoc(indented) + "\n")]
+    assert "{" not in found[0]
+    assert inspect.cleandoc(found[0]) == inspect.cleandoc(found[1])
 
 
 # ---- the files of the repository --------------------------------------------------------------------------------

@@ -144,6 +144,7 @@ class Torch:
 
     @classmethod
     def round_trip(cls, variant, ours, params, options):
+        peer("torch")
         return from_torch(CLASSES[variant], to_torch(ours), params, **cls.count(variant, ours.step_count))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 PARTS = {
     "params": """\
@@ -108,9 +109,11 @@ def filled(docstring: str | None, options: tuple[str, ...] = ()) -> str | None:
         return None
 
     def part(match: re.Match[str]) -> str:
-        name = match[1]
+        indent, name = match.groups()  # of four spaces, which Python takes away from 3.13 on
         if name.startswith("options of "):
-            return f"    {', '.join(options)}\n        As for `instep.{name.removeprefix('options of ')}`.\n"
-        return PARTS[name]
+            text = f"{', '.join(options)}\n    As for `instep.{name.removeprefix('options of ')}`.\n"
+        else:
+            text = textwrap.dedent(PARTS[name])
+        return textwrap.indent(text, indent)
 
-    return re.sub(r"^    \{([\w ]+)\}\n", part, docstring, flags=re.MULTILINE)
+    return re.sub(r"^( *)\{([\w ]+)\}\n", part, docstring, flags=re.MULTILINE)

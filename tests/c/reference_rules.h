@@ -10,9 +10,10 @@ static T NAME(flushed)(T x)
     return fabs(x) < (sizeof(T) == sizeof(float) ? (T)FLT_MIN : (T)DBL_MIN) ? copysign((T)0, x) : x;
 }
 
-static T NAME(sign)(T x)
+/* sign(x) size, but x itself where it is a zero or NaN. */
+static T NAME(towards)(T x, T size)
 {
-    return x > 0 ? 1 : x < 0 ? -1 : x;
+    return x > 0 ? size : x < 0 ? -size : x;
 }
 
 /* Momentum, Nesterov's too: what the parameter moves by. */
@@ -38,13 +39,13 @@ static void NAME(rmsprop)(const struct options *o, int64_t t, T *p, T g, T *cons
         *v = rho * *v + one_minus_rho * (g * g);
     }
     T c = o->bias_correction != 0 ? *v * (T)(1 / (1 - power_of(o->rho, t))) : *v;
-    T u = o->eps_inside != 0 ? g / sqrt(c + eps) : g / (sqrt(c) + eps);
+    T divisor = o->eps_inside != 0 ? sqrt(c + eps) : sqrt(c) + eps;
     if (o->momentum == 0)
-        *p -= lr * u;
+        *p -= lr * g / divisor;
     else if (o->lr_in_momentum != 0)
-        *p -= NAME(momentum)(o, lr * u, b);
+        *p -= NAME(momentum)(o, lr * g / divisor, b);
     else
-        *p -= lr * NAME(momentum)(o, u, b);
+        *p -= lr * NAME(momentum)(o, g / divisor, b);
 }
 
 static void NAME(sgd)(const struct options *o, int64_t t, T *p, T g, T *const *state)
@@ -63,7 +64,7 @@ static void NAME(adagrad)(const struct options *o, int64_t t, T *p, T g, T *cons
     const T lr = (T)(o->lr / (1 + (double)(t - 1) * o->lr_decay)), eps = (T)o->eps;
     T *s = state[0];
     *s += g * g;
-    *p -= lr * (g / (o->eps_inside != 0 ? sqrt(*s + eps) : sqrt(*s) + eps));
+    *p -= lr * g / (o->eps_inside != 0 ? sqrt(*s + eps) : sqrt(*s) + eps);
 }
 
 static void NAME(adam)(const struct options *o, int64_t t, T *p, T g, T *const *state)
@@ -90,7 +91,7 @@ static void NAME(adam)(const struct options *o, int64_t t, T *p, T g, T *const *
     }
     c = sqrt(c + (T)(o->eps_hat != 0 ? o->eps_root / of_v : o->eps_root));
     c += (T)(o->eps_hat != 0 ? o->eps / sqrt(of_v) : o->eps);
-    *p -= (T)(o->nesterov != 0 ? o->lr : o->lr / of_m) * (d / c);
+    *p -= (T)(o->nesterov != 0 ? o->lr : o->lr / of_m) * d / c;
 }
 
 static void NAME(yogi)(const struct options *o, int64_t t, T *p, T g, T *const *state)
@@ -100,10 +101,10 @@ static void NAME(yogi)(const struct options *o, int64_t t, T *p, T g, T *const *
     T *m = state[0], *v = state[1], c;
 
     *m = (T)o->beta1 * *m + (T)(1 - o->beta1) * g;
-    *v = *v - (T)(1 - o->beta2) * (NAME(sign)(*v - g * g) * (g * g));
+    *v -= NAME(towards)(*v - g * g, (T)(1 - o->beta2) * (g * g));
     c = sqrt(*v * (T)(1 / of_v) + (T)(o->eps_hat != 0 ? o->eps_root / of_v : o->eps_root));
     c += (T)(o->eps_hat != 0 ? o->eps / sqrt(of_v) : o->eps);
-    *p -= (T)(o->lr / of_m) * (*m / c);
+    *p -= (T)(o->lr / of_m) * *m / c;
 }
 
 static void NAME(adadelta)(const struct options *o, int64_t t, T *p, T g, T *const *state)
@@ -132,7 +133,7 @@ static void NAME(rprop)(const struct options *o, int64_t t, T *p, T g, T *const 
         *s = most;
     if (*s < least)
         *s = least;
-    *p -= NAME(sign)(g) * *s;
+    *p -= NAME(towards)(g, *s);
     *before = g;
     (void)t;
 }
@@ -140,7 +141,7 @@ static void NAME(rprop)(const struct options *o, int64_t t, T *p, T g, T *const 
 static void NAME(lion)(const struct options *o, int64_t t, T *p, T g, T *const *state)
 {
     T *m = state[0];
-    *p -= (T)o->lr * NAME(sign)((T)o->beta1 * *m + (T)(1 - o->beta1) * g);
+    *p -= NAME(towards)((T)o->beta1 * *m + (T)(1 - o->beta1) * g, (T)o->lr);
     *m = (T)o->beta2 * *m + (T)(1 - o->beta2) * g;
     (void)t;
 }

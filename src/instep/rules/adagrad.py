@@ -19,8 +19,8 @@ class Adagrad(Optimizer):
     ===============================================================  =====================================
     {preparation}
     ``s = s + g^2``                                                  s is ``square_sum``
-    ``u = g / (sqrt(s) + eps)``                                      ``g / sqrt(s + eps)`` if `eps_inside`
-    ``p = p - lr / (1 + (t - 1) lr_decay) u``                        t counts the steps of the array
+    ``r = lr / (1 + (t - 1) lr_decay)``                              t counts the steps of the array
+    ``p = p - r g / (sqrt(s) + eps)``                                ``r g / sqrt(s + eps)`` if `eps_inside`
     ===============================================================  =====================================
 
     {bits}

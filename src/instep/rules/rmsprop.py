@@ -24,9 +24,9 @@ class RMSprop(WithMomentum):
                                                                      m is ``grad_avg``
     ``c = v / (1 - rho^t)``                                          if `bias_correction`, else ``c = v``
     ``u = g / (sqrt(c) + eps)``                                      ``g / sqrt(c + eps)`` if `eps_inside`
-    ``p = p - lr u``                                                 if `momentum` is 0
+    ``p = p - lr u``                                                 if `momentum` is 0; ``lr g`` is divided
     ``b = momentum b + u; p = p - lr b``                             b is ``momentum_buffer``
-    ``b = momentum b + lr u; p = p - b``                             if `lr_in_momentum`
+    ``b = momentum b + lr u; p = p - b``                             if `lr_in_momentum`; ``lr g`` is divided
     ``b`` in the last step becomes ``u + momentum b``                if `nesterov` (``lr u + ...`` likewise)
     ===============================================================  =====================================
 
