@@ -192,7 +192,8 @@ def test_a_result_in_a_narrow_terminal(width):
         printed[columns] = console.file.getvalue()
     assert max(map(len, printed[width].splitlines())) <= width
     assert "\u2026" not in printed[width]
-    assert all(text.count("64 000 000") == 3 for text in printed.values())
+    (largest,) = {text.count("64 000 000") for text in printed.values()}
+    assert largest >= 3
     numbers = [sorted(re.findall(r"(?<=\s)[\d.]+(?: [numk]?s|x|%)(?=\s|$)", text)) for text in printed.values()]
     assert numbers[0] == numbers[1]
     assert len(numbers[0]) > 300

@@ -121,7 +121,7 @@ def show_rest(result: dict[str, Any], console: Any) -> None:
     """Overhead and options."""
     first = result["rules"][0]
     rows = rows_of(result, "overhead", first)
-    names = {BARE: BARE} | {name: way for name, way in WAYS.items() if rows and find(rows[0], name) is not None}
+    names = {BARE: "the loop"} | {name: way for name, way in WAYS.items() if rows and find(rows[0], name) is not None}
     table = Table("small arrays of 10, one thread", "arrays", *names.values())
     for row in rows:
         table.add(str(row["arrays"]), *[duration(median(row, name)) for name in names])
