@@ -408,6 +408,7 @@ INLINE double sum_of(const stored *x, size_t n)
         double y = (double)x[i + k];
         lane[k] += y * y;
     }
+    _Static_assert(INSTEP_SUM_LANES == 32, "a sum is folded five times");
     fold(lane, INSTEP_SUM_LANES / 2); /* each by itself: a loop over them gcc does not unroll */
     fold(lane, INSTEP_SUM_LANES / 4);
     fold(lane, INSTEP_SUM_LANES / 8);

@@ -189,9 +189,15 @@ static inline int32_t byte_code(struct byte_format f, int32_t stored)
     return f.is_signed ? stored & 0x7f : stored;
 }
 
-static inline int32_t byte_sign(struct byte_format f, int32_t stored)
+/* Its sign as that of a float, and the other way round. */
+static inline int32_t sign_of_byte(struct byte_format f, int32_t stored)
 {
-    return f.is_signed ? stored & 0x80 : 0;
+    return f.is_signed ? (int32_t)((uint32_t)(stored & 0x80) << 24) : 0;
+}
+
+static inline int32_t sign_for_byte(struct byte_format f, int32_t bits)
+{
+    return f.is_signed ? (int32_t)((uint32_t)bits >> 24 & 0x80) : 0;
 }
 
 /* Of a finite number.  Hardly a block has others, so that they have functions of their own. */
@@ -199,13 +205,12 @@ static inline float from_byte(struct byte_format f, int32_t stored, int32_t base
 {
     int32_t code = byte_code(f, stored), bits = base - BYTE_DIGIT + code * BYTE_DIGIT;
     bits = code == 0 ? 0 : bits;
-    return float_of(bits | (int32_t)((uint32_t)byte_sign(f, stored) << 24));
+    return float_of(bits | sign_of_byte(f, stored));
 }
 
 static inline float from_any_byte(struct byte_format f, int32_t stored, int32_t base)
 {
-    int32_t code = byte_code(f, stored), other = INFINITE + (code - f.last - 1) * QUIET;
-    other |= (int32_t)((uint32_t)byte_sign(f, stored) << 24);
+    int32_t code = byte_code(f, stored), other = (INFINITE + (code - f.last - 1) * QUIET) | sign_of_byte(f, stored);
     return float_of(code > f.last ? other : bits_of(from_byte(f, stored, base)));
 }
 
@@ -222,14 +227,13 @@ static inline int32_t to_byte(struct byte_format f, float x, int32_t base, int32
     } else {
         code = greater(code, lesser(size, 1));
     }
-    return code | byte_sign(f, (int32_t)((uint32_t)bits >> 24));
+    return code | sign_for_byte(f, bits);
 }
 
 static inline int32_t to_any_byte(struct byte_format f, float x, int32_t base, int32_t limit, int32_t random)
 {
     int32_t bits = bits_of(x), size = bits & MAGNITUDE, other = size > INFINITE ? f.last + 2 : f.last + 1;
-    other |= byte_sign(f, (int32_t)((uint32_t)bits >> 24));
-    return size < INFINITE ? to_byte(f, x, base, limit, random) : other;
+    return size < INFINITE ? to_byte(f, x, base, limit, random) : other | sign_for_byte(f, bits);
 }
 
 #endif

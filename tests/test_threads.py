@@ -39,7 +39,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(rule, options, threads, dty
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("size", [100, LARGE])
+@pytest.mark.parametrize("size", [100, pytest.param(LARGE, id="large")])
 def test_steps_on_one_optimizer_follow_one_another(rule, size):
     walker = Walker(size, CLASSES[rule], **widest(rule))
     instep.set_num_threads(4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 PARTS = {
     "params": """\
@@ -109,11 +108,11 @@ def filled(docstring: str | None, options: tuple[str, ...] = ()) -> str | None:
         return None
 
     def part(match: re.Match[str]) -> str:
-        indent, name = match.groups()  # of four spaces, which Python takes away from 3.13 on
+        indent, name = match.groups()
         if name.startswith("options of "):
-            text = f"{', '.join(options)}\n    As for `instep.{name.removeprefix('options of ')}`.\n"
+            text = f"    {', '.join(options)}\n        As for `instep.{name.removeprefix('options of ')}`.\n"
         else:
-            text = textwrap.dedent(PARTS[name])
-        return textwrap.indent(text, indent)
+            text = PARTS[name]
+        return text if indent else re.sub(r"^    ", "", text, flags=re.MULTILINE)  # which Python 3.13 takes away
 
-    return re.sub(r"^( *)\{([\w ]+)\}\n", part, docstring, flags=re.MULTILINE)
+    return re.sub(r"^(    )?\{([\w ]+)\}\n", part, docstring, flags=re.MULTILINE)

@@ -120,20 +120,15 @@ def run(arguments: argparse.Namespace) -> int:
     settings = {key: given.get(key, default) for key, default in demo.settings.items()}
     options = {key: value for key, value in given.items() if key in OPTIONS}
     rule = given.get("rule", DEFAULT_RULE)
+    its_flags = ", ".join(map(flag_of, RULES[rule]))
     for option in options:
         if option not in RULES[rule]:
             return complain(
-                f"{flag_of(option)} is an option of {', '.join(OPTIONS[option])}, not of {rule}, "
-                f"which has {', '.join(map(flag_of, RULES[rule]))}",
+                f"{flag_of(option)} is an option of {', '.join(OPTIONS[option])}, not of {rule}, which has {its_flags}",
                 status=2,
             )
     for theirs in given.keys() & FOREIGN.keys():
-        found = called_here(rule, theirs)
-        if found:
-            framework, ours = found
-            answer = f"{framework} calls it {theirs}; here it is {' and '.join(map(flag_of, ours))}"
-        else:
-            answer = f"{rule} has {', '.join(map(flag_of, RULES[rule]))}"
+        answer = called_here(rule, theirs, flag_of) or f"{rule} has {its_flags}"
         return complain(f"it takes no {FOREIGN[theirs][0]}: {answer}", status=2)
     if demo.lr is not None:
         options.setdefault("lr", demo.lr)

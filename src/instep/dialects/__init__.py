@@ -6,7 +6,7 @@ that of the rule or of its variant.  What a framework does not have a Dialect fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
@@ -178,9 +178,9 @@ def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
     return _unknown(f"{function}() has no argument {name!r}", name, names, _dialects_of_rule(function))
 
 
-def called_here(rule: str, name: str) -> tuple[str, list[str]] | None:
-    """The first framework that calls an option of the rule so, and what it, or its tuple, is here."""
-    return _called_here(_dialects_of_rule(rule), name)
+def called_here(rule: str, name: str, spelled: Callable[[str], str]) -> str | None:
+    """Who calls an option of the rule so and what it, or its tuple, is here; None where nobody does."""
+    return _called_here(_dialects_of_rule(rule), name, spelled)
 
 
 def foreign_names() -> set[str]:
@@ -188,11 +188,11 @@ def foreign_names() -> set[str]:
     return {name for spoken in dialects().values() for dialect in spoken.values() for name in _our_names(dialect)}
 
 
-def _called_here(known: dict[str, Dialect], name: str) -> tuple[str, list[str]] | None:
+def _called_here(known: dict[str, Dialect], name: str, spelled: Callable[[str], str] = str) -> str | None:
     for framework, dialect in known.items():
         ours = _our_names(dialect).get(name)
         if ours is not None:
-            return framework, ours
+            return f"{framework} calls it {name}; here it is {' and '.join(map(spelled, ours))}"
     return None
 
 
@@ -201,8 +201,7 @@ def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Diale
         return f"{start}: leave it out; in torch it {TORCHS_OWN[name]}"
     found = _called_here(known, name)
     if found:
-        framework, ours = found
-        return f"{start}: {framework} calls it {name}; here it is {' and '.join(ours)}"
+        return f"{start}: {found}"
     return _choose(start, name, "it has", names)
 
 
