@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -170,7 +171,9 @@ def test_a_preset_has_no_option_that_the_rule_does_not_have():
             options = set(_core.rules()[CLASSES[name].rule])
             assert set(dialect.preset) <= options
             assert set(dialect.names) <= options
-            assert set(dialect.optional) <= set(dialect.names)
+            assert {*dialect.around, *dialect.otherwise} <= options
+            assert not {*dialect.names}.intersection([*dialect.around, *dialect.otherwise])
+            assert set(dialect.optional) <= set(dialect.all_names)
             items = [theirs for theirs in dialect.names.values() if not isinstance(theirs, str)]
             assert items == [(whole, place) for whole in dict.fromkeys(dict(items)) for place in range(2)]
             assert {option for option, _ in [*dialect.implied, *dialect.refused]} <= options
@@ -326,6 +329,43 @@ def test_a_foreign_name_is_answered_wherever_it_is_given(name, option, message):
         getattr(instep, name.lower())(array, array.copy(), **{option: 0.5})
     assert not array.any()
     assert opt.state_dict()["options"] == before["options"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("clipnorm", "keras calls it clipnorm; here it is clip_norm"),
+        ("clipvalue", "keras calls it clipvalue; here it is clip_value"),
+        ("global_clipnorm", "keras calls it global_clipnorm; here it is clip_global_norm"),
+        ("max_norm", "torch's clip_grad_norm_ and optax's .* call it max_norm; here it is clip_global_norm"),
+        ("max_delta", "optax's clip calls it max_delta; here it is clip_value"),
+        ("use_ema", "keras calls it use_ema; here .* average_decay"),
+        ("ema_momentum", "keras calls it ema_momentum; here it is average_decay"),
+        ("loss_scale_factor", "keras calls it loss_scale_factor; here it is 1 / grad_scale"),
+        ("gradient_accumulation_steps", "keras calls it .*; here accumulate sums gradients, and grad_scale makes"),
+    ],
+)
+def test_what_surrounds_a_rule_has_a_name_in_every_class(name, option, message):
+    """Also where the framework does not have the rule; the function of one array has none of it."""
+    cls = CLASSES[name]
+    other = next(framework for framework in instep.presets(name) if framework != "keras")
+    for make in (cls, partial(cls.preset, other)):
+        with pytest.raises(TypeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
+            make(param(), **{option: 0.5})
+    with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
+        setattr(cls(param()), option, 0.5)
+    with pytest.raises(TypeError, match=f"^{name}\\(\\) has no argument '{option}'"):
+        getattr(instep, name)(param(), param(), **{option: 0.5})
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES["keras"])
+def test_the_bounds_of_keras_are_taken_in_its_words(name):
+    for theirs, ours in dict(clipnorm="clip_norm", clipvalue="clip_value", global_clipnorm="clip_global_norm").items():
+        assert getattr(preset("keras", name, **{theirs: 0.5}), ours) == 0.5
+        assert getattr(preset("keras", name, **{theirs: None}), ours) == 0
+        with pytest.raises(TypeError, match=f"^{ours} is given twice"):
+            preset("keras", name, **{theirs: 0.5, ours: 0.5})
 
 
 def test_what_is_there_but_not_to_be_assigned():
