@@ -6,7 +6,10 @@ frameworks themselves beside presets, where they can be installed.
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
+import pydoc
 import re
 from functools import partial
 
@@ -324,6 +327,9 @@ def test_a_foreign_name_is_answered_wherever_it_is_given(name, option, message):
         cls(array, **{option: 0.5})
     with pytest.raises(AttributeError, match=f"^{name} has no option '{option}'[:;] {message}"):
         setattr(opt, option, 0.5)
+    if "here it is" in message:
+        with pytest.raises(AttributeError, match=f"^{name} has no option '{option}'[:;] {message}"):
+            getattr(opt, option)
     message = message.replace("t has lr", "t has param, grad, .*step_count, lr").replace("maximize, .*seed", "maximize")
     with pytest.raises(TypeError, match=f"^{name.lower()}\\(\\) has no argument '{option}'[:;] {message}"):
         getattr(instep, name.lower())(array, array.copy(), **{option: 0.5})
@@ -355,6 +361,8 @@ def test_what_surrounds_a_rule_has_a_name_in_every_class(name, option, message):
             make(param(), **{option: 0.5})
     with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
         setattr(cls(param()), option, 0.5)
+    with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
+        getattr(cls(param()), option)
     with pytest.raises(TypeError, match=f"^{name}\\(\\) has no argument '{option}'"):
         getattr(instep, name)(param(), param(), **{option: 0.5})
 
@@ -366,6 +374,36 @@ def test_the_bounds_of_keras_are_taken_in_its_words(name):
         assert getattr(preset("keras", name, **{theirs: None}), ours) == 0
         with pytest.raises(TypeError, match=f"^{ours} is given twice"):
             preset("keras", name, **{theirs: 0.5, ours: 0.5})
+
+
+def test_a_foreign_name_is_no_attribute():
+    """A class of the user's own may declare one of that name."""
+    opt = instep.Adam(param())
+    assert getattr(opt, "betas", None) is None
+    for holder in (opt, instep.Adam, instep.AdamW):
+        assert not hasattr(holder, "betas")
+    assert {"lr", "beta1", "step", "options"} <= {*dir(opt)}
+    assert not {"betas", "learning_rate", "clipnorm", "max_norm"}.intersection(dir(opt))
+    shown = pydoc.plain(pydoc.render_doc(instep.Adam))
+    assert re.search(r"^ \|  betas\n \|      torch calls it betas; here it is beta1 and beta2$", shown, re.MULTILINE)
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="Adam can be neither copied nor pickled"):
+            attempt(opt)
+    assert type(opt).__getattribute__ is object.__getattribute__
+    assert not hasattr(type(opt), "__getattr__")  # either would make every attribute slower to read
+
+    class Mine(instep.Adam):
+        betas = (0.5, 0.5)
+
+    mine = Mine(param())
+    mine.label = "a"
+    assert mine.betas == (0.5, 0.5)
+    assert {"betas", "label"} <= {*dir(mine)}
+    for ask in (lambda: mine.beta_1, lambda: setattr(mine, "beta_1", 0.5)):  # which would go unnoticed
+        with pytest.raises(
+            AttributeError, match=r"^Mine has no option 'beta_1': keras calls it beta_1; here it is beta1$"
+        ):
+            ask()
 
 
 def test_what_is_there_but_not_to_be_assigned():

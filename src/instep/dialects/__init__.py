@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._core import Options, rules
 
@@ -204,28 +204,62 @@ def called_here(rule: str, name: str, spelled: Callable[[str], str]) -> str | No
     return _called_here(_dialects_of_rule(rule), name, Options(family()[rule].rule).of_formula, spelled)
 
 
+class Foreign:
+    """A framework's name for an option, as an attribute that there is not: who asks for it is told what it is here.
+
+    A ``__getattr__`` would cost every other attribute something.  A subclass may declare one of this name.
+    """
+
+    def __init__(self, name: str, answer: str) -> None:
+        self.name = name
+        self.__doc__ = answer
+
+    def __get__(self, optimizer: Optimizer | None, cls: type[Optimizer]) -> NoReturn:
+        raise AttributeError(f"{cls.__name__} has no option {self.name!r}: {self.__doc__}")
+
+    def __set__(self, optimizer: Optimizer, value: object) -> NoReturn:
+        self.__get__(optimizer, type(optimizer))
+
+
+def answer_readers() -> None:
+    """Put a `Foreign` into each class for every name that a framework has for an option of it."""
+    for rule, cls in family().items():
+        answers = dict(ELSEWHERE)
+        for framework, theirs in _spoken(_dialects_of_rule(rule)).items():
+            for name, ours in theirs.items():
+                answers.setdefault(name, _sentence(framework, name, ours))
+        for name, answer in answers.items():
+            if not any(name in vars(base) for base in cls.__mro__):
+                setattr(cls, name, Foreign(name, answer))
+
+
 def foreign_names() -> set[str]:
     """What any framework calls an option of the formula of any rule."""
-    return {
-        theirs if isinstance(theirs, str) else theirs[0]
-        for spoken in dialects().values()
-        for dialect in spoken.values()
-        for theirs in dialect.names.values()
-    }
+    return {name for spoken in dialects().values() for dialect in spoken.values() for name in _our_names(dialect.names)}
 
 
 def _called_here(
     known: dict[str, Dialect], name: str, names: Iterable[str], spelled: Callable[[str], str] = str
 ) -> str | None:
-    """Of what is among `names`; what surrounds the formula of any rule, in a framework without this one too."""
+    """Only of what is among `names`."""
     names = set(names)
-    found = {framework: _our_names(next(iter(spoken.values())).around) for framework, spoken in dialects().items()}
-    found |= {framework: _our_names(dialect.all_names) for framework, dialect in known.items()}
-    for framework, theirs in found.items():
+    for framework, theirs in _spoken(known).items():
         ours = theirs.get(name)
         if ours is not None and names.issuperset(ours):
-            return f"{framework} calls it {name}; here it is {' and '.join(map(spelled, ours))}"
+            return _sentence(framework, name, map(spelled, ours))
     return None
+
+
+def _sentence(framework: str, name: str, ours: Iterable[str]) -> str:
+    return f"{framework} calls it {name}; here it is {' and '.join(ours)}"
+
+
+def _spoken(known: dict[str, Dialect]) -> dict[str, dict[str, list[str]]]:
+    """Our options by their names in each framework, one without the rule too: it has the same around those it has."""
+    return {
+        framework: _our_names(known[framework].all_names if framework in known else next(iter(spoken.values())).around)
+        for framework, spoken in dialects().items()
+    }
 
 
 def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:

@@ -231,7 +231,7 @@ def _otherwise(theirs: Counterpart, config: Mapping[str, Any]) -> dict[str, Any]
     if accumulated:
         raise ValueError(
             f"instep has no option for gradient_accumulation_steps={accumulated!r:.60} of the {theirs}, which counts "
-            "every gradient as a step: call accumulate with each, and step() after so many, with grad_scale for the mean"
+            "every gradient as a step: call accumulate with each and step() after so many, with grad_scale for the mean"
         )
     if scale is not None:
         if not isinstance(scale, (int, float)) or not scale > 0:
