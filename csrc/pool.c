@@ -407,7 +407,8 @@ static void run_on_workers(instep_task *task, void *work, size_t total, size_t g
         close_job();
         end = nanoseconds();
     }
-    instep_pace_end(&pace, begin, done, end, (double)did / (double)grain);
+    int absent = threads > 1 && awake > 1 && did == total;
+    instep_pace_end(&pace, begin, done, end, (double)did / (double)grain, absent);
 }
 
 /* The gate stays closed, which keeps the workers out. */
