@@ -180,7 +180,9 @@ typedef enum instep_status {
     /** Is of the step, and so the same in all groups. */
     INSTEP_OF_ONE_GROUP = 58,
     /** Does not go with exact_rows: a row without a gradient would move, and not only its averages decay. */
-    INSTEP_ROWS_WOULD_MOVE = 59
+    INSTEP_ROWS_WOULD_MOVE = 59,
+    /** Adds eps before the bias is corrected: it needs bias_correction. */
+    INSTEP_HAT_WITHOUT_CORRECTION = 60
 } instep_status;
 
 /** The type of the elements. */

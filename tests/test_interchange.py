@@ -64,6 +64,9 @@ AT_ONCE = dict(
     step_min=1e-3,
     step_max=0.03,
 )
+# What surrounds the formula, which a framework has for every rule or for none.
+AROUND = [dict(clip_value=0.7, weight_decay=0.1), dict(grad_scale=0.75, average_decay=0.75)]
+NORMS = [dict(clip_norm=0.7), dict(clip_global_norm=2.1, grad_scale=0.75, weight_decay=0.1)]
 
 
 def start():
@@ -104,7 +107,11 @@ def in_their_words(framework, variant, options):
     """Options of ours, `lr` among them; a tuple is filled up with the framework's own."""
     dialect, theirs = dialects()[framework][variant], {}
     every = instep.presets(variant)[framework] | options
-    for name, key in dialect.names.items():
+    if "average_decay" in options:
+        theirs |= {"use_ema": True, "ema_momentum": options["average_decay"]}
+    if "grad_scale" in options:
+        theirs["loss_scale_factor"] = 1 / options["grad_scale"]
+    for name, key in dialect.all_names.items():
         if isinstance(key, tuple):
             theirs.setdefault(key[0], {})[key[1]] = every[name]
         elif name in options:
@@ -149,11 +156,15 @@ class Torch:
 
 
 class Keras:
-    """A run of keras.optimizers, on its torch backend, for its NumPy one turns float64 into float32."""
+    """A run of keras.optimizers, on its torch backend, for its NumPy one turns float64 into float32.
+
+    So does torch's with a norm that is clipped, but not JAX's.
+    """
 
     def __init__(self, variant, options, params=None, ours=None):
         os.environ.setdefault("KERAS_BACKEND", "torch")
-        self.torch, self.keras, self.variant = peer("torch"), peer("keras"), variant
+        peer("torch")
+        self.keras, self.variant = peer("keras"), variant
         self.variables = [self.keras.Variable(leaf, dtype="float64") for leaf in leaves(params or start())]
         config, values = (
             (in_their_words("keras", variant, {"lr": LR} | options), []) if ours is None else to_keras(ours)
@@ -168,12 +179,14 @@ class Keras:
     def step(self, rows):
         positions = []
         for row in rows:
-            grads = [self.torch.tensor(grad) for grad in leaves(nested(row))]
+            grads = [self.keras.ops.convert_to_tensor(grad, "float64") for grad in leaves(nested(row))]
             with self.float64():
                 self.optimizer.apply(grads, self.variables)
-            values = [np.ravel(variable.value.detach().numpy()) for variable in self.variables]
-            positions.append(np.concatenate(values))
+            positions.append(np.concatenate(list(map(self.values, self.variables))))
         return positions
+
+    def values(self, variable):
+        return np.ravel(self.keras.ops.convert_to_numpy(variable))
 
     @contextmanager
     def float64(self):
@@ -273,6 +286,7 @@ def combinations(framework, variant):
     at_once = {name: AT_ONCE[name] for name in AT_ONCE if name in dialects()[framework][variant].names}
     if at_once:
         yield at_once
+    yield from AROUND if dialects()[framework][variant].around else ()
 
 
 EVERY = [
@@ -289,9 +303,10 @@ def here(framework, variant, params, options, **changes):
 
 def test_every_option_is_tried():
     """Of those that say how a rule steps; each framework's own alone."""
-    tried = {*TOGETHER, *AT_ONCE, "lr"}
+    tried = {*TOGETHER, *AT_ONCE, "lr"}.union(*AROUND, *NORMS)
     for framework, variant in VARIANTS:
-        assert tried >= set(dialects()[framework][variant].names)
+        dialect = dialects()[framework][variant]
+        assert tried >= {*dialect.all_names, *dialect.otherwise}
 
 
 def there_and_here(run, framework, variant, options):
@@ -316,6 +331,20 @@ def there_and_here(run, framework, variant, options):
 @pytest.mark.parametrize(("framework", "variant", "options"), EVERY)
 def test_runs_move(framework, variant, options):
     there_and_here(FRAMEWORKS[framework], framework, variant, options)
+
+
+def test_runs_whose_norms_are_clipped_move():
+    """In Keras with JAX as its backend: each process has one."""
+    peer("jax"), peer("keras")
+    program = """
+from test_interchange import NORMS, Keras, dialects, there_and_here
+for variant in dialects()["keras"]:
+    for options in NORMS:
+        there_and_here(Keras, "keras", variant, options)
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("variant", dialects()["optax"])
@@ -368,6 +397,7 @@ NEEDS = dict(
     dampen_first=dict(momentum=0.9, dampening=0.3),
     decoupled_weight_decay=dict(weight_decay=0.1),
     amsgrad_corrected=dict(amsgrad=True),
+    bias_correction=dict(eps_hat=False),
     exact_rows=dict(beta1=0.0, weight_decay=0.0),
 )
 
@@ -390,7 +420,9 @@ LACKING = [
     (framework, variant, name)
     for framework, variant in VARIANTS
     for name in default_options(variant, framework)
-    if name not in {*dialects()[framework][variant].names, "lr_in_momentum"} and not name.startswith("initial_")
+    if name not in {*dialects()[framework][variant].all_names, *dialects()[framework][variant].otherwise}
+    and name != "lr_in_momentum"
+    and not name.startswith("initial_")
 ]
 
 
@@ -433,7 +465,9 @@ def test_what_changes_nothing_is_not_refused(framework, variant):
     base = instep.presets(variant)[framework]
     idle = {name: not base[name] for name, needs in NEEDS.items() if name in base and isinstance(base[name], bool)}
     idle = {
-        name: value for name, value in idle.items() if name not in ("nesterov", "amsgrad_corrected", "dampen_first")
+        name: value
+        for name, value in idle.items()
+        if name not in ("nesterov", "amsgrad_corrected", "dampen_first", "bias_correction")
     }
     if "lr_in_momentum" in base:
         idle["lr_in_momentum"] = not base["lr_in_momentum"]
@@ -913,6 +947,9 @@ def test_an_option_of_a_group_that_torch_lacks_is_refused():
 # ---- Keras ----------------------------------------------------------------------------------------------------------
 
 
+EMA = ("use_ema", "ema_momentum")
+
+
 def keras_state(variant="rmsprop", **options):
     return to_keras(here("keras", variant, start(), options))
 
@@ -938,9 +975,15 @@ def test_only_an_adamw_of_keras_has_no_none_for_its_weight_decay():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(clipnorm=1.0), "no counterpart for clipnorm"),
-        (dict(use_ema=True, ema_momentum=0.9), "no counterpart for use_ema"),
-        (dict(gradient_accumulation_steps=2), "no counterpart for gradient_accumulation_steps"),
+        (dict(use_ema=True, ema_momentum=0.9), r"6 variables; .* needs 10: .*, and average, velocity of 4 parameters"),
+        (dict(use_ema=True, ema_momentum=0), "ema_momentum=0 of the Keras RMSprop: its averages are the parameters"),
+        (dict(use_ema=True, ema_momentum=1.0), "average_decay=1.0 must be in"),
+        (dict(use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=3), "no option for ema_overwrite_frequency=3"),
+        (dict(gradient_accumulation_steps=2), "no option for gradient_accumulation_steps=2 .*: call accumulate with"),
+        (dict(loss_scale_factor=0.0), "loss_scale_factor=0.0 of the Keras RMSprop must be greater than 0"),
+        (dict(clipnorm=1.0, clipvalue=1.0), "clip_value=1.0 does not go with another way to clip"),
+        (dict(clipnorm=-1.0), "clip_norm=-1.0 must not be negative"),
+        (dict(momentum_of_mine=1.0), "no counterpart for momentum_of_mine=1.0 of Keras"),
         (dict(learning_rate={"class_name": "ExponentialDecay"}), "schedule"),
         (dict(momentum=0.9), "6 variables; a Keras RMSprop needs 10: .* velocity, momentum of 4 parameters"),
         (dict(rho=5.0), "rho=5.0"),
@@ -953,6 +996,50 @@ def test_other_configurations_of_keras_are_refused(changes, message):
     assert from_keras(instep.RMSprop, config | {"name": "rm_sprop_12"}, values, start()).step_count == 0
     with pytest.raises(ValueError, match=message):
         from_keras(instep.RMSprop, config | changes, values, start())
+
+
+@pytest.mark.parametrize("variant", dialects()["keras"])
+def test_what_surrounds_a_rule_of_keras_has_its_names_here(variant):
+    """Bounds, scale and average both ways; what Keras makes no use of, an average without `use_ema` say, is nothing."""
+    cls = CLASSES[variant]
+    config, values = keras_state(variant, clip_norm=0.5, grad_scale=2**-10, average_decay=0.75)
+    expected = dict(clipnorm=0.5, clipvalue=None, global_clipnorm=None, loss_scale_factor=1024)
+    assert expected | dict(use_ema=True, ema_momentum=0.75) == {key: config[key] for key in [*expected, *EMA]}
+    again = from_keras(cls, config, values, start())
+    assert (again.clip_norm, again.grad_scale, again.average_decay) == (0.5, 2**-10, 0.75)
+    config, values = keras_state(variant)
+    assert not {*EMA, "loss_scale_factor"}.intersection(config)
+    harmless = dict(use_ema=False, ema_momentum=0.9, ema_overwrite_frequency=3, clipnorm=0.0, loss_scale_factor=None)
+    again = from_keras(cls, config | harmless, values, start())
+    assert again.options == from_keras(cls, config, values, start()).options
+
+
+@pytest.mark.parametrize("variant", dialects()["keras"])
+def test_the_averages_of_keras_go_on(variant):
+    """There, here and there again, beside all there; those that have not begun are the parameters."""
+    options = dict(average_decay=0.75)
+    stayed = Keras(variant, options)
+    fresh = stayed.leave(start())
+    assert_same_bits(fresh.state_dict(), here("keras", variant, start(), options).state_dict())
+    stayed.step(GRADS[:HALF])
+    params = nested(np.concatenate(list(map(stayed.values, stayed.variables))))
+    ours = stayed.leave(params)
+    walk(ours, params, GRADS[HALF:-1])
+    back = Keras(variant, options, params, ours)
+    for run, rows in (stayed, GRADS[HALF:]), (back, GRADS[-1:]):
+        run.step(rows)
+    averages = [map(run.values, run.optimizer.variables[2:6]) for run in (stayed, back)]
+    for average, other, variable in zip(*averages, stayed.variables, strict=True):
+        assert np.abs(average - other).max() <= TOLERANCE
+        assert np.abs(average - stayed.values(variable)).max() > 1e-6
+
+
+def test_an_average_needs_one_count_in_keras():
+    """It begins with an array's own first step here, with that of all there."""
+    ours = here("keras", "sgd", start(), dict(average_decay=0.5))
+    ours.step({"bias": np.ones(4), "layers": [None, None, None]})
+    with pytest.raises(ValueError, match="Keras has one count for all"):
+        to_keras(ours)
 
 
 def test_other_variables_of_keras_are_refused():

@@ -6,8 +6,12 @@ frameworks themselves beside presets, where they can be installed.
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
+import pydoc
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -170,7 +174,9 @@ def test_a_preset_has_no_option_that_the_rule_does_not_have():
             options = set(_core.rules()[CLASSES[name].rule])
             assert set(dialect.preset) <= options
             assert set(dialect.names) <= options
-            assert set(dialect.optional) <= set(dialect.names)
+            assert {*dialect.around, *dialect.otherwise} <= options
+            assert not {*dialect.names}.intersection([*dialect.around, *dialect.otherwise])
+            assert set(dialect.optional) <= set(dialect.all_names)
             items = [theirs for theirs in dialect.names.values() if not isinstance(theirs, str)]
             assert items == [(whole, place) for whole in dict.fromkeys(dict(items)) for place in range(2)]
             assert {option for option, _ in [*dialect.implied, *dialect.refused]} <= options
@@ -321,11 +327,83 @@ def test_a_foreign_name_is_answered_wherever_it_is_given(name, option, message):
         cls(array, **{option: 0.5})
     with pytest.raises(AttributeError, match=f"^{name} has no option '{option}'[:;] {message}"):
         setattr(opt, option, 0.5)
+    if "here it is" in message:
+        with pytest.raises(AttributeError, match=f"^{name} has no option '{option}'[:;] {message}"):
+            getattr(opt, option)
     message = message.replace("t has lr", "t has param, grad, .*step_count, lr").replace("maximize, .*seed", "maximize")
     with pytest.raises(TypeError, match=f"^{name.lower()}\\(\\) has no argument '{option}'[:;] {message}"):
         getattr(instep, name.lower())(array, array.copy(), **{option: 0.5})
     assert not array.any()
     assert opt.state_dict()["options"] == before["options"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("clipnorm", "keras calls it clipnorm; here it is clip_norm"),
+        ("clipvalue", "keras calls it clipvalue; here it is clip_value"),
+        ("global_clipnorm", "keras calls it global_clipnorm; here it is clip_global_norm"),
+        ("max_norm", "torch's clip_grad_norm_ and optax's .* call it max_norm; here it is clip_global_norm"),
+        ("max_delta", "optax's clip calls it max_delta; here it is clip_value"),
+        ("use_ema", "keras calls it use_ema; here .* average_decay"),
+        ("ema_momentum", "keras calls it ema_momentum; here it is average_decay"),
+        ("loss_scale_factor", "keras calls it loss_scale_factor; here it is 1 / grad_scale"),
+        ("gradient_accumulation_steps", "keras calls it .*; here accumulate sums gradients, and grad_scale makes"),
+    ],
+)
+def test_what_surrounds_a_rule_has_a_name_in_every_class(name, option, message):
+    """Also where the framework does not have the rule; the function of one array has none of it."""
+    cls = CLASSES[name]
+    other = next(framework for framework in instep.presets(name) if framework != "keras")
+    for make in (cls, partial(cls.preset, other)):
+        with pytest.raises(TypeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
+            make(param(), **{option: 0.5})
+    with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
+        setattr(cls(param()), option, 0.5)
+    with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
+        getattr(cls(param()), option)
+    with pytest.raises(TypeError, match=f"^{name}\\(\\) has no argument '{option}'"):
+        getattr(instep, name)(param(), param(), **{option: 0.5})
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES["keras"])
+def test_the_bounds_of_keras_are_taken_in_its_words(name):
+    for theirs, ours in dict(clipnorm="clip_norm", clipvalue="clip_value", global_clipnorm="clip_global_norm").items():
+        assert getattr(preset("keras", name, **{theirs: 0.5}), ours) == 0.5
+        assert getattr(preset("keras", name, **{theirs: None}), ours) == 0
+        with pytest.raises(TypeError, match=f"^{ours} is given twice"):
+            preset("keras", name, **{theirs: 0.5, ours: 0.5})
+
+
+def test_a_foreign_name_is_no_attribute():
+    """A class of the user's own may declare one of that name."""
+    opt = instep.Adam(param())
+    assert getattr(opt, "betas", None) is None
+    for holder in (opt, instep.Adam, instep.AdamW):
+        assert not hasattr(holder, "betas")
+    assert {"lr", "beta1", "step", "options"} <= {*dir(opt)}
+    assert not {"betas", "learning_rate", "clipnorm", "max_norm"}.intersection(dir(opt))
+    shown = pydoc.plain(pydoc.render_doc(instep.Adam))
+    assert re.search(r"^ \|  betas\n \|      torch calls it betas; here it is beta1 and beta2$", shown, re.MULTILINE)
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="Adam can be neither copied nor pickled"):
+            attempt(opt)
+    assert type(opt).__getattribute__ is object.__getattribute__
+    assert not hasattr(type(opt), "__getattr__")  # either would make every attribute slower to read
+
+    class Mine(instep.Adam):
+        betas = (0.5, 0.5)
+
+    mine = Mine(param())
+    mine.label = "a"
+    assert mine.betas == (0.5, 0.5)
+    assert {"betas", "label"} <= {*dir(mine)}
+    for ask in (lambda: mine.beta_1, lambda: setattr(mine, "beta_1", 0.5)):  # which would go unnoticed
+        with pytest.raises(
+            AttributeError, match=r"^Mine has no option 'beta_1': keras calls it beta_1; here it is beta1$"
+        ):
+            ask()
 
 
 def test_what_is_there_but_not_to_be_assigned():
@@ -366,6 +444,8 @@ def test_a_preset_that_there_is_not(make, error, message):
 
 
 def test_what_contradicts_a_preset_is_refused():
+    with pytest.raises(ValueError, match=r"eps_hat=True adds eps before .*: it needs bias_correction"):
+        preset("keras", "adam", bias_correction=False)
     with pytest.raises(ValueError, match="nesterov=True looks ahead along the momentum: it needs momentum > 0"):
         preset("torch", "sgd", nesterov=True)
     with pytest.raises(ValueError, match=r"dampening=0\.5 does not go with nesterov"):

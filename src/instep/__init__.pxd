@@ -50,6 +50,7 @@ cdef extern from "instep.h" nogil:
         INSTEP_CLIPPED_TWICE
         INSTEP_OF_ONE_GROUP
         INSTEP_ROWS_WOULD_MOVE
+        INSTEP_HAT_WITHOUT_CORRECTION
 
     ctypedef enum instep_dtype:
         INSTEP_FLOAT32

@@ -9,6 +9,7 @@ from ._core import __pyx_capi__ as __pyx_capi__  # where `cimport instep` finds 
 from .checkpoint.resume import load
 from .checkpoint.state_dict import CheckpointError
 from .config import show_config
+from .dialects import answer_readers as _answer_readers
 from .dialects import presets
 from .embedding import get_include
 from .optimizers import Optimizer
@@ -78,4 +79,5 @@ def _read_environment() -> None:
             raise ValueError(f"INSTEP_NUM_THREADS={threads!r} must be an integer from 1 to 256") from None
 
 
+_answer_readers()
 _read_environment()

@@ -389,6 +389,10 @@ class Optimizer(Declared):
 
         self.load_state_dict(file.read(path, self._leaves))
 
+    def __dir__(self) -> list[str]:
+        own = getattr(self, "__dict__", ())  # of a subclass
+        return [name for name in super().__dir__() if name in own or hasattr(type(self), name)]  # no `Foreign`
+
     def __reduce__(self) -> Any:
         raise TypeError(
             f"{type(self).__name__} can be neither copied nor pickled, for it steps arrays that belong to others; make "

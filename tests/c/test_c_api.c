@@ -113,7 +113,7 @@ static void test_messages(void)
     static const int groups[][2] = {{INSTEP_OK, INSTEP_BAD_GROUP},
                                     {INSTEP_NOT_FINITE, INSTEP_NOT_A_COUNT},
                                     {INSTEP_OVERFLOWS, INSTEP_ROUNDS_TO_ONE},
-                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_ROWS_WOULD_MOVE}};
+                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_HAT_WITHOUT_CORRECTION}};
     for (int status = -1; status < 100; status++) {
         bool known = false;
         for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++)
@@ -308,6 +308,8 @@ static void test_contradictions(void)
         {INSTEP_DAMPENING_WITHOUT_MOMENTUM, "sgd", "dampening", {{"dampening", 0.5}}},
         {INSTEP_DAMPENING_OF_NESTEROV, "sgd", "dampening", {{"dampening", 0.5}, {"nesterov", 1}, {"momentum", 0.5}}},
         {INSTEP_CORRECTED_WITHOUT_AMSGRAD, "adam", "amsgrad_corrected", {{"amsgrad_corrected", 1}}},
+        {INSTEP_HAT_WITHOUT_CORRECTION, "adam", "eps_hat", {{"eps_hat", 1}, {"bias_correction", 0}}},
+        {INSTEP_HAT_WITHOUT_CORRECTION, "yogi", "eps_hat", {{"eps_hat", 1}, {"bias_correction", 0}}},
         {INSTEP_VANISHES, "adadelta", "eps", {{"eps", 1e-310}}},
         {INSTEP_STEPS_OUT_OF_ORDER, "rprop", "step_min", {{"step_min", 2}, {"step_max", 1}}},
         {INSTEP_ROWS_WOULD_MOVE, "sgd", "momentum", {{"exact_rows", 1}, {"momentum", 0.5}}},

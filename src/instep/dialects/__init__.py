@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._core import Options, rules
 
@@ -36,6 +36,17 @@ TORCHS_OWN = {
     "differentiable": "lets autograd differentiate through a step, which instep does not do",
 }
 
+# What is no option of an optimizer there, or means another number, and what it is in every class here.
+ELSEWHERE = {
+    "max_norm": "torch's clip_grad_norm_ and optax's clip_by_global_norm call it max_norm; here it is clip_global_norm",
+    "max_delta": "optax's clip calls it max_delta; here it is clip_value",
+    "use_ema": "keras calls it use_ema; here there is an average of the parameters where average_decay is not 0",
+    "ema_momentum": "keras calls it ema_momentum; here it is average_decay",
+    "loss_scale_factor": "keras calls it loss_scale_factor; here it is 1 / grad_scale",
+    "gradient_accumulation_steps": "keras calls it gradient_accumulation_steps; here accumulate sums gradients, and "
+    "grad_scale makes a mean of the sum",
+}
+
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -55,6 +66,15 @@ class Dialect(NamedTuple):
     implied: Mapping[Given, dict[str, Any]] = _NONE
     # What it refuses or ignores, in words; but not an option that is implied by another.
     refused: Mapping[Given, str] = _NONE
+    # Its options of what surrounds the formula, likewise; every rule of a framework has the same.
+    around: Mapping[str, Name] = _NONE
+    # Those that it says in another way, which its module reads and writes.
+    otherwise: tuple[str, ...] = ()
+
+    @property
+    def all_names(self) -> dict[str, Name]:
+        """Of the formula and around it."""
+        return {**self.names, **self.around}
 
 
 Dialects = dict[str, dict[str, Dialect]]
@@ -146,7 +166,7 @@ def preset_options(cls: type[Optimizer], framework: str, given: dict[str, Any]) 
 def translated(cls: type[Optimizer], framework: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options under our names, without those that are None where the framework lets them be."""
     dialect = _dialects_of(cls)[framework]
-    theirs = _our_names(dialect)
+    theirs = _our_names(dialect.all_names)
     options: dict[str, Any] = {}
     for name, value in given.items():
         names = [name] if name in cls._defaults else theirs.get(name)
@@ -169,8 +189,9 @@ def _items(name: str, value: Any, names: list[str]) -> list[Any]:
 def unknown_option(cls: type[Optimizer], name: str, framework: str | None = None) -> str:
     """What to say of an option that neither the class nor the framework has: who calls it so, or what is meant."""
     known = _dialects_of(cls)
-    names = [*cls._defaults, *(_our_names(known[framework]) if framework is not None else ())]
-    return _unknown(f"{cls.__name__} has no option {name!r}", name, names, known)
+    names = [*cls._defaults, *(_our_names(known[framework].all_names) if framework is not None else ())]
+    start = f"{cls.__name__} has no option {name!r}"
+    return f"{start}: {ELSEWHERE[name]}" if name in ELSEWHERE else _unknown(start, name, names, known)
 
 
 def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
@@ -180,26 +201,71 @@ def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
 
 def called_here(rule: str, name: str, spelled: Callable[[str], str]) -> str | None:
     """Who calls an option of the rule so and what it, or its tuple, is here; None where nobody does."""
-    return _called_here(_dialects_of_rule(rule), name, spelled)
+    return _called_here(_dialects_of_rule(rule), name, Options(family()[rule].rule).of_formula, spelled)
+
+
+class Foreign:
+    """A framework's name for an option, as an attribute that there is not: who asks for it is told what it is here.
+
+    A ``__getattr__`` would cost every other attribute something.  A subclass may declare one of this name.
+    """
+
+    def __init__(self, name: str, answer: str) -> None:
+        self.name = name
+        self.__doc__ = answer
+
+    def __get__(self, optimizer: Optimizer | None, cls: type[Optimizer]) -> NoReturn:
+        raise AttributeError(f"{cls.__name__} has no option {self.name!r}: {self.__doc__}")
+
+    def __set__(self, optimizer: Optimizer, value: object) -> NoReturn:
+        self.__get__(optimizer, type(optimizer))
+
+
+def answer_readers() -> None:
+    """Put a `Foreign` into each class for every name that a framework has for an option of it."""
+    for rule, cls in family().items():
+        answers = dict(ELSEWHERE)
+        for framework, theirs in _spoken(_dialects_of_rule(rule)).items():
+            for name, ours in theirs.items():
+                answers.setdefault(name, _sentence(framework, name, ours))
+        for name, answer in answers.items():
+            if not any(name in vars(base) for base in cls.__mro__):
+                setattr(cls, name, Foreign(name, answer))
 
 
 def foreign_names() -> set[str]:
-    """What any framework calls an option of any rule."""
-    return {name for spoken in dialects().values() for dialect in spoken.values() for name in _our_names(dialect)}
+    """What any framework calls an option of the formula of any rule."""
+    return {name for spoken in dialects().values() for dialect in spoken.values() for name in _our_names(dialect.names)}
 
 
-def _called_here(known: dict[str, Dialect], name: str, spelled: Callable[[str], str] = str) -> str | None:
-    for framework, dialect in known.items():
-        ours = _our_names(dialect).get(name)
-        if ours is not None:
-            return f"{framework} calls it {name}; here it is {' and '.join(map(spelled, ours))}"
+def _called_here(
+    known: dict[str, Dialect], name: str, names: Iterable[str], spelled: Callable[[str], str] = str
+) -> str | None:
+    """Only of what is among `names`."""
+    names = set(names)
+    for framework, theirs in _spoken(known).items():
+        ours = theirs.get(name)
+        if ours is not None and names.issuperset(ours):
+            return _sentence(framework, name, map(spelled, ours))
     return None
+
+
+def _sentence(framework: str, name: str, ours: Iterable[str]) -> str:
+    return f"{framework} calls it {name}; here it is {' and '.join(ours)}"
+
+
+def _spoken(known: dict[str, Dialect]) -> dict[str, dict[str, list[str]]]:
+    """Our options by their names in each framework, one without the rule too: it has the same around those it has."""
+    return {
+        framework: _our_names(known[framework].all_names if framework in known else next(iter(spoken.values())).around)
+        for framework, spoken in dialects().items()
+    }
 
 
 def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:
     if name in TORCHS_OWN:
         return f"{start}: leave it out; in torch it {TORCHS_OWN[name]}"
-    found = _called_here(known, name)
+    found = _called_here(known, name, names)
     if found:
         return f"{start}: {found}"
     return _choose(start, name, "it has", names)
@@ -217,10 +283,10 @@ def _choose(start: str, name: str, there_are: str, names: Iterable[str]) -> str:
     return f"{start}: did you mean {spelled[close[0]]}? {listed[0].upper()}{listed[1:]}"
 
 
-def _our_names(dialect: Dialect) -> dict[str, list[str]]:
+def _our_names(names: Mapping[str, Name]) -> dict[str, list[str]]:
     """Our options by their name in the framework: several where that is a tuple's."""
     found: dict[str, list[str]] = {}
-    for ours, theirs in dialect.names.items():
+    for ours, theirs in names.items():
         found.setdefault(theirs if isinstance(theirs, str) else theirs[0], []).append(ours)
     return found
 

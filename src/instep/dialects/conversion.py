@@ -48,7 +48,7 @@ class Counterpart(NamedTuple):
     def options_here(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """All of our options, from those that it has, under its names."""
         ours: dict[str, Any] = {}
-        for name, key in self.dialect.names.items():
+        for name, key in self.dialect.all_names.items():
             try:
                 ours[name] = plain(theirs[key] if isinstance(key, str) else theirs[key[0]][key[1]])
             except (LookupError, TypeError):
@@ -60,7 +60,7 @@ class Counterpart(NamedTuple):
     def options_there(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """Those that it has, under its names."""
         theirs: dict[str, Any] = {}
-        for name, key in self.dialect.names.items():
+        for name, key in self.dialect.all_names.items():
             if isinstance(key, str):
                 theirs[key] = ours[name]
             else:  # the items of a tuple stand in their order
@@ -73,9 +73,9 @@ class Counterpart(NamedTuple):
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse options that it does not have, but where they change nothing."""
-        meant = self.in_full({name: options[name] for name in self.dialect.names})
+        meant = self.in_full({name: options[name] for name in self.dialect.all_names})
         for name, value in options.items():
-            if value == meant[name] or _is_idle(name, options):
+            if value == meant[name] or name in self.dialect.otherwise or _is_idle(name, options):
                 continue
             if not name.startswith("initial_") and name != "lr_in_momentum":  # made already; can be converted
                 raise ValueError(f"{self.framework} has no {self.cls.__name__} with {name}={value!r}")
@@ -212,7 +212,8 @@ def check_no_groups(ours: StateDict, framework: str) -> None:
 
 def check_one_count(ours: StateDict, framework: str) -> None:
     """Refuse arrays whose steps need a count of their own, where the framework has one for all."""
-    if ours["options"].get("bias_correction") and set(ours["step_counts"].values()) != {ours["step_count"]}:
+    counts = ours["options"].get("bias_correction") or ours["options"]["average_decay"]
+    if counts and set(ours["step_counts"].values()) != {ours["step_count"]}:
         raise ValueError(
             f"the arrays have been stepped a different number of times, and {framework} has one count for all"
         )
