@@ -16,6 +16,7 @@ PARTS = {
         Pulls parameters towards 0: added to the gradient (L2).  0 or greater.
     decoupled_weight_decay : bool
         Shrink the parameters by ``1 - lr weight_decay`` before the update instead; ``lr weight_decay`` at most 1.
+        Without `weight_decay`, as in Keras by default, it changes nothing.
     maximize : bool
         Climb instead of descending.
     grad_scale : float

@@ -49,12 +49,12 @@ class Adam(Optimizer):
     eps_hat : bool
         Add `eps` beside the root of the average as it is, before its bias is corrected: the "epsilon hat" of the paper,
         which TensorFlow and Keras use.  It is ``1 / sqrt(1 - beta2^t)`` times as large then, 31.6 times in the first
-        step.
+        step.  Needs `bias_correction`.
     amsgrad : bool
         Divide by the largest average of squares so far (AMSGrad).
     amsgrad_corrected : bool
         Take the largest of the averages whose bias is corrected (optax) instead of the averages as they are (torch,
-        Keras); needs `amsgrad`.
+        Keras); needs `amsgrad`.  Without `bias_correction`, which optax's can do without, the two are the same.
     nesterov : bool
         Nesterov's momentum as optax has it.
     bias_correction : bool

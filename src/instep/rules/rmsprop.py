@@ -49,7 +49,8 @@ class RMSprop(WithMomentum):
         Nesterov's momentum as optax does it; needs `momentum`.
     lr_in_momentum : bool
         Multiply by `lr` what enters the momentum buffer (TensorFlow, Keras, optax) instead of what leaves it (torch).
-        The two are the same for a constant `lr`.  Assigned between steps it converts the momentum by the present `lr`.
+        The two are the same for a constant `lr`, and without `momentum`, as in Keras by default.  Assigned between
+        steps it converts the momentum by the present `lr`.
     centered : bool
         Divide by the standard deviation of the gradient, estimated as a running variance (Graves 2013).  Carrying the
         variance itself gives ``square_avg - grad_avg^2`` without its cancellation, so that finite gradients never
