@@ -84,7 +84,7 @@ PROPERTIES = ("groups", "grad_norm", "loss_scale", "norms", "skipped_steps")
 ATTRIBUTES = ("params", "state", "options", "step_count")
 # What twins call that is not NumPy's.
 HELPERS = {
-    "prepared": "``prepared`` is the gradient after `maximize` and `weight_decay`; it decays the weights if that is decoupled.",
+    "prepared": "``prepared`` is the gradient after `maximize` and `weight_decay`; if that is decoupled, it decays `param`.",
     "whole_power": "``whole_power(x, n)`` is ``x**n`` by squaring, in multiplications alone.",
 }
 
@@ -204,7 +204,10 @@ def twin(name: str) -> list[str]:
     body = dedent("\n".join(source.splitlines()[function.body[0].end_lineno :])).strip("\n")
     rule = name.removeprefix("reference.")
     says = f"What :py:obj:`instep.{rule}` computes, in NumPy: the same arguments, the same bits.  This is all of it:"
-    lines = [f".. py:function:: {rule}{inspect.signature(step)}", "", f"   {says}", "", "   .. code-block:: python", ""]
+    given = inspect.signature(step)
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in given.parameters.values()]
+    given = given.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+    lines = [f".. py:function:: {rule}{given}", "", f"   {says}", "", "   .. code-block:: python", ""]
     lines += [indent(body, "      "), ""]
     lines += [f"   {words}" for function, words in HELPERS.items() if f"{function}(" in body]
     return lines
