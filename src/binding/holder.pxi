@@ -41,6 +41,7 @@ cdef struct Known:
     int format
 
 
+@cython.auto_pickle(False)  # `Optimizer` refuses it
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 

@@ -120,4 +120,6 @@ cdef extern from "instep.h" nogil:
         void *copy
         instep_norms *norms
 
+    ctypedef void instep_team(void (*work)(void *) noexcept nogil, void *, unsigned int, unsigned int) noexcept nogil
+
 include "functions.pxi"

@@ -73,8 +73,8 @@ PARTS = {
     ``g = g + weight_decay p``                                       if `weight_decay` is not 0 nor decoupled
 """,
     "bits": """\
-    Every coefficient, such as ``1 - rho``, is formed in double and rounded once to the dtype of the array.  The result
-    has the bits of the NumPy twin in `instep.reference`, on every instruction set, for any number of threads.
+    Every coefficient is formed in double and rounded once to the dtype of the array.  The result has the bits of the
+    NumPy twin in `instep.reference`, on every instruction set, for any number of threads.
 """,
     "raises": """\
     Raises
