@@ -342,8 +342,8 @@ BUGS = [
     Bug(
         "an index of a map not looked at",
         "src/binding/rows.pxi",
-        "        for array in (self._indices, self._values):\n",
-        "        for array in (self._values,):\n",
+        "    for array in (given._indices, given._values):\n",
+        "    for array in (given._values,):\n",
         ROWS + "::test_rows_mapped_past_the_end_of_their_file",
     ),
     Bug(
