@@ -180,7 +180,9 @@ typedef enum instep_status {
     /** Is of the step, and so the same in all groups. */
     INSTEP_OF_ONE_GROUP = 58,
     /** Does not go with exact_rows: a row without a gradient would move, and not only its averages decay. */
-    INSTEP_ROWS_WOULD_MOVE = 59
+    INSTEP_ROWS_WOULD_MOVE = 59,
+    /** Adds eps before the bias is corrected: it needs bias_correction. */
+    INSTEP_HAT_WITHOUT_CORRECTION = 60
 } instep_status;
 
 /** The type of the elements. */
@@ -326,6 +328,12 @@ typedef struct instep_array {
     instep_norms *norms;
 } instep_array;
 
+/**
+ * Calls work(context) once on each of so many threads, or of fewer, the caller's among them, and returns when all are
+ * done; `flags` is 0.  GOMP_parallel of the OpenMP of gcc and of LLVM is one.
+ */
+typedef void instep_team(void (*work)(void *context), void *context, unsigned threads, unsigned flags);
+
 /* Each declaration is one line: the tables for Python are made of them.  Within an ABI version a function keeps its
  * place there, so new ones come last. */
 
@@ -405,6 +413,13 @@ INSTEP_API int instep_set_isa(const char *name);
 INSTEP_API int instep_set_threads(int threads);
 /** The number set, or the default. */
 INSTEP_API int instep_get_threads(void);
+/**
+ * Has large steps of the calling thread use this team, and at most so many threads of it, instead of the library's own:
+ * worth it where its threads have just worked for the caller and look for more, on the very cores that a step needs.
+ * NULL stands for the library's own, 0 for as many as there may be; instep_set_threads bounds both.  Without POSIX
+ * threads no team is used.
+ */
+INSTEP_API void instep_lend_team(instep_team *team, int threads);
 
 #ifdef __cplusplus
 }

@@ -377,6 +377,7 @@ const char *instep_message(int status)
         [INSTEP_OF_ONE_GROUP] = "is of the step, and so the same in all groups",
         [INSTEP_ROWS_WOULD_MOVE] =
             "does not go with exact_rows: a row without a gradient would move, and not only its averages decay",
+        [INSTEP_HAT_WITHOUT_CORRECTION] = "adds eps before the bias is corrected: it needs bias_correction",
     };
     if (status < 0 || (size_t)status >= sizeof messages / sizeof messages[0] || messages[status] == NULL)
         return "unknown status";

@@ -12,16 +12,20 @@ enum {
     SHORTEST_WAIT = 100000,
     JOB_OF_WAIT = 8,
     /* Then it goes alone for so many times as long as it waited, so that trying again costs a twentieth. */
-    ALONE_OF_WAIT = 20
+    ALONE_OF_WAIT = 20,
+    /* Jobs after which workers are trusted anew.  One that stayed awake and was kept from its core is kept for some
+     * twenty of them. */
+    LONG_DOUBT = 128,
+    LONGEST_DOUBT = 1024
 };
 
-/* A bad event counts for more the more there have been; one that was not bad takes one away. */
-static void learn(struct doubt *doubt, int bad)
+/* A bad event counts for more the more there have been, up to the most; one that was not bad takes one away. */
+static void learn(struct doubt *doubt, int bad, unsigned most)
 {
-    enum { FIRST = 8, MOST = 128 };
+    enum { FIRST = 8 };
     unsigned more = 2 * doubt->score + FIRST;
     if (bad)
-        doubt->score = more < MOST ? more : MOST;
+        doubt->score = more < most ? more : most;
     else if (doubt->score > 0)
         doubt->score--;
 }
@@ -31,9 +35,14 @@ static int is_doubtful(struct doubt doubt)
     return doubt.score >= 16;
 }
 
+static int is_dense(const struct pace *pace)
+{
+    return pace->longest_gap <= LONGEST_GAP;
+}
+
 static int stays_awake(const struct pace *pace)
 {
-    return pace->longest_gap <= LONGEST_GAP && !is_doubtful(pace->interrupted);
+    return is_dense(pace) && !is_doubtful(pace->interrupted) && !is_doubtful(pace->absent);
 }
 
 unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsigned most, unsigned awake,
@@ -43,7 +52,7 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
     if (gap > 4 * (int64_t)LONGEST_GAP)
         gap = 4 * (int64_t)LONGEST_GAP; /* which is forgotten within some jobs */
     pace->longest_gap = gap > pace->longest_gap ? gap : pace->longest_gap - (pace->longest_gap - gap) / 4;
-    learn(&pace->interrupted, interrupted);
+    learn(&pace->interrupted, interrupted, LONG_DOUBT);
 
     if (now < pace->alone_until)
         return 1;
@@ -52,15 +61,16 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
         return most;
     }
     double alone = grains * pace->grain_time / awake;
-    pace->missed = stays_awake(pace) ? pace->missed + alone - alone * awake / most : 0;
+    pace->missed = is_dense(pace) ? pace->missed + alone - alone * awake / most : 0;
     if (alone < 2 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)
         return awake;
     pace->missed = 0;
     return most;
 }
 
-void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains)
+void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains, int absent)
 {
+    learn(&pace->absent, absent, LONGEST_DOUBT);
     pace->last_end = now;
     if (grains >= 1)
         pace->grain_time += ((double)(done - begin) / grains - pace->grain_time) / 8;
@@ -68,7 +78,7 @@ void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now
     if (waited == 0)
         return;
     int held_up = waited > SHORTEST_WAIT && waited > (now - begin) / JOB_OF_WAIT;
-    learn(&pace->held_up, held_up);
+    learn(&pace->held_up, held_up, LONG_DOUBT);
     if (held_up && is_doubtful(pace->held_up))
         pace->alone_until = now + ALONE_OF_WAIT * waited;
 }
@@ -80,5 +90,7 @@ void instep_pace_woke(struct pace *pace, int64_t price)
 
 int64_t instep_pace_stay(const struct pace *pace)
 {
+    if (is_doubtful(pace->absent))
+        return 0; /* a kernel gives its core to who has slept */
     return stays_awake(pace) ? 2 * pace->longest_gap + SHORTEST_STAY : SHORTEST_STAY;
 }

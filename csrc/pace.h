@@ -7,6 +7,9 @@
  * Workers that sleep are woken where the job takes longer than waking does, and where so many smaller ones have come
  * within milliseconds of each other that waking is a fraction of what was missed.
  *
+ * Workers that are awake and yet do nothing of a job have to wait for their core, with a thread on it that spins, as
+ * those of OpenMP do.  They sleep at once after each job, for then they get it when they are woken.
+ *
  * The caller goes alone where it had to wait for workers again and again, for others run on their cores.
  *
  * Times are in nanoseconds.  Nothing here knows a thread or a clock. */
@@ -31,6 +34,7 @@ struct pace {
     double missed;       /* time that workers would have saved if they had been awake */
     int64_t alone_until;
     struct doubt interrupted; /* workers that were awake, by others on their cores */
+    struct doubt absent;      /* workers that were awake, from the jobs */
     struct doubt held_up;     /* callers, by workers that were not done */
 };
 
@@ -44,8 +48,9 @@ struct pace {
 unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsigned most, unsigned awake,
                            int interrupted);
 
-/* It ends: from `begin` until `done` the caller did so many grains itself, and then it waited for the others. */
-void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains);
+/* It ends: from `begin` until `done` the caller did so many grains itself, and then it waited for the others, or they
+ * were awake and absent. */
+void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains, int absent);
 
 /* What waking has taken. */
 void instep_pace_woke(struct pace *pace, int64_t price);

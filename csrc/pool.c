@@ -41,6 +41,7 @@ enum {
     PIECES_PER_GRAIN = 8, /* at most: a piece takes some time beside its work */
     WOKEN_BY_ONE = 2,     /* so that many are awake after a few rounds, each of which takes a while */
     LOOKS_PER_YIELD = 64,
+    GRAINS_OF_TEAM = 8,    /* at least, for each thread of a team: it may sleep, and is waited for */
     INTERRUPTION = 500000, /* nanoseconds between two looks in which another thread has had the core */
     CLOSED = 1 << 30
 };
@@ -340,7 +341,7 @@ static void wake_workers(unsigned count, int64_t now)
     call_to_wake = nanoseconds() - now;
 }
 
-static void post(instep_task *task, void *work, size_t total, size_t grain, unsigned shares)
+static void cut(instep_task *task, void *work, size_t total, size_t grain, unsigned shares)
 {
     size_t share = total / shares, least = grain / PIECES_PER_GRAIN + 1;
     job.task = task;
@@ -351,6 +352,10 @@ static void post(instep_task *task, void *work, size_t total, size_t grain, unsi
         job.share[k].end = k + 1 < shares ? share * (k + 1) : total;
     }
     atomic_store_explicit(&job.shares, shares, memory_order_relaxed);
+}
+
+static void post(void)
+{
     atomic_store_explicit(&gate, 0, memory_order_release);
     atomic_fetch_add(&jobs_posted, 1);
 }
@@ -376,15 +381,13 @@ static unsigned threads_for(double grains, unsigned most, unsigned awake, int64_
     return threads < worker_count + 1 ? threads : worker_count + 1;
 }
 
-void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
+static void take_part(void *present)
 {
-    size_t allowed = (size_t)instep_get_threads();
-    unsigned most = (unsigned)(total / grain < allowed ? total / grain : allowed);
-    if (most < 2 || atomic_exchange(&busy, true)) {
-        task(work, 0, total);
-        return;
-    }
+    help(atomic_fetch_add((atomic_uint *)present, 1));
+}
 
+static void run_on_workers(instep_task *task, void *work, size_t total, size_t grain, unsigned most)
+{
     int64_t begin = nanoseconds(), done, end;
     unsigned asleep = atomic_load(&sleepers), awake = 1 + worker_count - asleep;
     unsigned threads = threads_for((double)total / (double)grain, most, awake, begin);
@@ -393,7 +396,8 @@ void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
         task(work, 0, total);
         done = end = nanoseconds();
     } else {
-        post(task, work, total, grain, threads);
+        cut(task, work, total, grain, threads);
+        post();
         if (threads > awake) {
             wake_workers(threads - awake, begin);
             begin = nanoseconds();
@@ -403,7 +407,35 @@ void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
         close_job();
         end = nanoseconds();
     }
-    instep_pace_end(&pace, begin, done, end, (double)did / (double)grain);
+    int absent = threads > 1 && awake > 1 && did == total;
+    instep_pace_end(&pace, begin, done, end, (double)did / (double)grain, absent);
+}
+
+/* The gate stays closed, which keeps the workers out. */
+static void run_on_team(instep_team *team, instep_task *task, void *work, size_t total, size_t grain, unsigned threads)
+{
+    atomic_uint present = 0;
+    cut(task, work, total, grain, threads);
+    team(take_part, &present, threads, 0);
+}
+
+void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
+{
+    struct instep_lent lent = instep_lent_team();
+    size_t allowed = (size_t)instep_get_threads(), worth = total / grain;
+    if (lent.threads > 0 && (size_t)lent.threads < allowed)
+        allowed = (size_t)lent.threads;
+    if (lent.team != NULL)
+        worth /= GRAINS_OF_TEAM;
+    unsigned most = (unsigned)(worth < allowed ? worth : allowed);
+    if (most < 2 || atomic_exchange(&busy, true)) {
+        task(work, 0, total);
+        return;
+    }
+    if (lent.team != NULL)
+        run_on_team(lent.team, task, work, total, grain, most);
+    else
+        run_on_workers(task, work, total, grain, most);
     atomic_store(&busy, false);
 }
 

@@ -2,7 +2,7 @@
 #ifndef INSTEP_POOL_H
 #define INSTEP_POOL_H
 
-#include <stddef.h>
+#include "instep.h"
 
 enum { INSTEP_MAX_THREADS = 256 };
 
@@ -19,6 +19,14 @@ void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain);
 
 /* How many threads a task may use where nobody has said it: at least 1. */
 int instep_pool_default(void);
+
+/* What the calling thread has been lent: NULL and 0 are nothing. */
+struct instep_lent {
+    instep_team *team;
+    int threads;
+};
+
+struct instep_lent instep_lent_team(void);
 
 /* Brackets around whatever a fork must not cut in two. */
 void instep_pool_enter(void);

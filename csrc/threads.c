@@ -1,10 +1,12 @@
-/* How many threads a step may use: the number alone, which the pool asks for. */
+/* Which threads a step may use, and how many, which the pool asks for. */
 #include "instep.h"
 #include "pool.h"
 
 #include <stdatomic.h>
 
 static atomic_int wanted; /* the caller's thread included; 0 until asked */
+
+static _Thread_local struct instep_lent lent;
 
 int instep_set_threads(int threads)
 {
@@ -25,4 +27,14 @@ int instep_get_threads(void)
             threads = unset;
     }
     return threads;
+}
+
+void instep_lend_team(instep_team *team, int threads)
+{
+    lent = (struct instep_lent){team, threads};
+}
+
+struct instep_lent instep_lent_team(void)
+{
+    return lent;
 }

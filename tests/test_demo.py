@@ -382,7 +382,7 @@ def test_trace_follows_every_rule(rule):
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])
-def test_trace_never_cuts_a_number(monkeypatch, capsys, rule, columns):
+def test_trace_never_cuts_a_number_or_a_word(monkeypatch, capsys, rule, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["demo", "trace", rule]) == 0
     out = capsys.readouterr().out
@@ -394,6 +394,9 @@ def test_trace_never_cuts_a_number(monkeypatch, capsys, rule, columns):
         for values in rows.values():
             for text in trace.spell(values):
                 assert text in words
+        for name in rows:
+            for part in re.findall(r"[^ _]+_?", name):
+                assert any(part in word for word in words)
 
 
 @pytest.mark.parametrize(

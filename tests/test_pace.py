@@ -17,7 +17,7 @@ class State(ctypes.Structure):
         ("last_end", ctypes.c_int64), ("longest_gap", ctypes.c_int64), ("price", ctypes.c_int64),
         ("grain_time", ctypes.c_double), ("missed", ctypes.c_double),
         ("alone_until", ctypes.c_int64),
-        ("interrupted", ctypes.c_uint), ("held_up", ctypes.c_uint),
+        ("interrupted", ctypes.c_uint), ("absent", ctypes.c_uint), ("held_up", ctypes.c_uint),
     ]  # fmt: skip
 
 
@@ -29,22 +29,24 @@ class Program:
         self.state = State(longest_gap=8 * MILLISECOND, price=50 * MICROSECOND, grain_time=GRAIN)
         self.now, self.awake, self.stay = 1000 * MILLISECOND, 1, 0
 
-    def job(self, grains, gap, waited=0, interrupted=False):
+    def job(self, grains, gap, waited=0, interrupted=False, absent=False):
         self.now += gap
-        if gap > self.stay:
+        if gap > self.stay and not absent:
             self.awake = 1
         took_part = self.library.instep_pace_begin(
             ctypes.byref(self.state), ctypes.c_int64(self.now), ctypes.c_double(grains), self.threads, self.awake,
             int(interrupted),
         )  # fmt: skip
         self.stay = self.library.instep_pace_stay(ctypes.byref(self.state))
+        absent = absent and took_part > 1 and self.awake > 1
         if took_part > self.awake:
             self.library.instep_pace_woke(ctypes.byref(self.state), ctypes.c_int64(self.price))
             self.awake = took_part
-        begin, done = self.now, self.now + int(grains * GRAIN / took_part)
+        did = grains if absent else grains / took_part
+        begin, done = self.now, self.now + int(did * GRAIN)
         self.now = done + (waited if took_part > 1 else 0)
         self.library.instep_pace_end(
-            ctypes.byref(self.state), *map(ctypes.c_int64, (begin, done, self.now)), ctypes.c_double(grains / took_part)
+            ctypes.byref(self.state), *map(ctypes.c_int64, (begin, done, self.now)), ctypes.c_double(did), int(absent)
         )
         return took_part
 
@@ -140,6 +142,40 @@ def test_who_waits_for_workers_again_and_again_goes_alone(library):
     alone = took_part.count(1) * (100 * GRAIN + 100 * MICROSECOND)
     assert 0 < (took_part.count(2) - 2) * 3 * MILLISECOND <= alone / 20 + 3 * MILLISECOND
     assert program.jobs(300, 1000, 100 * MICROSECOND)[-1] == 2
+
+
+def test_workers_that_are_kept_from_their_core_sleep_at_once(library):
+    """One that is awake and comes to no job is not counted on until it is woken."""
+    program = Program(library)
+    program.jobs(100, 100, 100 * MICROSECOND)
+    program.job(100, 100 * MICROSECOND, absent=True)
+    assert program.stay > 100 * MICROSECOND, "once is no reason"
+    program.jobs(2, 100, 100 * MICROSECOND, absent=True)
+    assert program.job(100, 100 * MICROSECOND) == 2
+    assert program.stay == 0
+    took_part = program.jobs(400, 100, 100 * MICROSECOND)
+    assert set(took_part) == {2}, "woken for each"
+    assert program.stay > 100 * MICROSECOND, "not for ever"
+
+
+def test_to_be_absent_for_long_is_remembered_for_longer(library):
+    """A thread that spins keeps the core for some twenty jobs: trying again costs one in thirty."""
+    program = Program(library)
+    program.jobs(10, 100, 100 * MICROSECOND)
+    program.jobs(25, 100, 100 * MICROSECOND, absent=True)
+    program.jobs(25 * 30, 100, 100 * MICROSECOND)
+    assert program.stay == 0
+
+
+def test_what_waking_costs_is_found_out_where_workers_sleep_at_once(library):
+    """Jobs that take less than twice what waking was thought to."""
+    program = Program(library)
+    program.jobs(10, 100, 100 * MICROSECOND)
+    program.price = 10 * MICROSECOND
+    program.jobs(25, 20, 100 * MICROSECOND, absent=True)
+    took_part = program.jobs(300, 20, 100 * MICROSECOND)
+    assert set(took_part[-100:]) == {2}
+    assert took_part[:50].count(2) <= 5
 
 
 def test_one_wait_changes_nothing(library):

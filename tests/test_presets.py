@@ -444,6 +444,8 @@ def test_a_preset_that_there_is_not(make, error, message):
 
 
 def test_what_contradicts_a_preset_is_refused():
+    with pytest.raises(ValueError, match=r"eps_hat=True adds eps before .*: it needs bias_correction"):
+        preset("keras", "adam", bias_correction=False)
     with pytest.raises(ValueError, match="nesterov=True looks ahead along the momentum: it needs momentum > 0"):
         preset("torch", "sgd", nesterov=True)
     with pytest.raises(ValueError, match=r"dampening=0\.5 does not go with nesterov"):

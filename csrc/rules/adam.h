@@ -73,6 +73,8 @@ static inline int adam_contradiction(const struct adam *o, const char **option)
 {
     if (o->amsgrad_corrected != 0 && o->amsgrad == 0)
         return *option = "amsgrad_corrected", INSTEP_CORRECTED_WITHOUT_AMSGRAD;
+    if (o->eps_hat != 0 && o->bias_correction == 0)
+        return *option = "eps_hat", INSTEP_HAT_WITHOUT_CORRECTION;
     return INSTEP_OK;
 }
 

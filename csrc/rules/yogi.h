@@ -23,7 +23,13 @@ static inline void yogi(T *p, T g, T *state, const struct yogi_coefficients *c)
 
 /* ---- once a step, in double ---- */
 
-NO_CONTRADICTION(yogi)
+static inline int yogi_contradiction(const struct yogi *o, const char **option)
+{
+    if (o->eps_hat != 0 && o->bias_correction == 0)
+        return *option = "eps_hat", INSTEP_HAT_WITHOUT_CORRECTION;
+    return INSTEP_OK;
+}
+
 ONE_LOOP(yogi)
 
 static inline void yogi_coefficients(const struct yogi *o, int64_t t, struct yogi_coefficients *c)

@@ -286,7 +286,7 @@ def names(dialect: dialects.Dialect) -> str:
         f"``{theirs}`` is ``{' and '.join(ours)}``"
         if len(ours) == 1
         else f"``{theirs}`` are ``{'`` and ``'.join(ours)}``"
-        for theirs, ours in dialects._our_names(dialect).items()
+        for theirs, ours in dialects._our_names(dialect.all_names).items()
         if ours != [theirs]
     ]
     found += [f"it {words}" for words in dialect.refused.values()]

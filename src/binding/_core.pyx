@@ -32,6 +32,7 @@ from instep cimport (
     instep_array,
     instep_norms,
     instep_optimizer,
+    instep_team,
 )
 from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
@@ -158,7 +159,7 @@ cdef class _Absent:
     """Stands for an argument that is not given."""
 
     def __repr__(self):
-        return "<absent>"
+        return "..."  # as stubs spell a default
 
 
 cdef object _ABSENT = _Absent()

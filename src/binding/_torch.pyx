@@ -21,21 +21,22 @@ from instep cimport (
     INSTEP_OK,
     instep_array,
     instep_check,
-    instep_get_threads,
     instep_init,
+    instep_lend_team,
     instep_message,
     instep_optimizer,
     instep_option_name,
     instep_option_range,
-    instep_set_threads,
     instep_state_count,
     instep_state_name,
     instep_state_start,
     instep_step,
+    instep_team,
 )
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
 
+import ctypes
 import sys
 from types import GetSetDescriptorType, MethodDescriptorType
 

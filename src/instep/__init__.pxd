@@ -50,6 +50,7 @@ cdef extern from "instep.h" nogil:
         INSTEP_CLIPPED_TWICE
         INSTEP_OF_ONE_GROUP
         INSTEP_ROWS_WOULD_MOVE
+        INSTEP_HAT_WITHOUT_CORRECTION
 
     ctypedef enum instep_dtype:
         INSTEP_FLOAT32
@@ -118,5 +119,7 @@ cdef extern from "instep.h" nogil:
         void *low
         void *copy
         instep_norms *norms
+
+    ctypedef void instep_team(void (*work)(void *) noexcept nogil, void *, unsigned int, unsigned int) noexcept nogil
 
 include "functions.pxi"

@@ -113,7 +113,7 @@ static void test_messages(void)
     static const int groups[][2] = {{INSTEP_OK, INSTEP_BAD_GROUP},
                                     {INSTEP_NOT_FINITE, INSTEP_NOT_A_COUNT},
                                     {INSTEP_OVERFLOWS, INSTEP_ROUNDS_TO_ONE},
-                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_ROWS_WOULD_MOVE}};
+                                    {INSTEP_NESTEROV_WITHOUT_MOMENTUM, INSTEP_HAT_WITHOUT_CORRECTION}};
     for (int status = -1; status < 100; status++) {
         bool known = false;
         for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++)
@@ -308,6 +308,8 @@ static void test_contradictions(void)
         {INSTEP_DAMPENING_WITHOUT_MOMENTUM, "sgd", "dampening", {{"dampening", 0.5}}},
         {INSTEP_DAMPENING_OF_NESTEROV, "sgd", "dampening", {{"dampening", 0.5}, {"nesterov", 1}, {"momentum", 0.5}}},
         {INSTEP_CORRECTED_WITHOUT_AMSGRAD, "adam", "amsgrad_corrected", {{"amsgrad_corrected", 1}}},
+        {INSTEP_HAT_WITHOUT_CORRECTION, "adam", "eps_hat", {{"eps_hat", 1}, {"bias_correction", 0}}},
+        {INSTEP_HAT_WITHOUT_CORRECTION, "yogi", "eps_hat", {{"eps_hat", 1}, {"bias_correction", 0}}},
         {INSTEP_VANISHES, "adadelta", "eps", {{"eps", 1e-310}}},
         {INSTEP_STEPS_OUT_OF_ORDER, "rprop", "step_min", {{"step_min", 2}, {"step_max", 1}}},
         {INSTEP_ROWS_WOULD_MOVE, "sgd", "momentum", {{"exact_rows", 1}, {"momentum", 0.5}}},
@@ -1076,6 +1078,61 @@ static void test_threads(void)
         }
 }
 
+static struct {
+    int calls;
+    unsigned threads, flags;
+} seen_by_team;
+
+/* A runtime whose threads come one after the other. */
+static void team_of_one(void (*work)(void *context), void *context, unsigned threads, unsigned flags)
+{
+    seen_by_team.calls++;
+    seen_by_team.threads = threads;
+    seen_by_team.flags = flags;
+    for (unsigned k = 0; k < threads; k++)
+        work(context);
+}
+
+/* A runtime that has no thread but the caller's. */
+static void team_of_none(void (*work)(void *context), void *context, unsigned threads, unsigned flags)
+{
+    (void)threads;
+    (void)flags;
+    seen_by_team.calls++;
+    work(context);
+}
+
+static int calls_of_team(instep_team *team, int threads, struct twins *twins)
+{
+    memset(&seen_by_team, 0, sizeof seen_by_team);
+    instep_lend_team(team, threads);
+    compare_steps(twins, near_one, __LINE__, "team", (size_t)threads);
+    instep_lend_team(NULL, 0);
+    return seen_by_team.calls;
+}
+
+/* A team that is lent steps what is worth it, and nothing after it is taken back. */
+static void test_team(void)
+{
+    struct twins twins;
+    instep_optimizer optimizer = made();
+
+    twins_begin(&twins, &optimizer, 1);
+    instep_array array = formed(&optimizer, &forms[0], flushes() ? 400000 + 77 : 300);
+    twins_add(&twins, &array, 0, near_one, NULL);
+    instep_set_threads(3);
+    int uses_teams = calls_of_team(team_of_one, 0, &twins) > 0; /* where there are threads */
+    EXPECT(!uses_teams || (seen_by_team.threads == 3 && seen_by_team.flags == 0));
+    EXPECT((calls_of_team(team_of_one, 2, &twins) > 0) == uses_teams);
+    EXPECT(!uses_teams || seen_by_team.threads == 2);
+    EXPECT((calls_of_team(team_of_none, 8, &twins) > 0) == uses_teams);
+    EXPECT(calls_of_team(team_of_one, 1, &twins) == 0);
+    EXPECT(calls_of_team(NULL, 2, &twins) == 0);
+    instep_set_threads(1);
+    EXPECT(calls_of_team(team_of_one, 2, &twins) == 0);
+    twins_end(&twins);
+}
+
 /* Rows are cut among threads too. */
 static void test_rows_among_threads(void)
 {
@@ -1173,6 +1230,7 @@ int main(void)
     test_formats();
     test_sizes_that_wrap();
     test_threads();
+    test_team();
     test_rows_among_threads();
     test_every_cut();
     test_floating_point_mode();

@@ -581,6 +581,27 @@ def test_threads_of_torch_are_the_limit():
     torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
+def test_a_large_step_runs_on_the_threads_of_torch():
+    """They look for work on the cores that others would need, so none are made beside them."""
+    done = python("""
+        import os, torch, instep, instep.torch
+        assert "OpenMP" in torch.__config__.parallel_info()
+        instep.set_num_threads(2)
+        torch.set_num_threads(2)
+        param = torch.nn.Parameter(torch.zeros(1 << 20))
+        (param * 2).sum().backward()
+        before = len(os.listdir("/proc/self/task"))
+        optimizer = instep.torch.SGD([param], lr=0.5)
+        for _ in range(50):
+            optimizer.step()
+        assert optimizer.fallbacks() == []
+        assert torch.equal(param, torch.full_like(param, -50.0))
+        print(len(os.listdir("/proc/self/task")) - before)
+    """)
+    assert done.stdout.strip() == "0", done.stderr
+
+
 def test_several_threads_step_side_by_side():
     """One optimizer each, while a large one lets them."""
     large = torch.nn.Parameter(torch.zeros(1 << 18))

@@ -18,7 +18,20 @@ cdef bint takes_several() except -1:
     return True
 
 
+cdef instep_team *torchs_team() except? NULL:
+    """What runs torch's own operations on several threads, if it is OpenMP: found where its library looks for it."""
+    cdef uintptr_t place
+    if "parallel backend: OpenMP" not in torch.__config__.parallel_info():
+        return NULL
+    try:
+        place = ctypes.cast(ctypes.CDLL(torch._C.__file__).GOMP_parallel, ctypes.c_void_p).value
+    except (AttributeError, OSError):
+        return NULL
+    return <instep_team *>place
+
+
 cdef bint SEVERAL_AT_ONCE = takes_several()
+cdef instep_team *TEAM = torchs_team()
 cdef str STEP = "step"
 
 cdef enum:
@@ -569,18 +582,15 @@ cdef class Gatherer:
         cdef instep_optimizer optimizer = read.optimizer
         cdef size_t bytes = 0
         cdef Py_ssize_t k
-        cdef int status, threads, torchs
+        cdef int status
         for k in range(count):
             bytes += arrays[k].size * width(arrays[k].dtype)
         if bytes < BYTES_WITH_GIL:
             return instep_step(&optimizer, arrays, count)
-        threads, torchs = instep_get_threads(), NUM_THREADS()
-        if torchs < threads:
-            instep_set_threads(torchs)
+        instep_lend_team(TEAM, NUM_THREADS())
         with nogil:
             status = instep_step(&optimizer, arrays, count)
-        if torchs < threads:
-            instep_set_threads(threads)
+        instep_lend_team(NULL, 0)
         return status
 
     cdef int keep(self, object optimizer, Slot *slot) except -1:

@@ -22,6 +22,7 @@ import numpy as np
 from .._core import get_num_threads
 from .measure import nothing
 
+TURNS = 4  # times as long as elsewhere: processes that share a core have turns of some milliseconds each
 FACTOR = 256  # rows and columns of the matrices that are multiplied
 OPERAND = 100_000  # elements of the torch tensor: enough for its threads
 
@@ -30,13 +31,15 @@ OPERAND = 100_000  # elements of the torch tensor: enough for its threads
 class Condition:
     """What surrounds the steps: within `hold()`, what it gives is called before each of them.
 
-    `seconds` is what a call takes about; `limit` is how many times as long as one thread all of them may take.
+    `seconds` is what a call takes about; `limit` is how many times as long as one thread all of them may take; a sample
+    takes `length` times as long as elsewhere.
     """
 
     title: str
     seconds: float
     limit: float
     hold: Callable[[], AbstractContextManager[Callable[[], Any]]]
+    length: int = 1
 
 
 def compute(seconds: float) -> None:
@@ -94,7 +97,7 @@ def conditions() -> list[Condition]:
     found.append(Condition("after a matrix product of NumPy", 1e-3, 1.05, after_product))
     if find_spec("torch"):
         found.append(Condition("after an operation of torch", 1e-4, 1.1, after_region))
-    found.append(Condition(f"beside {get_num_threads()} busy processes", 0, 1.1, busy_processes))
+    found.append(Condition(f"beside {get_num_threads()} busy processes", 0, 1.1, busy_processes, TURNS))
     return found
 
 

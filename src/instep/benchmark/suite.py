@@ -210,7 +210,8 @@ def steps_apart(kind: str, size: int, others: list[Peer], at: Scale) -> Section:
     among = [one for one in others if not one.serial]
     effort = replace(at.effort, rounds=max(3, at.effort.rounds // 2), batch=4 * at.effort.batch)
     turns = [one for one in (BOUND_STEP, *among) for _ in one.thread_counts(get_num_threads())]
-    seconds = len(between.conditions()) * expected([(size,)], turns, effort) + sum(one.compiles for one in among)
+    samples = sum(condition.length for condition in between.conditions())
+    seconds = samples * expected([(size,)], turns, effort) + sum(one.compiles for one in among)
     run = partial(apart, kind, size, among)
     return Section("between", kind, f"one array of {size:,} between other work".replace(",", " "), seconds, effort, run)
 
@@ -464,7 +465,7 @@ def apart(kind: str, size: int, others: list[Peer], effort: Effort, report: Repo
                 )
                 for peer, threads, prepare, step in started
             ]
-            samples = interleave(contenders, effort, on_round)
+            samples = interleave(contenders, replace(effort, batch=effort.batch * condition.length), on_round)
         set_num_threads(most)
         rows.append(row(work, samples) | {"title": condition.title, "limit": condition.limit})
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import floor, isfinite, log10
 from typing import Any
@@ -14,7 +15,7 @@ from ..optimizers import Optimizer
 
 DTYPE = np.float64
 GRADS = ((0.5, 0.0), (0.4, 0.3), (0.3, 0.0), (0.5, 0.2), (0.4, 0.0))
-NAME_WIDTH = 10  # of the quantities, which may be folded; a number is never cut
+NAME_WIDTH = 10  # of the quantities, which go on in the next line; a number is never cut
 
 Quantities = dict[str, list[float | None]]
 
@@ -26,16 +27,19 @@ def run(make: Callable[[Any], Optimizer]) -> None:
     cells = [{name: spell(values) for name, values in quantities.items()} for quantities in weights]
     width = max(len(text) for rows in cells for texts in rows.values() for text in texts)
     fitting = max(1, (console.width - NAME_WIDTH) // (width + 1))
+    name_width = max(NAME_WIDTH, console.width - fitting * (width + 1))
     console.print(f"{rule}: {len(GRADS)} steps of {len(weights)} weights, w <- w - update, in float64\n")
     for weight, rows in enumerate(cells, start=1):
         for first in range(0, len(GRADS), fitting):
             steps = range(first, min(first + fitting, len(GRADS)))
             table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-            table.add_column(f"weight {weight}", overflow="fold")
+            table.add_column(f"weight {weight}", no_wrap=True)
             for step in steps:
                 table.add_column(f"step {step + 1}", justify="right", min_width=width, no_wrap=True)
             for name, texts in rows.items():
-                table.add_row(name, *(texts[step] for step in steps), style="bold" if name == "w" else None)
+                table.add_row(
+                    in_lines(name, name_width), *(texts[step] for step in steps), style="bold" if name == "w" else None
+                )
             console.print(table, "")
 
 
@@ -55,6 +59,16 @@ def follow(make: Callable[[Any], Optimizer]) -> tuple[str, list[Quantities]]:
             for name, value in zip(names, (float(grad[k]), *states, float(update[k]), ratio, float(w[k])), strict=True):
                 quantities[name].append(value)
     return type(opt).__name__, weights
+
+
+def in_lines(name: str, width: int) -> str:
+    """A name in lines that end at a space or behind an underscore, of this width unless one part is longer."""
+    lines = [""]
+    for part in re.findall(r"[^ _]+[ _]?", name):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def spell(values: list[float | None]) -> list[str]:

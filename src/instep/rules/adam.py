@@ -22,8 +22,8 @@ class Adam(Optimizer):
     ``m = beta1 m + (1 - beta1) g``                                  m is ``grad_avg``
     ``v = beta2 v + (1 - beta2) g^2``                                v is ``square_avg``
     ``d = m / (1 - beta1^t)``                                        ``d = m`` without `bias_correction`
-    ``d = beta1 m / (1 - beta1^(t+1))``                              if `nesterov`
-    ``  + (1 - beta1) g / (1 - beta1^t)``
+    ``d = beta1 m / (1 - beta1^(t+1))``                              if `nesterov`, and then
+    ``d = d + (1 - beta1) g / (1 - beta1^t)``
     ``c = v / (1 - beta2^t)``                                        ``c = v`` without `bias_correction`
     ``x = max(x, v); c = x / (1 - beta2^t)``                         if `amsgrad`; x is ``max_square_avg``
     ``x = max(x, c); c = x``                                         if `amsgrad_corrected`
@@ -49,12 +49,12 @@ class Adam(Optimizer):
     eps_hat : bool
         Add `eps` beside the root of the average as it is, before its bias is corrected: the "epsilon hat" of the paper,
         which TensorFlow and Keras use.  It is ``1 / sqrt(1 - beta2^t)`` times as large then, 31.6 times in the first
-        step.
+        step.  Needs `bias_correction`.
     amsgrad : bool
         Divide by the largest average of squares so far (AMSGrad).
     amsgrad_corrected : bool
         Take the largest of the averages whose bias is corrected (optax) instead of the averages as they are (torch,
-        Keras); needs `amsgrad`.
+        Keras); needs `amsgrad`.  Without `bias_correction`, which optax's can do without, the two are the same.
     nesterov : bool
         Nesterov's momentum as optax has it.
     bias_correction : bool

@@ -36,12 +36,14 @@ class SGD(WithMomentum):
     dampening : float
         How much weaker a gradient enters the momentum, in [0, 1); needs `momentum`, and not with `nesterov`.
     dampen_first : bool
-        Dampen the first gradient of an array too (MLX), which torch takes whole.
+        Dampen the first gradient of an array too (MLX), which torch takes whole.  Without `dampening`, as in MLX by
+        default, it changes nothing.
     nesterov : bool
         Nesterov's momentum; needs `momentum`.
     lr_in_momentum : bool
         Multiply by `lr` what enters the momentum buffer (Keras, Flux) instead of what leaves it (torch, optax).  The
-        two are the same for a constant `lr`.  Assigned between steps it converts the momentum by the present `lr`.
+        two are the same for a constant `lr`, and without `momentum`, as in Keras by default.  Assigned between steps it
+        converts the momentum by the present `lr`.
     {prepared}
 
     {raises}

@@ -43,7 +43,8 @@ class Yogi(Optimizer):
     eps_root : float
         Added inside the square root as well (optax); 0 or greater.
     eps_hat : bool
-        Add `eps` beside the root of the average as it is, before its bias is corrected, as for `Adam`.
+        Add `eps` beside the root of the average as it is, before its bias is corrected, as for `Adam`; needs
+        `bias_correction`.
     initial_grad_avg, initial_square_avg : float
         What ``grad_avg`` and ``square_avg`` start at; 1e-6 for both in optax.  Assigned before the first step they make
         the state anew; later they count only for state that is made later.
@@ -120,7 +121,7 @@ def yogi(
     {function}
     grad_avg, square_avg : numpy.ndarray
         The running average of the gradient and Yogi's estimate of its square, of the shape, dtype and layout of
-        `param`.  Updated in place.  Start them wherever the dialect does.
+        `param`.  Updated in place.  Start them at `initial_grad_avg` and `initial_square_avg`.
     step_count : int
         Which step this is, from 1: t in the formula.
     {options of Yogi}
