@@ -471,6 +471,26 @@ def test_a_page_shows_the_saved_trainings(monkeypatch, page, measured):
     assert again == text, f"run bench/write_readme.py --{measured} with the result that {page} shows"
 
 
+def test_every_script_of_the_benchmark_is_in_its_table():
+    """Those of pytest-benchmark have one line for all."""
+    table = (ROOT / "bench/README.md").read_text().split("\n\n")[1]
+    for path in (ROOT / "bench").glob("*.py"):
+        if path.name != "conftest.py" and not path.name.startswith("bench_"):
+            assert f"`bench/{path.name}" in table, f"bench/README.md does not say what {path.name} is for"
+
+
+def test_the_trainings_are_shown_with_their_spread_and_their_script():
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.split("<!-- training -->")[1].split("<!-- /training -->")[0]
+    assert "(bench/training.py)" in shown
+    rows = [line for line in shown.splitlines() if re.match(r"\| \d", line)]
+    assert rows
+    for row in rows:
+        for median, low, high in re.findall(r"([\d.]+) s \(([\d.]+) to ([\d.]+)\)", row):
+            assert float(low) <= float(median) <= float(high)
+        assert row.count(" to ") == 3
+
+
 def test_every_test_file_is_in_the_table():
     table = (ROOT / "tests/README.md").read_text()
     for path in (ROOT / "tests").glob("test_*.py"):
