@@ -84,7 +84,7 @@ PROPERTIES = ("groups", "grad_norm", "loss_scale", "norms", "skipped_steps")
 ATTRIBUTES = ("params", "state", "options", "step_count")
 # What twins call that is not NumPy's.
 HELPERS = {
-    "prepared": "``prepared`` is the gradient after `maximize` and `weight_decay`; if that is decoupled, it decays `param`.",
+    "prepared": "``prepared`` is the gradient after `maximize` and `weight_decay`; decoupled, that shrinks `param`.",
     "whole_power": "``whole_power(x, n)`` is ``x**n`` by squaring, in multiplications alone.",
 }
 
