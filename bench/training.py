@@ -98,6 +98,11 @@ def run() -> dict[str, Any]:
     }
 
 
+def spelled(times: dict[str, float]) -> str:
+    """The median, and the quartiles."""
+    return f"{times['median']:.2f} s ({times['low']:.2f} to {times['high']:.2f})"
+
+
 def ratio(row: dict[str, Any]) -> str:
     """How many times as long a training with NumPy's rule takes."""
     return f"{row['times'][NUMPY]['median'] / row['times'][INSTEP]['median']:.1f}"
@@ -114,14 +119,16 @@ def markdown(result: dict[str, Any]) -> str:
         "|---:|---:|---:|---:|---:|",
     ]
     for row in result["trainings"]:
-        numpy, ours, nothing = (f"{row['times'][way]['median']:.2f} s" for way in (NUMPY, INSTEP, NOTHING))
+        numpy, ours, nothing = (spelled(row["times"][way]) for way in (NUMPY, INSTEP, NOTHING))
         lines.append(f"| {row['batch']} | {numpy} | **{ours}** | {nothing} | **{ratio(row)}x** |")
     there, epochs = result["machine"], result["trainings"][0]["epochs"]
     where = f"{there['processor']}, {there['instruction set']}, {there['python']}, numpy {result['numpy']}"
     lines += [
         "",
-        f"The network of `instep demo`, 38 410 weights, {epochs} epochs with RMSprop in float32. *No optimizer* makes "
-        f"the gradients and throws them away. {where}, one thread; {result['date'][:10]}.",
+        f"The network of `instep demo`, 38 410 weights, {epochs} epochs with RMSprop in float32. A time is {epochs} "
+        f"times the median epoch; in brackets the quartiles, likewise. *No optimizer* makes the gradients and throws "
+        f"them away. {where}, instep {there['instep']}, one thread; {result['date'][:10]}. "
+        "[bench/training.py](bench/training.py) measures it: the three take turns, an epoch each.",
     ]
     return "\n".join(lines) + "\n"
 

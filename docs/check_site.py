@@ -1,7 +1,8 @@
 """What no warning of Sphinx says of the built site: python docs/check_site.py build/docs [--external].
 
-Every link leads somewhere, every picture is there, and what was generated of docstrings reads as it was meant: only
-exceptions are raised, no argument's default is an address.  With --external, links to elsewhere are opened too.
+Every link leads somewhere, every picture is there, no markup stands in the text as it was written, and what was
+generated of docstrings reads as it was meant: only exceptions are raised, no argument's default is an object.  With
+--external, links to elsewhere are opened too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-ADDRESS = re.compile(r"<object object|object at 0x|<function |<class ")
+OBJECT = re.compile(r"<[a-z]")
+MARKUP = re.compile(r"`|\*\*\w[^*]*\*\*|\.\. \w+::|\{[\w ]+\}|[a-z)]\^|]\(")
+FEWEST = 40  # pages
+VERBATIM = {"code", "pre", "script", "style", "svg", "math"}
 
 
 @dataclass
@@ -30,7 +34,9 @@ class Page(HTMLParser):
     links: list[str] = field(default_factory=list)
     signatures: list[str] = field(default_factory=list)
     raised: list[str] = field(default_factory=list)
+    markup: list[str] = field(default_factory=list)
     inside: list[tuple[str, str]] = field(default_factory=list)
+    verbatim: list[str] = field(default_factory=list)
     heading: str = ""
 
     def __post_init__(self) -> None:
@@ -42,6 +48,8 @@ class Page(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         self.anchors.add(given.get("id", ""))
         self.links += [given[name] for name in ("href", "src") if given.get(name)]
+        if tag in VERBATIM:
+            self.verbatim.append(tag)
         if tag in ("dt", "strong"):
             self.inside.append((tag, given.get("class", "")))
             texts = {"dt": self.signatures, "strong": self.raised}[tag]
@@ -52,9 +60,13 @@ class Page(HTMLParser):
         """Leave."""
         if self.inside and self.inside[-1][0] == tag:
             self.inside.pop()
+        if self.verbatim and self.verbatim[-1] == tag:
+            self.verbatim.pop()
 
     def handle_data(self, data: str) -> None:
-        """The text of a term, or the name of an exception."""
+        """The text of a term, or the name of an exception; what looks like markup, where it is not shown as such."""
+        if not self.verbatim and MARKUP.search(data):
+            self.markup.append(data.strip())
         if not self.inside:
             return
         tag, classes = self.inside[-1]
@@ -71,15 +83,17 @@ class Page(HTMLParser):
 def complaints(site: Path) -> Iterator[str]:
     """What is wrong, a sentence each."""
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
-    if len(pages) < 40 or not any(page.raised for page in pages.values()):
+    if len(pages) < FEWEST or not any(page.raised for page in pages.values()):
         yield f"{site} is not the site: it has {len(pages)} pages"
     for path, page in pages.items():
         name = path.relative_to(site)
         for link in page.links:
             if not is_external(link):
                 yield from complaints_of_link(site, pages, path, link)
+        for text in page.markup:
+            yield f"{name}: {text!r} shows its markup"
         for text in page.signatures:
-            if ADDRESS.search(text):
+            if OBJECT.search(text):
                 yield f"{name}: the signature {text.strip()!r} shows an object"
         for exceptions in page.raised:
             for exception in filter(None, exceptions.split(", ")):

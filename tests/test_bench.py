@@ -91,9 +91,28 @@ def test_claims_are_judged_by_the_run(result):
     found = claims.claims(result)
     assert len({one.what for one in found}) == len(found) > 10
     for one in found:
-        limit, measured = (float(re.search(r"-?[\d.]+(e-?\d+)?", text)[0]) for text in (one.limit, one.measured))
-        if abs(limit - measured) > 0.01 * abs(limit):
-            assert one.holds == (measured > limit if "at least" in one.limit else measured < limit), one
+        limit, measured = (
+            float(re.search(r"-?\d[\d. ]*", text)[0].replace(" ", "")) for text in (one.limit, one.measured)
+        )
+        assert one.holds == (measured >= limit if "at least" in one.limit else measured <= limit), one
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "text"),
+    [
+        (1.0532, 1.05, "1.053"),
+        (1.0500001, 1.05, "1.0500001"),
+        (1.05, 1.05, "1.05"),
+        (0.9496, 0.95, "0.9496"),
+        (0.947, 0.95, "0.947"),
+        (1.9, 1.5, "1.90"),
+        (1655.3, 453.5, "1 655"),
+        (453.6, 453.5, "454"),
+        (-0.004, 0.3, "-0.00"),
+    ],
+)
+def test_a_claim_shows_on_which_side_of_its_limit_it_is(value, limit, text):
+    assert claims.measured(value, limit) == text
 
 
 @pytest.mark.parametrize("kind", FAMILY)

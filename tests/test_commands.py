@@ -182,6 +182,12 @@ def test_numbers_among_words_stay_whole(width):
     assert "1.41 us" in lines
 
 
+def test_a_name_goes_on_behind_its_dots():
+    table = Table("", "", "a step")
+    table.add("torch.optim.RMSprop, for-loop", "12 345.678 us")
+    assert [line[:9].rstrip() for line in lines_of(table, 24)[2:]] == ["torch.", "optim.", "RMSprop,", "for-loop"]
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_result_in_a_narrow_terminal(width):
     """The same numbers as in a wide one, no line too long and nothing cut."""
@@ -197,3 +203,6 @@ def test_a_result_in_a_narrow_terminal(width):
     numbers = [sorted(re.findall(r"(?<=\s)[\d.]+(?: [numk]?s|x|%)(?=\s|$)", text)) for text in printed.values()]
     assert numbers[0] == numbers[1]
     assert len(numbers[0]) > 300
+    narrow, wide = (set(re.findall(r"[A-Za-z]+", text)) for text in printed.values())
+    assert narrow == wide
+    assert not re.search(r"\d,\d{3}", printed[width])

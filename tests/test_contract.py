@@ -1005,6 +1005,14 @@ def test_a_state_of_another_type_is_not_to_be_converted_on_the_way():
         instep.rmsprop(np.ones(3, "float32"), np.ones(3, "float32"), np.ones(3))
 
 
+def test_an_ellipsis_is_no_gradient():
+    """A signature shows step(grads=...)."""
+    optimizer = instep.SGD(np.ones(3), lr=0.1)
+    optimizer.bind(np.ones(3))
+    with pytest.raises(TypeError, match=r"^grads must be a numpy\.ndarray"):
+        optimizer.step(...)
+
+
 def test_step_one_needs_a_gradient(rule):
     optimizer = CLASSES[rule]([np.ones(3)])
     with pytest.raises(TypeError, match=r"^grad\[0\] must be"):

@@ -78,11 +78,103 @@ def test_regression(capsys, tmp_path):
 def test_regression_finds_a_learning_rate(rule):
     rng = np.random.default_rng(0)
     x, y = regression.points(rng)
-    order = np.concatenate([rng.permutation(len(x)) for _ in range(5)])
+    order = regression.orders(rng, 5)[:, :1]
     make = partial(Optimizer.of_rule(rule))
     paths = [regression.learn(make, x, y, order, instep.schedules.cosine(lr, 500)) for lr in regression.LEARNING_RATES]
-    least = min(regression.loss(path, x, y).mean() for path in paths)
-    assert least < regression.loss(np.zeros((1, 2)), x, y)[0] / 4
+    least = min(regression.of_epochs(path, x, y).mean() for path in paths)
+    assert least < regression.loss(np.zeros(2), x, y) / 4
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, with their ticks laid out."""
+    figures = []
+
+    def save(figure, output):
+        figure.draw_without_rendering()
+        figures.append(figure)
+
+    for name in PICTURES:
+        monkeypatch.setattr(import_module(f"instep.demo.{name}"), "save", save)
+    return figures
+
+
+def texts(axis):
+    """What stands at the ticks that are seen."""
+    low, high = sorted(axis.get_view_interval())
+    return [tick.label1.get_text() for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+def test_the_loss_of_a_regression_falls_smoothly(drawn):
+    """Under the schedule it goes up from one epoch to the next by little, and never twice its share of the way."""
+    assert main(["demo", "regression"]) == 0
+    (losses,) = (panel for panel in drawn[0].axes if panel.get_yscale() == "log")
+    _, falling = (line.get_ydata() for line in losses.lines[:2])
+    assert (np.diff(falling) < 0.02 * falling[1:]).all()
+    assert falling[-1] < falling[5] / 1.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "a constant lr goes on shaking, a falling one settles"),
+        (["--rule=rprop"], "a falling lr changes nothing"),
+        (["--lr=1e-6"], "with a constant lr, and with one that falls to 0"),
+    ],
+    ids=str,
+)
+def test_the_title_of_a_regression_is_true(drawn, arguments, words):
+    assert main(["demo", "regression", *arguments]) == 0
+    assert drawn[0].get_suptitle().endswith(f"to one point at a time: {words}")
+
+
+def test_each_run_of_a_regression_goes_its_own_way(rule):
+    rng = np.random.default_rng(0)
+    x, y = regression.points(rng)
+    order = regression.orders(rng, 2)
+    assert (np.sort(order.reshape(2, regression.POINTS, -1), axis=1) == np.arange(len(x))[:, np.newaxis]).all()
+    make, schedule = partial(Optimizer.of_rule(rule)), instep.schedules.constant(0.01)
+    together = regression.learn(make, x, y, order, schedule)
+    for run in (0, regression.RUNS - 1):
+        alone = regression.learn(make, x, y, order[:, run : run + 1], schedule)
+        assert together[:, run : run + 1].tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("name", ["digits", "regression", "cliff"])
+@pytest.mark.unemulated("minutes of matrix products, which are NumPy's")
+def test_a_picture_of_few_epochs(small_race, monkeypatch, drawn, name, epochs):
+    """Every point is seen, epochs are whole, no power of ten stands at an axis that has several numbers to show."""
+    monkeypatch.setattr(digits, "TIMED_STEPS", 10)
+    assert main(["demo", name, f"--epochs={epochs}"]) == 0
+    axes = [panel for panel in drawn[0].axes if panel.get_xlabel() == "epoch"]
+    assert len(axes) >= 1 + (name != "digits")
+    for panel in axes:
+        for line in panel.lines:
+            assert len(line.get_xdata()) != epochs or line.get_marker() == "o" or line.get_linestyle() == ":"
+        assert all(re.fullmatch(r"\d+", text) for text in texts(panel.xaxis))
+    for panel in drawn[0].axes:
+        if panel.get_yscale() == "log":
+            shown = texts(panel.yaxis)
+            assert len(shown) >= 2
+            assert all(re.fullmatch(r"[\d.]{1,5}", text) for text in shown), shown
+
+
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        (1, "1 epoch: half the units die after 2, and then averages decay"),
+        (2, "2 epochs: half the units die after 2"),
+        (4, "Half the units die at the dotted line. Averages decay, and none is subnormal yet."),
+        (25, r"where it is grey, up to 4\d% of them are subnormal\."),
+    ],
+)
+def test_the_title_of_the_cliff_speaks_of_what_is_seen(small_race, drawn, epochs, words):
+    assert main(["demo", "cliff", f"--epochs={epochs}"]) == 0
+    assert re.search(words, drawn[0].get_suptitle())
+    for panel in drawn[0].axes:
+        assert any(line.get_linestyle() == ":" and line.get_label()[0] == "_" for line in panel.lines) == (epochs > 2)
+        assert bool(panel.patches) == (epochs == 25)
 
 
 @pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda surface: surface.title)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.compiler, pytest.mark.unemulated("a compiler, for minu
 
 ROOT = Path(__file__).parents[1]
 SECTION = re.search(r"^## Add a rule in (\w+) files\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
-NUMBERS = dict(zip(["two", "three", "four", "five", "six"], range(2, 7), strict=True))
+NUMBERS = dict(zip(["two", "three", "four", "five", "six"], range(2, 7), strict=True)) | {"once": 1, "twice": 2}
 
 FORMULA = """\
 /* Signum (Bernstein et al., 2018). */
@@ -191,9 +191,9 @@ def test_contributing_counts_the_files_and_what_is_written(house):
     tree, _, touched = house
     assert len(touched) == NUMBERS[SECTION[1]], f"a rule touches {', '.join(sorted(touched))}"
     written = "".join((tree / path).read_text() for path in sorted(touched))
-    times = re.search(r"An option is written down (\w+) times", SECTION[2])
-    declared = re.findall(r"OPTION\(signum, scale, |\bscale: float = ", written)
-    assert len(declared) == NUMBERS[times[1]], f"an option is written down {len(declared)} times"
+    times = re.search(r"An option is written down (\w+) times: (\w+) in C, .* and (\w+) in Python", SECTION[2])
+    in_c, in_python = (written.count(declared) for declared in ("OPTION(signum, scale, ", " scale: float = "))
+    assert [in_c + in_python, in_c, in_python] == [NUMBERS[word] for word in times.groups()]
 
 
 def test_the_new_rule_passes_the_tests_of_every_rule(house):

@@ -12,6 +12,7 @@ import pytest
 
 import instep
 import keywords
+from instep._core import Options
 from trials import CLASSES, situations, start_arrays
 
 SITUATIONS = situations()
@@ -133,6 +134,11 @@ REFUSED = {
         ValueError,
         r"state\['momentum_buffer'\]\['a'\] must have the memory layout of its parameter",
     ),
+    "a negative average of squares": (
+        lambda s: s | {"square_avg": s["square_avg"] | {"b": np.array([0.0, np.nan, np.inf, -1e-300])}},
+        ValueError,
+        r"state\['square_avg'\]\['b'\] holds a negative number, which no step leaves there",
+    ),
     "read-only": (
         lambda s: s | {"momentum_buffer": s["momentum_buffer"] | {"b": read_only(np.zeros(4))}},
         ValueError,
@@ -156,6 +162,32 @@ def test_a_state_that_does_not_fit_is_refused(kind):
     instep.RMSprop(params, momentum=0.9, state=state)
     with pytest.raises(exception, match=words):
         instep.RMSprop(params, momentum=0.9, state=change(state))
+
+
+def test_a_negative_number_is_found_wherever_it_is(rule):
+    """In every state that has none; where there may be one, it is taken."""
+    never_negative = Options(rule).never_negative
+    for name in CLASSES[rule](np.ones(1)).state:
+        for size in (1, 2**20, 2**20 + 3):
+            for place in {0, size - 1}:
+                state = {other: np.zeros(size) for other in CLASSES[rule](np.ones(1)).state}
+                state[name][place] = -1.0
+                if name in never_negative:
+                    with pytest.raises(ValueError, match=rf"^state\['{name}'\] holds a negative number"):
+                        CLASSES[rule](np.ones(size), state=state)
+                else:
+                    CLASSES[rule](np.ones(size), state=state)
+
+
+def test_a_row_cannot_have_been_stepped_later():
+    state = {"square_avg": np.zeros((3, 2)), "row_steps": np.array([0, 5, 4])}
+    instep.RMSprop(np.ones((3, 2)), exact_rows=True, state=state, step_count=5)
+    for bad in (6, -1):
+        state["row_steps"][0] = bad
+        with pytest.raises(
+            ValueError, match=r"^state\['row_steps'\] holds a number that is not of a step that was taken"
+        ):
+            instep.RMSprop(np.ones((3, 2)), exact_rows=True, state=state, step_count=5)
 
 
 def test_a_state_that_is_a_parameter_is_refused():

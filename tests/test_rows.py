@@ -1,5 +1,8 @@
 """Gradients of some rows of a parameter: put in order and summed, stepped alone, refused where they are wrong."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -113,6 +116,15 @@ def test_indices_of_every_kind():
         instep.SGD([param], lr=1.0).step([instep.Rows(np.array([4, 1, 4, 0]), layout)])
         instep.SGD([other], lr=1.0).step([instep.Rows(np.array([4, 1, 4, 0]), layout.copy())])
         assert (param == other).all()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda rows: pickle.loads(pickle.dumps(rows))])
+def test_rows_are_copied_and_pickled(duplicate):
+    rows = instep.Rows(np.array([3, 0, 3]), np.arange(6, dtype=np.float32).reshape(3, 2))
+    other = duplicate(rows)
+    assert type(other) is instep.Rows
+    arrays, others = (dict(indices=each.indices, values=each.values) for each in (rows, other))
+    assert_same_bits(others, arrays)
 
 
 def test_bad_rows():

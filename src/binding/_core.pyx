@@ -159,7 +159,7 @@ cdef class _Absent:
     """Stands for an argument that is not given."""
 
     def __repr__(self):
-        return "<absent>"
+        return "..."  # as stubs spell a default
 
 
 cdef object _ABSENT = _Absent()

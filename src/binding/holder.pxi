@@ -41,6 +41,7 @@ cdef struct Known:
     int format
 
 
+@cython.auto_pickle(False)  # `Optimizer` refuses it
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
@@ -149,7 +150,8 @@ cdef class Holder(Locked):
         self.groups = 1
         self.patterns = {}
         states = self._first_states(options, groups) if state is None else self.states_given(options, state)
-        self._adopt(options, states, step_count, [step_count] * self.count, groups=groups)
+        counts = [step_count] * self.count
+        self._adopt(options, states, step_count, counts, groups=groups, are_given=state is not None)
         return 0
 
     def __dealloc__(self):
@@ -479,12 +481,20 @@ cdef class Holder(Locked):
         return [0] * self.count
 
     def _adopt(
-        self, Options options, dict states, step_count=None, counts=None, since=None, groups=None, history=(0, 0)
+        self,
+        Options options,
+        dict states,
+        step_count=None,
+        counts=None,
+        since=None,
+        groups=None,
+        history=(0, 0),
+        bint are_given=False,
     ):
         """Step with these options, groups, state arrays and counts from now on, if all of them are right.
 
-        Without groups or counts, they go on as they are.  Nothing is done, which is False, if `since` is given and no
-        longer the number of changes.
+        Without groups or counts, they go on as they are.  The numbers of states that the caller has made are looked at.
+        Nothing is done, which is False, if `since` is given and no longer the number of changes.
         """
         cdef Py_ssize_t k, s, each
         cdef int64_t total = 0, skipped = 0, finite = 0
@@ -497,6 +507,8 @@ cdef class Holder(Locked):
         cdef Watched *watched
         cdef uintptr_t *start
         cdef uintptr_t *end
+        if are_given:
+            from instep.checkpoint.state_dict import check_numbers
         options = options.replace({}, self.dtypes)
         groups = dict(self._patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
@@ -528,6 +540,8 @@ cdef class Holder(Locked):
                 array = _array(root, self.paths[k], states[name][k])
                 form = self._storage.form(options, name, self.leaves[k])
                 _check_state(root, self.paths[k], array, self.leaves[k], form)
+                if are_given:
+                    check_numbers(_spell(root, self.paths[k]), options, name, array, step_count)
                 every.append(array)
         for k in range(len(every)):
             if every[k].size:

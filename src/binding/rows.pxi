@@ -1,6 +1,8 @@
 @cython.final
+@cython.auto_pickle(False)
 cdef class Rows:
-    """A gradient of some rows of a parameter, as embeddings give: all others are left alone, and not looked at.
+    """Rows(indices, values)\n--\n
+    A gradient of some rows of a parameter, as embeddings give: all others are left alone, and not looked at.
 
     Parameters
     ----------
@@ -16,8 +18,8 @@ cdef class Rows:
 
     A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
     shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  With `exact_rows` its averages catch up
-    when it is named again.  The step count is that of the array, so that without it a correction of the bias takes a
-    row that was seen seldom for one that was seen always.
+    when it is named again.  Without it, the corrections of the bias go by the step count of the array: a row that was
+    named rarely is corrected as if it had been named in every step.
 
     Examples
     --------
@@ -61,91 +63,96 @@ cdef class Rows:
     def __repr__(self):
         return f"Rows({len(self._indices)} of the shape {(<object>self._values).shape[1:]})"
 
-    cdef Rows fit(self, str root, tuple path, cnp.ndarray param, int dtype):
-        """The same rows in ascending order, each once, for this parameter."""
-        cdef cnp.ndarray indices, values
-        cdef Rows found
-        cdef const int64_t *index
-        cdef Py_ssize_t k, count
-        cdef int64_t least = INT64_MAX, most = -1
-        cdef bint ascends = True
-        for array in (self._indices, self._values):
-            if _is_mapped(array):
-                _check_mapped(root, path, array)
-        if not cnp.PyArray_ISINTEGER(self._indices) or cnp.PyArray_NDIM(self._indices) != 1:
-            raise TypeError(
-                f"{_spell(root, path)} has indices of dtype {(<object>self._indices).dtype} and shape "
-                f"{(<object>self._indices).shape} now, expected integers of one dimension"
-            )
-        indices = np.array(self._indices, np.int64)  # of its own: what is checked is what is stepped
-        count = len(indices)
-        if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
-            raise ValueError(
-                f"{_spell(root, path)} is of rows, and its parameter must have two dimensions or more, in C order"
-            )
-        if (<object>self._values).shape[1:] != (<object>param).shape[1:]:
-            raise ValueError(
-                f"{_spell(root, path)} has rows of the shape {(<object>self._values).shape[1:]}, expected "
-                f"{(<object>param).shape[1:]}"
-            )
-        if len(self._values) != count:
-            raise ValueError(f"{_spell(root, path)} has {len(self._values)} rows now, and {count} indices")
-        if _format_beside(self._values, dtype) == NO_FORMAT:
-            raise TypeError(
-                f"{_spell(root, path)} has values of dtype {(<object>self._values).dtype}, expected "
-                f"{'float64' if dtype == INSTEP_FLOAT64 else 'float32'} or a float of fewer bits"
-            )
-        values = np.ascontiguousarray(self._values)
-        found = Rows.__new__(Rows)
-        found._indices, found._values = indices, values
-        index = <const int64_t *>cnp.PyArray_DATA(indices)
-        for k in range(count):
-            least, most = min(least, index[k]), max(most, index[k])
-            ascends = ascends and (k == 0 or index[k - 1] < index[k])
-        if count and (least < 0 or most >= len(param)):
-            raise IndexError(
-                f"{_spell(root, path)} has indices from {least} to {most}, expected them from 0 to {len(param) - 1}"
-            )
-        if not ascends:
-            found.sum_up(dtype, most)
-        return found
+    def __reduce__(self):
+        return Rows, (self._indices, self._values)
 
-    cdef int sum_up(self, int dtype, int64_t last) except -1:
-        """Put them in ascending order, each once: first come, first added."""
-        cdef instep_row_order order
-        cdef cnp.ndarray values
-        cdef const int64_t *given = <const int64_t *>cnp.PyArray_DATA(self._indices)
-        cdef const void *source = cnp.PyArray_DATA(self._values)
-        cdef int64_t *index
-        cdef void *to
-        cdef size_t k, row_size
-        cdef int format = _format_beside(self._values, dtype)
-        order.count = len(self._indices)
-        row_size = cnp.PyArray_SIZE(self._values) // order.count
-        order.given = <instep_placed *>malloc(2 * order.count * sizeof(instep_placed))
-        if order.given is NULL:
-            raise MemoryError
-        try:
-            order.room = order.given + order.count
-            for k in range(order.count):
-                order.given[k].row = given[k]
-                order.given[k].place = k
-            instep_order_rows(&order, last)
-            held = (<object>self._values).dtype
-            if order.row_count != order.count:  # sums are those of the arithmetic
-                held = np.float64 if dtype == INSTEP_FLOAT64 else np.float32
-            values = np.empty((order.row_count, *(<object>self._values).shape[1:]), held)
-            self._indices = np.empty(order.row_count, np.int64)
-            index = <int64_t *>cnp.PyArray_DATA(self._indices)
-            for k in range(order.row_count):
-                index[k] = order.rows[k].row
-            to = cnp.PyArray_DATA(values)
-            if <size_t>cnp.PyArray_NBYTES(self._values) < BYTES_WITH_GIL:
+
+cdef Rows _fit_rows(Rows given, str root, tuple path, cnp.ndarray param, int dtype):
+    """The given rows in ascending order, each once, for this parameter."""
+    cdef cnp.ndarray indices, values
+    cdef Rows found
+    cdef const int64_t *index
+    cdef Py_ssize_t k, count
+    cdef int64_t least = INT64_MAX, most = -1
+    cdef bint ascends = True
+    for array in (given._indices, given._values):
+        if _is_mapped(array):
+            _check_mapped(root, path, array)
+    if not cnp.PyArray_ISINTEGER(given._indices) or cnp.PyArray_NDIM(given._indices) != 1:
+        raise TypeError(
+            f"{_spell(root, path)} has indices of dtype {(<object>given._indices).dtype} and shape "
+            f"{(<object>given._indices).shape} now, expected integers of one dimension"
+        )
+    indices = np.array(given._indices, np.int64)  # of its own: what is checked is what is stepped
+    count = len(indices)
+    if cnp.PyArray_NDIM(param) < 2 or not cnp.PyArray_IS_C_CONTIGUOUS(param):
+        raise ValueError(
+            f"{_spell(root, path)} is of rows, and its parameter must have two dimensions or more, in C order"
+        )
+    if (<object>given._values).shape[1:] != (<object>param).shape[1:]:
+        raise ValueError(
+            f"{_spell(root, path)} has rows of the shape {(<object>given._values).shape[1:]}, expected "
+            f"{(<object>param).shape[1:]}"
+        )
+    if len(given._values) != count:
+        raise ValueError(f"{_spell(root, path)} has {len(given._values)} rows now, and {count} indices")
+    if _format_beside(given._values, dtype) == NO_FORMAT:
+        raise TypeError(
+            f"{_spell(root, path)} has values of dtype {(<object>given._values).dtype}, expected "
+            f"{'float64' if dtype == INSTEP_FLOAT64 else 'float32'} or a float of fewer bits"
+        )
+    values = np.ascontiguousarray(given._values)
+    found = Rows.__new__(Rows)
+    found._indices, found._values = indices, values
+    index = <const int64_t *>cnp.PyArray_DATA(indices)
+    for k in range(count):
+        least, most = min(least, index[k]), max(most, index[k])
+        ascends = ascends and (k == 0 or index[k - 1] < index[k])
+    if count and (least < 0 or most >= len(param)):
+        raise IndexError(
+            f"{_spell(root, path)} has indices from {least} to {most}, expected them from 0 to {len(param) - 1}"
+        )
+    if not ascends:
+        _sum_rows(found, dtype, most)
+    return found
+
+
+cdef int _sum_rows(Rows rows, int dtype, int64_t last) except -1:
+    """Put them in ascending order, each once: first come, first added."""
+    cdef instep_row_order order
+    cdef cnp.ndarray values
+    cdef const int64_t *indices = <const int64_t *>cnp.PyArray_DATA(rows._indices)
+    cdef const void *source = cnp.PyArray_DATA(rows._values)
+    cdef int64_t *index
+    cdef void *to
+    cdef size_t k, row_size
+    cdef int format = _format_beside(rows._values, dtype)
+    order.count = len(rows._indices)
+    row_size = cnp.PyArray_SIZE(rows._values) // order.count
+    order.given = <instep_placed *>malloc(2 * order.count * sizeof(instep_placed))
+    if order.given is NULL:
+        raise MemoryError
+    try:
+        order.room = order.given + order.count
+        for k in range(order.count):
+            order.given[k].row = indices[k]
+            order.given[k].place = k
+        instep_order_rows(&order, last)
+        held = (<object>rows._values).dtype
+        if order.row_count != order.count:  # sums are those of the arithmetic
+            held = np.float64 if dtype == INSTEP_FLOAT64 else np.float32
+        values = np.empty((order.row_count, *(<object>rows._values).shape[1:]), held)
+        rows._indices = np.empty(order.row_count, np.int64)
+        index = <int64_t *>cnp.PyArray_DATA(rows._indices)
+        for k in range(order.row_count):
+            index[k] = order.rows[k].row
+        to = cnp.PyArray_DATA(values)
+        if <size_t>cnp.PyArray_NBYTES(rows._values) < BYTES_WITH_GIL:
+            instep_sum_rows(&order, to, source, dtype, format, row_size)
+        else:
+            with nogil:
                 instep_sum_rows(&order, to, source, dtype, format, row_size)
-            else:
-                with nogil:
-                    instep_sum_rows(&order, to, source, dtype, format, row_size)
-            self._values = values
-        finally:
-            free(order.given)
-        return 0
+        rows._values = values
+    finally:
+        free(order.given)
+    return 0

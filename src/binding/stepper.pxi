@@ -1,3 +1,4 @@
+@cython.auto_pickle(False)
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
@@ -410,7 +411,9 @@ cdef class Stepper(Holder):
     # -- gradients that are summed first
 
     def accumulate(self, grads):
-        """Add gradients to a sum that the next `step()` takes; until then no other gradients are.
+        """Add gradients to a sum, which the next `step()` uses.
+
+        Until then a step that is given gradients is refused, and so is `step_one`.
 
         The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others.
         With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
@@ -523,7 +526,7 @@ cdef class Stepper(Holder):
         self.bound_in_place = False
         for k in range(self.count):
             if type(pending[k]) is Rows:  # its own, and so they may be put in order and set to 0
-                pending[k] = (<Rows>pending[k]).fit("grads", self.paths[k], self.leaves[k], self.arrays[k].dtype)
+                pending[k] = _fit_rows(<Rows>pending[k], "grads", self.paths[k], self.leaves[k], self.arrays[k].dtype)
             self.set_grad("grads", k, pending[k])
         return 0
 
@@ -637,7 +640,7 @@ cdef class Stepper(Holder):
                 f"{_spell(root, self.paths[k])} is of rows, and state_dtype='8bit' has one scale for 256 elements"
             )
         self.others_ran = True  # for an array may be of a file, whose size is asked for
-        rows = given.fit(root, self.paths[k], param, array.dtype)
+        rows = _fit_rows(given, root, self.paths[k], param, array.dtype)
         if "row_steps" in self.states and len(self.states["row_steps"][k]) != len(param):
             raise ValueError(
                 f"{_spell('params', self.paths[k])} is not what it was when it was checked: its shape is "

@@ -61,8 +61,9 @@ PARTS = {
         ``param_master``, of which the 16 bits are a rounded copy.
     state : dict
         Arrays to keep the state in, such as ``numpy.memmap``: by name, each in the nesting of the params, as in the
-        attribute `state`.  Steps update them in place, and go on from what is in them, which is not looked at.  They
-        are used until an option or `load` needs others.  By default they are made.
+        attribute `state`.  Steps update them in place, and go on from what is in them.  They are read through once:
+        where no step leaves a negative number, in an average of squares for instance, there must be none.  They are
+        used until an option or `load` needs others.  By default they are made.
     step_count : int
         How many steps that state has taken.
 """,
@@ -72,8 +73,8 @@ PARTS = {
     ``g = g + weight_decay p``                                       if `weight_decay` is not 0 nor decoupled
 """,
     "bits": """\
-    Every coefficient, such as ``1 - rho``, is formed in double and rounded once to the dtype of the array.  The result
-    has the bits of the NumPy twin in `instep.reference`, on every instruction set, for any number of threads.
+    Every coefficient is formed in double and rounded once to the dtype of the array.  The result has the bits of the
+    NumPy twin in `instep.reference`, on every instruction set, for any number of threads.
 """,
     "raises": """\
     Raises
@@ -82,7 +83,7 @@ PARTS = {
         Something is not an array of one of these dtypes, or an option is not of its type.
     ValueError
         An array is read-only, not contiguous or shares memory with another; an option is out of its range or
-        contradicts another; `groups`, `state_dtype` or `master` do not go with the parameters.
+        contradicts another; `groups`, `state_dtype`, `master` or `state` do not go with the parameters.
 """,
     "function": """\
     param : numpy.ndarray
@@ -99,6 +100,11 @@ PARTS = {
     ValueError
         An array is read-only, not contiguous, of another shape, or shares memory with another one; an option is out
         of its range or contradicts another.  In both cases nothing has been written.
+
+    Notes
+    -----
+    The numbers in a state are the caller's to answer for: they are not looked at.  They must be what the rule leaves
+    there, with no negative one in an average or sum of squares, whose root would be a NaN, or among sizes of steps.
 """,
 }
 

@@ -237,8 +237,8 @@ class Optimizer(Declared):
         **options
             Override the preset's, under their names here or in the framework; `lr` must be among them where the
             framework has no default for it.  None is taken where the framework takes it.  All that is not given is the
-            framework's: what a subclass declares for itself does not count.  What is assigned later is this class's own
-            affair, and no longer the dialect's.
+            framework's: what a subclass declares for itself does not count.  Options that are assigned later go by
+            their names here.
 
         Raises
         ------

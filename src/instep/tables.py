@@ -1,4 +1,4 @@
-"""Tables for a terminal: where it is narrow, words go on in the next line, and numbers stay whole."""
+"""Tables for a terminal: where it is narrow, names go on in the next line, and words and numbers stay whole."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
-PART_OF_A_WORD = 8  # characters, which fold no further
 # Where a line does not end though there is a space: within "10 000" and "1.41 us".
 WITHIN_A_NUMBER = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|[num]?s\b)")
 JOINT = "\ue000"  # stands there until the lines are made; rich would end one at any space that Unicode has
+# Where a line may end though there is no space: within "torch.optim.RMSprop", "for-loop" and "step(grads)".
+WITHIN_A_NAME = re.compile(r"(?<=[a-z)][.-])(?=[A-Za-z])|(?<=[a-z])(?=\()")
+SEAM = "\x1f"  # stands there; a space for rich, and no character wide
 
 
 class Table(table.Table):
@@ -37,14 +39,11 @@ class Table(table.Table):
 
     def add(self, *cells: str, style: str = "") -> None:
         """A row, whose numbers make its columns at least as wide as they are."""
-        joined = [WITHIN_A_NUMBER.sub(JOINT, cell) for cell in cells]
+        joined = [WITHIN_A_NAME.sub(SEAM, WITHIN_A_NUMBER.sub(JOINT, cell)) for cell in cells]
         self.add_row(*joined, style=style)
         for column, cell in zip(self.columns, joined, strict=True):
             text = Text.from_markup(cell)
-            width = text.cell_len
-            if not column.no_wrap:
-                numbers = [len(word) for word in text.plain.split() if JOINT in word]
-                width = max(min(width, PART_OF_A_WORD), *numbers, 0)
+            width = text.cell_len if column.no_wrap else max(map(len, text.plain.split()), default=0)
             column.min_width = max(column.min_width or 0, width)
 
     def show(self, console: Console) -> None:
@@ -54,7 +53,7 @@ class Table(table.Table):
         console.print(self, crop=False)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table, with the spaces of its numbers."""
+        """The table, with the spaces of its numbers, and none in its names."""
         for segment in super().__rich_console__(console, options):
             assert isinstance(segment, Segment)
-            yield Segment(segment.text.replace(JOINT, " "), segment.style, segment.control)
+            yield Segment(segment.text.replace(JOINT, " ").replace(SEAM, ""), segment.style, segment.control)

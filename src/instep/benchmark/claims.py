@@ -109,12 +109,20 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 
 def at_least(what: str, limit: float, ratio: float, detail: str = "") -> Claim:
     """A claim that a ratio is not below its limit."""
-    return Claim(what, f"at least {limit:g}x", f"{ratio:.2f}x{detail}", ratio >= limit)
+    return Claim(what, f"at least {limit:g}x", f"{measured(ratio, limit)}x{detail}", ratio >= limit)
 
 
 def at_most(what: str, limit: float, value: float, unit: str, detail: str = "") -> Claim:
     """A claim that a value is not above its limit."""
-    return Claim(what, f"at most {limit:g}{unit}", f"{value:.3g}{unit}{detail}", value <= limit)
+    return Claim(what, f"at most {limit:g}{unit}", f"{measured(value, limit)}{unit}{detail}", value <= limit)
+
+
+def measured(value: float, limit: float) -> str:
+    """Two places, and none from a hundred on; as many more as show on which side of the limit it is."""
+    places = 2 if abs(value) < 99.995 else 0
+    while value != limit and (round(value, places) - limit) * (value - limit) <= 0:
+        places += 1
+    return f"{value:,.{places}f}".replace(",", " ")
 
 
 def spelled(number: int) -> str:
@@ -302,7 +310,7 @@ def slower(result: dict[str, Any], row: Row, name: str) -> float:
 
 
 def of_the_run(result: dict[str, Any]) -> Iterator[Claim]:
-    """Whether it was left alone: nothing that moves as many bytes is faster than the roof."""
+    """Whether it was left alone: then nothing that moves as many bytes is much faster than the roof."""
     least = {
         f"{prefix}{time['name']}, {row['title']}, threads: {time['threads']}": time["median"]
         / roof(row, time["threads"])

@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
 
 def factor(ratio: float) -> str:
     """Of a time to instep's."""
-    return f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.1f}x" if ratio >= 1.05 else f"{ratio:.2f}x"
+    return f"{spelled(round(ratio))}x" if ratio >= 9.95 else f"{ratio:.1f}x" if ratio >= 1.05 else f"{ratio:.2f}x"
 
 
 # ---- in a terminal ----------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def show(result: dict[str, Any], console: Any) -> None:
 def show_machine(result: dict[str, Any], console: Any) -> None:
     """Where, with what, without whom."""
     there = result["machine"]
-    sizes = ", ".join(f"{level} {size >> 10:,} KiB" for level, size in there["caches"].items())
+    sizes = ", ".join(f"{level} {spelled(size >> 10)} KiB" for level, size in there["caches"].items())
     console.print(
         f"{there['processor']}, {there['threads']} threads, {sizes}, {there['instruction set']}", highlight=False
     )

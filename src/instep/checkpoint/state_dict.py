@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..optimizers import Optimizer
 
 _INTEGER = "-?[0-9]+"
+_PART = 1 << 20  # elements that are looked at together
 MASTERS = ("param_low", "param_master")  # states that only parameters of 16 bits have
 OTHERS = (*MASTERS, "row_steps")  # which have a shape or dtype of their own
 
@@ -158,14 +159,25 @@ def check(state_dict: StateDict) -> Options:
         dtypes |= {dtype if dtype.kind == "f" else np.dtype(np.float32) for _, dtype in kinds}
     for dtype in dtypes:
         options.replace({}, (dtype,))
-    for path, steps in state.get("row_steps", {}).items():
-        if ((steps < 0) | (steps > state_dict["step_counts"][path])).any():
-            raise ValueError(f"state['row_steps'][{path!r}] holds a number that is not of a step that was taken")
-    for name in options.never_negative:
-        for path, array in state[name].items():
-            if (array < 0).any():
-                raise ValueError(f"state[{name!r}][{path!r}] holds a negative number, which no step leaves there")
+    for name, arrays in state.items():
+        for path, array in arrays.items():
+            check_numbers(f"state[{name!r}][{path!r}]", options, name, array, state_dict["step_counts"][path])
     return options
+
+
+@default_arithmetic
+def check_numbers(what: str, options: Options, name: str, array: Array, step_count: int) -> None:
+    """Refuse a state array with numbers that no step leaves there; part by part, for it may be larger than memory."""
+    if name != "row_steps" and name not in options.never_negative:
+        return
+    flat = array.reshape(-1, order="A")
+    for begin in range(0, flat.size, _PART):
+        part = flat[begin : begin + _PART]
+        if name == "row_steps":
+            if ((part < 0) | (part > step_count)).any():
+                raise ValueError(f"{what} holds a number that is not of a step that was taken")
+        elif (part < 0).any():
+            raise ValueError(f"{what} holds a negative number, which no step leaves there")
 
 
 @default_arithmetic

@@ -26,7 +26,7 @@ from ..rules.rmsprop import RMSprop
 from ..tables import Table
 from ..threads import num_threads
 from .digits import BATCH, DTYPE, Images, Params, gradients, load, network
-from .picture import canvas, save, strokes
+from .picture import canvas, plot_epochs, save, scale_by_powers, strokes
 
 HIDDEN = 1024
 DEATH = 2  # the epoch after which half the units never fire again
@@ -141,20 +141,31 @@ def kill(params: Params) -> None:
 def draw(figure: Figure, raced: Run) -> None:
     """The time of a step, and how many times as long it takes as in the beginning."""
     absolute, relative = figure.subplots(1, 2)
-    epochs = np.arange(1, len(raced.small) + 1)
-    decayed = epochs[raced.small > 0.01]
+    epochs = len(raced.small)
+    decayed = 1 + np.flatnonzero(raced.small > 0.01)
     for (name, times), stroke in zip(raced.times.items(), strokes(), strict=False):
         stroke["linewidth"] = 2.6 if name == "instep" else 1.6
-        absolute.plot(epochs, times, label=name, **stroke)
-        relative.plot(epochs, times / np.median(times[raced.small <= 0.01]), label=name, **stroke)
-    absolute.set(title="Microseconds a step", xlabel="epoch", yscale="log")
-    relative.set(title="Times as long as in the first epochs", xlabel="epoch", ylim=(0, None))
+        plot_epochs(absolute, times, label=name, **stroke)
+        plot_epochs(relative, times / np.median(times[raced.small <= 0.01]), label=name, **stroke)
+    absolute.set_title("Microseconds a step")
+    scale_by_powers(absolute)
+    relative.set(title="Times as long as in the first epochs", ylim=(0, None))
     for axes in (absolute, relative):
-        axes.axvline(DEATH, color="0.5", linewidth=1, linestyle=":")
+        if epochs > DEATH:
+            axes.axvline(DEATH, color="0.5", linewidth=1, linestyle=":")
         if decayed.size:
-            axes.axvspan(decayed[0], epochs[-1], color="0.94", zorder=0)
+            axes.axvspan(decayed[0], epochs, color="0.94", zorder=0)
     relative.legend()
-    figure.suptitle(
-        f"Half the units die at the dotted line. Then averages decay; where it is grey, up to {raced.small[-1]:.0%} of "
-        f"them are subnormal.\n{machine.processor()}, one thread"
+    figure.suptitle(f"{what_happens(epochs, raced.small[-1], bool(decayed.size))}\n{machine.processor()}, one thread")
+
+
+def what_happens(epochs: int, small: float, decayed: bool) -> str:
+    """In so many epochs, after which so large a part of the averages is too small."""
+    if epochs <= DEATH:
+        return f"{epochs} epoch{'s' * (epochs > 1)}: half the units die after {DEATH}, and then averages decay"
+    if not decayed:
+        return "Half the units die at the dotted line. Averages decay, and none is subnormal yet."
+    return (
+        f"Half the units die at the dotted line. Then averages decay; where it is grey, up to {small:.0%} of them are "
+        "subnormal."
     )

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from .. import reference
 from ..optimizers import Optimizer
 from ..schedules import polynomial
-from .picture import canvas, save
+from .picture import canvas, plot_epochs, save, scale_by_powers
 
 DTYPE = np.float32
 HIDDEN = 512
@@ -190,15 +190,14 @@ def draw(figure: Figure, history: list[Epoch], params: Params, test: Images) -> 
     ((curves, images),) = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.2), wspace=0.04)
 
     loss, accuracy = curves.subplots(2, 1, sharex=True)
-    epoch = np.arange(1, len(history) + 1)
     train_loss, train_accuracy, test_loss, test_accuracy = zip(*history, strict=True)
     for axes, on_train, on_test in ((loss, train_loss, test_loss), (accuracy, train_accuracy, test_accuracy)):
-        axes.plot(epoch, on_train, ".-", label="train")
-        axes.plot(epoch, on_test, ".-", label="test")
-    loss.set(title="Loss", yscale="log")
+        plot_epochs(axes, on_train, label="train")
+        plot_epochs(axes, on_test, label="test")
+    loss.set(title="Loss", xlabel="")
+    scale_by_powers(loss)
     loss.legend()
-    accuracy.set(title=f"Accuracy: {test_accuracy[-1]:.4f} in the test", xlabel="epoch")
-    accuracy.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    accuracy.set(title=f"Accuracy: {test_accuracy[-1]:.4f} in the test")
 
     for axes, k in zip(images.subplots(ROWS, COLUMNS).flat, shown, strict=True):
         axes.set_axis_off()

@@ -12,7 +12,7 @@ from ..optimizers import Optimizer
 
 
 class Adadelta(Optimizer):
-    """Adadelta over one array or many, in place: RMSprop whose steps are as long as its steps have been.
+    """Adadelta over one array or many, in place: RMSprop with the size of its recent steps for a learning rate.
 
     For every element, in this order:
 

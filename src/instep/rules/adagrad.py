@@ -102,8 +102,8 @@ def adagrad(
     ----------
     {function}
     square_sum : numpy.ndarray
-        The sum of the squared gradients, of the shape, dtype and layout of `param`.  Updated in place.  Start it at 0,
-        or wherever the dialect does.
+        The sum of the squared gradients, of the shape, dtype and layout of `param`.  Updated in place.  Start it at
+        0; Keras and optax start it at 0.1.
     step_count : int
         Which step this is, from 1.  Only `lr_decay` depends on it.
     {options of Adagrad}

@@ -22,8 +22,8 @@ class Adam(Optimizer):
     ``m = beta1 m + (1 - beta1) g``                                  m is ``grad_avg``
     ``v = beta2 v + (1 - beta2) g^2``                                v is ``square_avg``
     ``d = m / (1 - beta1^t)``                                        ``d = m`` without `bias_correction`
-    ``d = beta1 m / (1 - beta1^(t+1))``                              if `nesterov`
-    ``  + (1 - beta1) g / (1 - beta1^t)``
+    ``d = beta1 m / (1 - beta1^(t+1))``                              if `nesterov`, and then
+    ``d = d + (1 - beta1) g / (1 - beta1^t)``
     ``c = v / (1 - beta2^t)``                                        ``c = v`` without `bias_correction`
     ``x = max(x, v); c = x / (1 - beta2^t)``                         if `amsgrad`; x is ``max_square_avg``
     ``x = max(x, c); c = x``                                         if `amsgrad_corrected`

@@ -147,7 +147,7 @@ def rmsprop(
     {function}
     square_avg : numpy.ndarray
         The running average of the squared gradient, of the shape, dtype and layout of `param`.  Updated in place.
-        Start it at 0, or wherever the dialect does.  Needed unless `centered`.
+        Start it at 0; TensorFlow 1 starts it at 1.  Needed unless `centered`.
     variance, grad_avg : numpy.ndarray
         The running variance and average of the gradient, likewise; needed when `centered`, in the place of
         `square_avg`.
@@ -201,7 +201,23 @@ def rmsprop(
 def variance_of(square_avg: Array, grad_avg: Array) -> Array:
     """The variance that centered RMSprop carries, from the averages that other libraries carry.
 
-    ``square_avg - grad_avg**2``, and 0 where rounding makes that negative.  A new array.
+    Parameters
+    ----------
+    square_avg : numpy.ndarray
+        The running average of the squared gradient.
+    grad_avg : numpy.ndarray
+        The running average of the gradient, of the same shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        A new array of ``square_avg - grad_avg^2``, and of 0 where rounding makes that negative.
+
+    Examples
+    --------
+    >>> import numpy as np, instep
+    >>> instep.variance_of(np.array([5.0, 1.0]), np.array([2.0, 1.0]))
+    array([1., 0.])
     """
     return np.asarray(np.maximum(square_avg - grad_avg * grad_avg, 0))
 
@@ -209,6 +225,22 @@ def variance_of(square_avg: Array, grad_avg: Array) -> Array:
 def square_avg_of(variance: Array, grad_avg: Array) -> Array:
     """The average of the squared gradient that other libraries carry, from the state of centered RMSprop.
 
-    ``variance + grad_avg**2``.  A new array.
+    Parameters
+    ----------
+    variance : numpy.ndarray
+        The running variance of the gradient.
+    grad_avg : numpy.ndarray
+        The running average of the gradient, of the same shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        A new array of ``variance + grad_avg^2``.
+
+    Examples
+    --------
+    >>> import numpy as np, instep
+    >>> instep.square_avg_of(np.array([1.0, 0.0]), np.array([2.0, 1.0]))
+    array([5., 1.])
     """
     return np.asarray(variance + grad_avg * grad_avg)

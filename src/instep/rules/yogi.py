@@ -121,7 +121,7 @@ def yogi(
     {function}
     grad_avg, square_avg : numpy.ndarray
         The running average of the gradient and Yogi's estimate of its square, of the shape, dtype and layout of
-        `param`.  Updated in place.  Start them wherever the dialect does.
+        `param`.  Updated in place.  Start them at `initial_grad_avg` and `initial_square_avg`.
     step_count : int
         Which step this is, from 1: t in the formula.
     {options of Yogi}
