@@ -70,11 +70,11 @@ def saved(optimizer, params):
 
 WAYS = {
     "gradients of fewer bits": lambda optimizer, params: optimizer.step(grads_of(params, np.float16)),
-    "of another layout": lambda optimizer, params: optimizer.step(
+    "gradients of another layout": lambda optimizer, params: optimizer.step(
         {key: np.asfortranarray(grad) for key, grad in grads_of(params).items()}
     ),
     "`Rows`": lambda optimizer, params: optimizer.step(rows_of(params)),
-    "None": lambda optimizer, params: optimizer.step(grads_of(params) | {"a": None}),
+    "gradients of None": lambda optimizer, params: optimizer.step(grads_of(params) | {"a": None}),
     "`step_one`": lambda optimizer, params: optimizer.step_one("a", grads_of(params)["a"]),
     "`bind`": bound,
     "`accumulate`": accumulated,
@@ -117,28 +117,29 @@ def in_a_group(keyword):
 
 
 def table():
-    """The head and a row for each keyword."""
-    yield ["keyword", "in a group", *DTYPES, *WAYS]
+    """The head and a row for each keyword: what it is refused with, of everything."""
+    yield ["keyword", "in a group", "ValueError with"]
+    contradictions = [pair for pair in combinations(KEYWORDS, 2) if contradict(*pair)]
     for keyword in KEYWORDS:
-        cells = [in_a_group(keyword)]
-        cells += [outcome(partial(step, [keyword], dtype)) for dtype in DTYPES.values()]
-        cells += [outcome(partial(go, [keyword], way)) for way in WAYS.values()]
-        yield [f"`{keyword}`", *cells]
+        tried = {name: outcome(partial(step, [keyword], dtype)) for name, dtype in DTYPES.items()}
+        tried |= {name: outcome(partial(go, [keyword], way)) for name, way in WAYS.items()}
+        assert set(tried.values()) <= {"yes", "ValueError"}
+        refused = [name for name, found in tried.items() if found != "yes"]
+        refused += [f"`{other}`" for pair in contradictions if keyword in pair for other in pair if other != keyword]
+        yield [f"`{keyword}`", in_a_group(keyword), ", ".join(refused)]
 
 
-def contradictions():
-    """Two keywords that do not go together, but for those that are two values of one."""
-    for pair in combinations(KEYWORDS, 2):
-        names = [name for keyword in pair for name in KEYWORDS[keyword]]
-        if len(set(names)) == 2 and outcome(partial(step, pair, None)) != "yes":
-            yield f"`{pair[0]}` and `{pair[1]}`"
+def contradict(*pair):
+    """Whether two keywords do not go together; two values of one are no pair."""
+    names = [name for keyword in pair for name in KEYWORDS[keyword]]
+    return len(set(names)) == 2 and outcome(partial(step, pair, None)) != "yes"
 
 
 def main():
     head, *rows = table()
     for cells in (head, ["---"] * len(head), *rows):
         print(f"| {' | '.join(cells)} |")
-    print(f"\nTwo keywords go together, but for {', '.join(contradictions())}.")
+    print(f"\nEach was tried with all others, and with {', '.join([*DTYPES, *WAYS])}.")
 
 
 if __name__ == "__main__":

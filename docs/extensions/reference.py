@@ -1,16 +1,19 @@
 """The reference: a page for each class and function, an anchor for each option, a table of all dialects.
 
-What is listed stands in ``reference/python.md``, in directives ``.. pages::`` with a name a line; ``{classes}`` and
-``{functions}`` there are those of every rule.  A public name that no page has is an error.
+What is listed stands in ``reference/python.md``, in directives ``.. pages::`` with a name a line; ``{classes}``,
+``{functions}`` and ``{twins}`` there are those of every rule.  A public name that no page has is an error.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent, indent
+from types import ModuleType
 from typing import Any
 
 from docutils import nodes
@@ -26,20 +29,42 @@ from instep._core import rules
 from instep.optimizers import Optimizer
 
 
-def stand_in_for_torch() -> None:
-    """What `instep.torch` asks of torch while it is imported; torch itself is too large to be installed for that."""
+def stand_in() -> None:
+    """What our modules ask of torch, timm, stable-baselines3 and thinc while they are imported.
+
+    They are too large to be installed for that.
+    """
+    import stable_baselines3.common.sb2_compat.rmsprop_tf_like
+    import thinc.optimizers
+    import timm.optim.rmsprop_tf
     import torch.optim
 
     torch.__version__ = "2.4"
     torch.optim.Optimizer = type("Optimizer", (), {"step": None, "profile_hook_step": staticmethod(lambda step: step)})
     for name in ("RMSprop", "SGD", "Adagrad", "Adam", "AdamW", "Adadelta", "Rprop"):
         setattr(torch.optim, name, type(name, (torch.optim.Optimizer,), {}))
+    timm.optim.rmsprop_tf.RMSpropTF = type("RMSpropTF", (torch.optim.Optimizer,), {})
+    sb2_compat = stable_baselines3.common.sb2_compat
+    sb2_compat.rmsprop_tf_like.RMSpropTFLike = type("RMSpropTFLike", (torch.optim.Optimizer,), {})
+    thinc.optimizers.Optimizer = type("Optimizer", (), {"__slots__": ()})
+    thinc.optimizers.ADAM_DEFAULTS = {  # of thinc 9.1
+        "learn_rate": 0.001,
+        "L2": 0.0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-08,
+        "L2_is_weight_decay": True,
+        "grad_clip": 1.0,
+    }
 
 
-with mock(["mpi4py", "torch"]):
-    stand_in_for_torch()
+with mock(["mpi4py", "stable_baselines3", "thinc", "timm", "torch"]):
+    stand_in()
     import instep.mpi
+    import instep.thinc
     import instep.torch
+    import instep.torch.stable_baselines3
+    import instep.torch.timm
 
 INDEX = "reference/python.md"
 FOLDER = "reference/api"
@@ -57,6 +82,11 @@ METHODS = (
 )
 PROPERTIES = ("groups", "grad_norm", "loss_scale", "norms", "skipped_steps")
 ATTRIBUTES = ("params", "state", "options", "step_count")
+# What twins call that is not NumPy's.
+HELPERS = {
+    "prepared": "``prepared`` is the gradient after `maximize` and `weight_decay`; decoupled, that shrinks `param`.",
+    "whole_power": "``whole_power(x, n)`` is ``x**n`` by squaring, in multiplications alone.",
+}
 
 
 # ---- a page each ------------------------------------------------------------------------------------------------
@@ -77,6 +107,8 @@ def listed(lines: list[str]) -> list[str]:
             names += [dialects.family()[name].__name__ for name in variants()]
         elif line == "{functions}":
             names += variants()
+        elif line == "{twins}":
+            names += [f"reference.{name}" for name in variants()]
         else:
             names.append(line)
     return names
@@ -110,17 +142,34 @@ def write_pages(app: Sphinx) -> None:
         path = source / f"{page_of(name)}.rst"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page(name))
-    missing = {name for name in instep.__all__ if not inspect.ismodule(getattr(instep, name))}
-    missing -= {*names, "__version__", *re.findall(r"^\.\. py:data:: instep\.(\w+)", index, re.M)}
-    if missing:
+    listed_otherwise = {"__version__", *re.findall(r"^\.\. py:data:: (\S+)", index, re.M)}
+    if missing := public_names() - {*names, *listed_otherwise}:
         raise ValueError(f"{INDEX} lists no page of {', '.join(sorted(missing))}")
+
+
+def public_names() -> set[str]:
+    """What the package and its public modules export."""
+    names = {f"reference.{name}" for name in dir(instep.reference)}
+    for module in (instep, *modules(instep)):
+        prefix = module.__name__.partition(".")[2]
+        exported = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+        names |= {f"{prefix}.{name}" if prefix else name for name in exported}
+    return names
+
+
+def modules(package: ModuleType) -> Iterator[ModuleType]:
+    """Those in it that say what they export."""
+    for value in list(vars(package).values()):
+        if inspect.ismodule(value) and value.__name__.startswith(f"{package.__name__}.") and hasattr(value, "__all__"):
+            yield value
+            yield from modules(value)
 
 
 def page(name: str) -> str:
     """The source of a page."""
     value = found(name)
     is_class = inspect.isclass(value)
-    title = name.split(".")[-1] + ("" if is_class else "()")
+    title = name + ("" if is_class else "()")
     full = f"instep.{name}"
     lines = [title, "=" * len(title), "", f".. currentmodule:: {full.rpartition('.')[0]}", ""]
     if value is Optimizer:
@@ -139,9 +188,29 @@ def page(name: str) -> str:
         lines += [f".. autoclass:: {full}()", "   :special-members: __call__"]
     elif is_class:
         lines += [f".. autoclass:: {full}", "   :members:"]
+    elif name.startswith("reference."):
+        lines += twin(name)
     else:
         lines += [f".. autofunction:: {full}"]
     return "\n".join(lines) + "\n"
+
+
+def twin(name: str) -> list[str]:
+    """A twin's page shows what it computes: the body of the function."""
+    step = found(name).__wrapped__
+    source = dedent(inspect.getsource(step))
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    body = dedent("\n".join(source.splitlines()[function.body[0].end_lineno :])).strip("\n")
+    rule = name.removeprefix("reference.")
+    says = f"What :py:obj:`instep.{rule}` computes, in NumPy: the same arguments, the same bits.  This is all of it:"
+    given = inspect.signature(step)
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in given.parameters.values()]
+    given = given.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+    lines = [f".. py:function:: {rule}{given}", "", f"   {says}", "", "   .. code-block:: python", ""]
+    lines += [indent(body, "      "), ""]
+    lines += [f"   {words}" for function, words in HELPERS.items() if f"{function}(" in body]
+    return lines
 
 
 class Pages(SphinxDirective):
@@ -212,24 +281,20 @@ def resolve(app: Sphinx, env: Any, node: pending_xref, shown: nodes.Element) -> 
     if node["reftype"] != "obj":
         return None
     target = node["reftarget"].removesuffix("()").removeprefix("instep.")
-    if target.startswith("reference."):
-        target = "reference"
-    elif "." in target and target.partition(".")[0] in CLASSES:
+    if "." in target and target.partition(".")[0] in CLASSES:
         target = target.partition(".")[2]
     python = env.domains.python_domain
-    for prefix in ("instep.", "instep.Optimizer.", "instep.schedules.", "instep.interchange.", "instep.mpi.Sharded."):
+    for prefix in PREFIXES:
         if prefix + target in python.objects:
             entry = python.objects[prefix + target]
             return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, prefix + target)
-    if hasattr(instep.around, target) or hasattr(instep.storage, target):  # which have no pages
-        return shown
     return shown if target in ARGUMENTS or node["refdoc"] == "reference/c" else None
 
 
 def arguments() -> set[str]:
     """What any public function or method is given by name."""
     names = {option for options in rules().values() for option in options}
-    for name in (*instep.__all__, "mpi.Sharded"):
+    for name in (*instep.__all__, "mpi.Sharded", "thinc.Adam"):
         value = found(name)
         members = inspect.getmembers(value) if inspect.isclass(value) or inspect.ismodule(value) else ()
         for _, member in (("", value), *members):
@@ -247,6 +312,10 @@ def signature(value: Any) -> set[str]:
 
 
 ARGUMENTS = arguments()
+PREFIXES = [
+    f"instep.{each}"
+    for each in ("", "Optimizer.", "schedules.", "interchange.", "mpi.Sharded.", "around.", "storage.", "thinc.")
+]
 CLASSES = {name for name in instep.__all__ if inspect.isclass(getattr(instep, name))}
 
 

@@ -24,6 +24,8 @@ from . import reference, storage
 from ._core import Options, run_in_step_arithmetic
 from .arithmetic import Array
 
+__all__ = ["clip_factor", "missed", "norm", "square_sum", "step"]
+
 _LANES = 32  # partial sums of a block
 
 
@@ -31,6 +33,16 @@ def square_sum(grads: Iterable[Array]) -> float:
     """The sum of the squares of all elements, exact over blocks of 256, within which 32 partial sums are folded.
 
     It does not depend on the order of the blocks.  Squares are formed in double: those of float32 numbers are exact.
+
+    Parameters
+    ----------
+    grads : iterable of numpy.ndarray
+        The gradients.
+
+    Returns
+    -------
+    float
+        The sum; infinite where it is too large, NaN where an element is one.
     """
     sums: list[float] = []
     for grad in grads:
@@ -56,7 +68,20 @@ def _sums_of_blocks(flat: Array) -> list[float]:
 
 
 def norm(grads: Iterable[Array], grad_scale: float = 1.0) -> float:
-    """That of all gradients, times `grad_scale`."""
+    """The norm of all gradients together, times `grad_scale`.
+
+    Parameters
+    ----------
+    grads : iterable of numpy.ndarray
+        The gradients.
+    grad_scale : float
+        The option.
+
+    Returns
+    -------
+    float
+        What `Optimizer.grad_norm` is after a step.
+    """
     return grad_scale * math.sqrt(square_sum(grads))
 
 
@@ -64,6 +89,18 @@ def clip_factor(norm: float, bound: float) -> float:
     """What a gradient of this norm is multiplied by, so that its norm is `bound` at most; 0 bounds nothing.
 
     The same as optax and Keras have it; torch divides by ``norm + 1e-6`` instead.
+
+    Parameters
+    ----------
+    norm : float
+        From `norm`, with the scale.
+    bound : float
+        The option `clip_norm` or `clip_global_norm`.
+
+    Returns
+    -------
+    float
+        At most 1.
     """
     return bound / norm if bound and norm > bound else 1.0
 

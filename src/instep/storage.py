@@ -28,6 +28,23 @@ import numpy as np
 from ._core import Rows, run_in_step_arithmetic
 from .arithmetic import Array
 
+__all__ = [
+    "BYTE",
+    "SIGNED_BYTE",
+    "ByteFormat",
+    "from_bfloat16",
+    "from_bytes",
+    "from_half",
+    "from_split",
+    "hashed",
+    "random_bits",
+    "summed",
+    "to_bfloat16",
+    "to_bytes",
+    "to_half",
+    "to_split",
+]
+
 BLOCK = 256  # elements with a hash, and in bytes an exponent, of their own
 
 _INFINITE = 0x7F800000
@@ -42,7 +59,18 @@ _DIGIT = 1 << 20  # of a byte, among the bits of a float32
 
 
 def hashed(x: int) -> int:
-    """The number after `x` of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    """The number after `x` in SplitMix64 (Steele, Lea and Flood, 2014).
+
+    Parameters
+    ----------
+    x : int
+        Of 64 bits.
+
+    Returns
+    -------
+    int
+        Of 64 bits.
+    """
     mask = 2**64 - 1
     x = (x + 0x9E3779B97F4A7C15) & mask
     x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & mask
@@ -51,9 +79,27 @@ def hashed(x: int) -> int:
 
 
 def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) -> Array:
-    """16 random bits for each of `size` elements; place 0 is the parameter, 1 its copy, 2 the first of the states.
+    """16 random bits for each element of an array.
 
     Of each block the halves of a hash are a and b, and element i has the upper half of ``a + b i`` modulo 2**32.
+
+    Parameters
+    ----------
+    seed : int
+        The option.
+    stream : int
+        The number of the array among the parameters.
+    step_count : int
+        Which step this is, from 1.
+    place : int
+        0 for the parameter, 1 for its copy, 2 for the first of the states.
+    size : int
+        How many elements the array has.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32, from 0 to 65535.
     """
     step = hashed(hashed(hashed(seed) ^ stream) ^ step_count)
     hashes = np.array([hashed(step ^ (block * 8 + place)) for block in range(-(-size // BLOCK))], np.uint64)
@@ -65,12 +111,36 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
 
 
 def from_bfloat16(stored: Array) -> Array:
-    """The float32 numbers that are stored so, as uint16."""
+    """The numbers of a bfloat16, exactly.
+
+    Parameters
+    ----------
+    stored : numpy.ndarray
+        uint16, the bits of each.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+    """
     return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def to_bfloat16(x: Array, random: Array) -> Array:
-    """Float32 numbers as uint16; what is finite stays finite."""
+    """Numbers as bfloat16, stochastically rounded; what is finite stays finite.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        float32.
+    random : numpy.ndarray
+        From `random_bits`, of as many elements.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint16, the bits of each.
+    """
     bits = x.view(np.uint32)
     is_rounded = bits & np.uint32(_MAGNITUDE) < np.uint32(_LARGEST_BFLOAT16 << 16)
     found: Array = (bits + np.where(is_rounded, random, 0).astype(np.uint32)) >> np.uint32(16)
@@ -78,13 +148,35 @@ def to_bfloat16(x: Array, random: Array) -> Array:
 
 
 def from_split(high: Array, low: Array) -> Array:
-    """The float32 numbers of which these are the halves."""
+    """The numbers of which these are the halves, exactly.
+
+    Parameters
+    ----------
+    high, low : numpy.ndarray
+        uint16: the bits of a bfloat16, and what it is off by.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+    """
     off = low.view(np.int16).astype(np.int32).view(np.uint32)
     return ((high.astype(np.uint32) << np.uint32(16)) + off).view(np.float32)
 
 
 def to_split(x: Array) -> tuple[Array, Array]:
-    """The halves of float32 numbers, the upper one rounded to the nearest."""
+    """The halves of numbers, the upper one rounded to the nearest.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        float32.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        The upper halves, which are bfloat16, and the lower ones, as uint16.
+    """
     bits = x.view(np.uint32)
     is_nan = bits & np.uint32(_MAGNITUDE) > np.uint32(_INFINITE)
     bits = np.where(is_nan, bits & np.uint32(0xFFFF0000), bits)  # for it might round up past the sign
@@ -93,7 +185,18 @@ def to_split(x: Array) -> tuple[Array, Array]:
 
 
 def from_half(stored: Array) -> Array:
-    """The float32 numbers that are stored so, as uint16."""
+    """The numbers of a float16, exactly.
+
+    Parameters
+    ----------
+    stored : numpy.ndarray
+        uint16, the bits of each.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+    """
     bits = stored.astype(np.int32)
     size, sign = (bits & 0x7FFF) << 13, (bits & 0x8000).view(np.uint32) << np.uint32(16)
     normal = size + np.where(size >= 0x7C00 << 13, 2 * _HALF_BIAS, _HALF_BIAS).astype(np.int32)
@@ -103,7 +206,20 @@ def from_half(stored: Array) -> Array:
 
 
 def to_half(x: Array, random: Array) -> Array:
-    """Float32 numbers as uint16; what is below 2**16 stays finite."""
+    """Numbers as float16, stochastically rounded; what is below 2**16 stays finite.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        float32.
+    random : numpy.ndarray
+        From `random_bits`, of as many elements.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint16, the bits of each.
+    """
     bits = x.view(np.int32)
     size = bits & _MAGNITUDE
     digits = np.where(size < _LARGEST_HALF, random >> 3, 0).astype(np.int32)
@@ -117,20 +233,30 @@ def to_half(x: Array, random: Array) -> Array:
 
 
 class ByteFormat(NamedTuple):
-    """How far below the largest of a block its codes reach, and the code of the largest finite number."""
+    """One of the two ways to keep a number in a byte.
+
+    Attributes
+    ----------
+    reach : int
+        How far below the largest of a block the codes reach, in powers of 2.
+    last : int
+        The code of the largest finite number.
+    is_signed : bool
+        Whether a bit is the sign.
+    """
 
     reach: int
     last: int
     is_signed: bool
 
     def exponent(self, x: Array) -> int:
-        """The smallest one whose codes reach up to the finite numbers of a block."""
+        """The smallest one whose codes reach up to the finite numbers of a block, `x`."""
         size = x.view(np.int32) & _MAGNITUDE
         largest = int(np.where(size < _INFINITE, size, 0).max(initial=0))
         return max(min((largest + 4 * _DIGIT - 1) >> 23, 255), self.reach + 1)
 
     def base(self, exponent: int) -> int:
-        """The bits of code 1."""
+        """The bits of code 1, where this is the exponent."""
         return (exponent - self.reach) << 23
 
 
@@ -139,7 +265,22 @@ SIGNED_BYTE = ByteFormat(15, 125, True)
 
 
 def from_bytes(form: ByteFormat, stored: Array, size: int) -> Array:
-    """The `size` float32 numbers that are stored so."""
+    """The numbers that are kept in bytes, exactly.
+
+    Parameters
+    ----------
+    form : ByteFormat
+        `BYTE` or `SIGNED_BYTE`.
+    stored : numpy.ndarray
+        uint8: the codes, and behind them the exponents of the blocks.
+    size : int
+        How many numbers they are.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+    """
     exponents = stored[size:].astype(np.int32)
     base = np.repeat((exponents - form.reach) << 23, BLOCK)[:size]
     bits = stored[:size].astype(np.int32)
@@ -160,7 +301,22 @@ def has_exponents(stored: Array) -> bool:
 
 
 def to_bytes(form: ByteFormat, x: Array, random: Array) -> Array:
-    """Float32 numbers as bytes, the exponents of the blocks behind them."""
+    """Numbers as bytes, stochastically rounded.
+
+    Parameters
+    ----------
+    form : ByteFormat
+        `BYTE` or `SIGNED_BYTE`.
+    x : numpy.ndarray
+        float32.
+    random : numpy.ndarray
+        From `random_bits`, of as many elements.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8: the codes, and behind them the exponents of the blocks.
+    """
     codes, exponents = [], []
     for begin in range(0, x.size, BLOCK):
         block, bits_of_block = x[begin : begin + BLOCK], random[begin : begin + BLOCK]
@@ -214,7 +370,22 @@ def bytes_of(value: float, size: int, dtype: Any) -> Array:
 
 
 def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
-    """Rows in ascending order, each once: those that stand several times are added up, first come, first added."""
+    """Rows in ascending order, each once: those that stand several times are added up, first come, first added.
+
+    Parameters
+    ----------
+    indices : numpy.ndarray
+        Which rows, as in `instep.Rows`.
+    values : numpy.ndarray
+        Their gradients, a row for each index.
+    dtype : numpy.dtype
+        That of the arithmetic: float32 or float64.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        The indices in order, as int64, and the sums.
+    """
     found: tuple[Array, Array] = run_in_step_arithmetic(_summed, (indices, values, dtype), {})
     return found
 

@@ -8,6 +8,8 @@ import instep
 
 from .dropin import Dropin
 
+__all__ = ["RMSpropTFLike"]
+
 
 class RMSpropTFLike(Dropin, rmsprop_tf_like.RMSpropTFLike, here=instep.RMSprop, framework="sb3"):  # type: ignore[misc, unused-ignore]
     """RMSprop with eps inside the root and averages that start at 1, as stable-baselines3's ``RMSpropTFLike``.

@@ -8,6 +8,8 @@ import instep
 
 from .dropin import Dropin
 
+__all__ = ["RMSpropTF"]
+
 
 class RMSpropTF(Dropin, rmsprop_tf.RMSpropTF, here=instep.RMSprop, framework="timm"):
     """RMSprop with eps inside the root and lr in the momentum, as timm's ``RMSpropTF``.
