@@ -634,13 +634,24 @@ def test_what_is_no_result_is_not_shown(text, tmp_path, capsys):
     assert "is not a result of instep bench" in capsys.readouterr().err
 
 
-def test_a_rule_that_is_not_there_is_named(capsys):
-    assert main(["bench", "--rule", "adan"]) == 1
-    assert "there is no rule 'adan'; there are rmsprop," in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nosuch", "'nosuch'; there are rmsprop, "),
+        ("rmsporp", "'rmsporp': did you mean rmsprop? There are rmsprop, "),
+        ("RMSprop", "'RMSprop': did you mean rmsprop? There are rmsprop, "),
+        ("al", "'al': did you mean all? There are rmsprop, "),
+    ],
+)
+def test_a_rule_that_is_not_there_is_named(capsys, name, words):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--rule", name])
+    assert stop.value.code == 2
+    assert f"instep bench: error: argument --rule: there is no rule {words}" in capsys.readouterr().err
 
 
 def test_the_picture_does_not_take_the_place_of_the_result(tmp_path, capsys):
-    assert main(["bench", "--output", str(tmp_path / "result.png")]) == 1
+    assert main(["bench", "--output", str(tmp_path / "result.png")]) == 2
     assert "where the picture goes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -651,7 +662,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(suite, "run", interrupted)
     assert main(["bench", "--quick", "--output", str(tmp_path / "result.json")]) == 130
-    assert "nothing is written" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"expected to take .*\n", out)
+    assert err == "instep bench: interrupted, nothing is written\n"
     assert not list(tmp_path.iterdir())
 
 
