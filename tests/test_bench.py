@@ -403,7 +403,7 @@ def test_the_slowest_value_is_judged(result):
         for time in row["times"]:
             time["median"] = 1e-6 * (3 if (row["title"], row["dtype"]) == ("NaN", "float64") else 1)
     (claim,) = claims.of_values(slow, FAMILY[0])
-    assert (claim.measured, claim.holds) == ("3x (NaN, float64)", False)
+    assert (claim.measured, claim.holds) == ("3.00x (NaN, float64)", False)
     assert "| NaN | 1.0x | 3.0x | 1.0x |" in report.markdown_values(slow)
     assert report.markdown_values({"rules": FAMILY, "values": []}) == "The last run did not measure it.\n"
 
@@ -417,7 +417,7 @@ def test_what_is_around_a_step_is_judged_and_shown(result):
         for time in row["times"]:
             time["best"] = 1e-7 * row["elements"] / around.TABLE[1]
     found = {claim.what: (claim.measured, claim.holds) for claim in claims.of_what_is_around(slow, FAMILY[0])}
-    assert found["scaled, in memory, over a plain step"] == ("2x", False)
+    assert found["scaled, in memory, over a plain step"] == ("2.00x", False)
     assert found["clipped by value, in memory, over a plain step"] == ("1x", True)
     assert found["256 rows of 50 000 x 64"] == ("25.6 us", True)
     assert found["a row of 4 096 over a row of 256"] == ("1x", True)
@@ -485,7 +485,7 @@ def test_the_worst_size_and_the_worst_condition_are_judged(result):
     rows[-1]["times"][1]["median"] = 4e-4
     found = {claim.what: (claim.measured, claim.holds) for claim in claims.of_conditions(slow, FAMILY[0])}
     title = rows[-1]["title"]
-    assert found.pop(f"steps {title}, 2 threads against one") == ("4x (at 100 000)", False)
+    assert found.pop(f"steps {title}, 2 threads against one") == ("4.00x (at 100 000)", False)
     assert found.pop("one array between other work, against the best peer") == (f"0.50x (100 000, {title})", False)
     assert set(found.values()) == {("1x (at 1 000)", True)}
     assert f"| 100 000 | {title} | 100 us | 400 us | 200 us: peer, 2 |" in report.markdown_conditions(slow)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import textwrap
 from typing import Any, Literal, overload
 
@@ -59,5 +58,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
 
 def _print(line: str) -> None:
+    import shutil  # NumPy does without it, and most programs never show this
+
     width = shutil.get_terminal_size().columns
     print(textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
