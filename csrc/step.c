@@ -128,6 +128,8 @@ static int check_groups(const instep_optimizer *optimizers, size_t groups, int n
         int status = instep_check(&optimizers[g], narrowest, NULL);
         if (status != INSTEP_OK)
             return status;
+        if (g == 0)
+            continue;
         if (optimizers[g].rule != optimizers[0].rule
             || instep_state_count(&optimizers[g]) != instep_state_count(&optimizers[0]))
             return INSTEP_BAD_GROUP;

@@ -18,6 +18,7 @@ from instep._core import rules
 from instep.commands import demo as command
 from instep.commands.demo import DEFAULT_RULE, DEMOS, OPTIONS, flag_of
 from instep.demo import cliff, digits, memory, regression, sparse, surfaces, trace
+from instep.demo.picture import canvas
 from instep.optimizers import Optimizer
 from trials import CLASSES, combinations
 
@@ -218,6 +219,17 @@ def test_a_rule_that_is_lost_stays_there():
     assert (run.path[-1] == run.path[-2]).all()
 
 
+@pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda surface: surface.title)
+def test_a_curve_crosses_the_line_where_the_rule_has_come_to_stay(surface):
+    race = [surfaces.best(rule, surface) for rule in rules()]
+    for run in race:
+        assert int((run.ahead > surfaces.NEAR).sum()) == run.arrival
+    with canvas(10, 6.4) as figure:
+        curves = surfaces.draw(figure, [race] * len(surfaces.SURFACES))
+    for curve in curves[1::2]:  # a step onto the goal by chance would be a bar
+        assert (np.diff(curve.get_ydata()) <= 0).all(), curve.get_label()
+
+
 def test_surfaces(capsys, tmp_path):
     assert main(["demo", "surfaces"]) == 0
     out = capsys.readouterr().out
@@ -254,6 +266,17 @@ def test_memory(capsys, tmp_path):
     assert re.search(r"Adagrad +0\.01000 +0\.00316 +0\.00100 +0\.00032 +0\.00010\n", out)
     assert re.search(r"RMSprop +0\.03162 +0\.01239 +0\.01000 +0\.01000 +0\.01000\n", out)
     assert_picture(tmp_path / "instep-memory.png")
+
+
+def test_memory_draws_a_rule_the_same_in_all_panels():
+    with canvas(10, 4.2) as figure:
+        memory.draw(figure, {rule.__name__: np.ones(memory.STEPS) for rule in memory.STATES})
+    assert figure.get_suptitle()
+    lines = [line for axes in figure.axes for line in axes.lines]
+    for rule in memory.STATES:
+        own = [line for line in lines if line.get_label().startswith(rule.__name__)]
+        assert len(own) == 4
+        assert len({(line.get_color(), line.get_linestyle()) for line in own}) == 1
 
 
 def test_memory_is_of_the_gradient_so_many_steps_back():

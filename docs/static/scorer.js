@@ -1,8 +1,12 @@
-// Sphinx's scores, with what is in Python before what is in C: its search finds both by the same words.
+// Sphinx's scores for what is searched for by name: the package's own names and the methods of its optimizers come before
+// those of its modules, and all of Python before C.
 var Scorer = {
   score: ([docname, title, anchor, descr, score, filename, kind]) => {
     if (kind !== "object") return score;
-    return descr.startsWith("C ") ? score - 20 : score + 20;
+    if (descr.startsWith("C ")) return score - 20;
+    if (descr.startsWith("Python module")) return score + 10;
+    const isCommon = title.startsWith("instep.Optimizer.") || title.split(".").length === 2;
+    return score + (isCommon ? 25 : 20);
   },
   objNameMatch: 11,
   objPartialMatch: 6,

@@ -1,5 +1,6 @@
 cdef enum:
     BLOCKS_WITH_GIL = 64  # of a step that keeps it: some 10 microseconds
+    ELEMENTS_WITH_GIL = 16384  # of a function's array
     BYTES_WITH_GIL = 65536  # of a copy
 
 

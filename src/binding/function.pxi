@@ -34,8 +34,11 @@ cdef class Function:
         cdef instep_array array
         cdef int status
         grad = self.prepare(self.bind(args, kwargs), &optimizer, &array)  # which keeps a copy alive
-        with nogil:
+        if array.size < ELEMENTS_WITH_GIL:
             status = instep_step(&optimizer, &array, 1)
+        else:
+            with nogil:
+                status = instep_step(&optimizer, &array, 1)
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
 
@@ -119,7 +122,9 @@ cdef class Function:
             if values[k] is None:
                 raise TypeError(f"{self.names[k]} is needed with these options")
             s = _array(self.names[k], (), values[k])
-            _check_state(self.names[k], (), s, p, ((<object>p).dtype, (<object>p).shape))
+            if not (_same_shape(s, p) and cnp.PyArray_TYPE(s) == cnp.PyArray_TYPE(p) and _same_layout(s, p)):
+                _check_state(self.names[k], (), s, p, ((<object>p).dtype, (<object>p).shape))
+            _check_written(self.names[k], (), s)
             array.state[used] = cnp.PyArray_DATA(s)
             used += 1
             start[used] = _start(s)

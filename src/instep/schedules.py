@@ -25,6 +25,8 @@ __all__ = ["Schedule", "constant", "cosine", "exponential", "one_cycle", "piecew
 class Schedule:
     """What the functions of this module return: a function of the number of steps taken.
 
+    Make one by them, as by `cosine`, and call it with a number of steps.
+
     Two are equal if they were made by the same function of equal arguments.  They can be pickled, and their repr is
     the call that makes them.
 

@@ -39,7 +39,7 @@ def run(output: Path) -> None:
     console.print()
     for name, values in constant.items():
         console.print(f"{name} moves the parameter {values.sum():.4g} in all")
-    with canvas(10, 3.9) as figure:
+    with canvas(10, 4.2) as figure:
         draw(figure, constant)
         save(figure, output)
     console.print(f"picture: {output}", markup=False, soft_wrap=True)
@@ -86,13 +86,13 @@ def draw(figure: Figure, constant: dict[str, Array]) -> None:
         dying.plot(np.arange(1, STEPS + 1), values, label=name, **stroke)
         memory.plot(100 * weights(rule), label=name, **stroke)
         often, seldom = rates(rule).T
-        color = stroke["color"]
-        sparse.plot(range(1, SPARSE + 1), seldom, color=color, label=f"{name}, 1 in {EVERY}")
-        sparse.plot(range(1, SPARSE + 1), often, color=color, linestyle=":", label=f"{name}, all")
+        sparse.plot(range(1, SPARSE + 1), seldom, label=f"{name}, 1 in {EVERY}", **stroke)
+        sparse.plot(range(1, SPARSE + 1), often, label=f"{name}, all", alpha=0.5, linewidth=1, **stroke)
     dying.set(title="A constant gradient:\none rate dies, one stays", xlabel="step", ylabel="update / gradient")
     dying.set(xscale="log", yscale="log")
     memory.set(title=f"How much a gradient counts\nafter {MEMORY} steps", xlabel="steps back", ylabel="% of the state")
     sparse.set(title=f"A gradient in one step of {EVERY},\nor in all", xlabel="step", ylabel="lr / (sqrt(state) + eps)")
     sparse.set(ylim=(0, None))
+    figure.suptitle("Adagrad remembers all gradients alike, RMSprop the latest best")
     for axes in (dying, memory, sparse):
         axes.legend()

@@ -61,6 +61,11 @@ class Run(NamedTuple):
     distance: Array
 
     @property
+    def ahead(self) -> Array:
+        """How far from the goal it is at most from each step on, which a step onto the goal and off again is not."""
+        return np.asarray(np.maximum.accumulate(self.distance[::-1])[::-1])
+
+    @property
     def arrival(self) -> int | None:
         """The step from which on it was near the goal, if there is one."""
         far = np.flatnonzero(self.distance > NEAR)
@@ -176,19 +181,19 @@ def table(surface: Surface, race: list[Run]) -> Table:
 
 
 def draw(figure: Figure, races: list[list[Run]]) -> list[Line2D]:
-    """The ways on the surfaces, above how far the goal is after each step; returns the curves, a point a step."""
+    """The ways on the surfaces, above how far the goal is from each step on; returns the curves, a point a step."""
     curves = []
     maps, distances = figure.subplots(2, len(SURFACES), height_ratios=(1.25, 1))
     for surface, race, above, below in zip(SURFACES, races, maps, distances, strict=True):
         contours(above, surface)
         for run, stroke in zip(race, strokes(), strict=False):
             curves += above.plot(*run.path.T, **stroke)
-            curves += below.plot(np.maximum(run.distance, FLOOR), label=run.name, **stroke)
+            curves += below.plot(np.maximum(run.ahead, FLOOR), label=run.name, **stroke)
         above.plot(*surface.start, "o", color="k", markersize=6, zorder=5)
         above.plot(*np.transpose(surface.goals), "*", color="k", markersize=11, zorder=5, linestyle="none")
         below.axhline(NEAR, color="0.5", linewidth=0.8, zorder=1)
         below.set(yscale="log", ylim=(FLOOR, 10), xlim=(0, STEPS), xlabel="step")
-    distances[0].set_ylabel("distance to the goal")
+    distances[0].set_ylabel("distance to the goal,\nat most, from here on")
     figure.suptitle("From the dot to the star: every rule with the learning rate that suits it best")
     figure.legend(*distances[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, handlelength=3)
     return curves
