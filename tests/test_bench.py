@@ -418,9 +418,9 @@ def test_what_is_around_a_step_is_judged_and_shown(result):
             time["best"] = 1e-7 * row["elements"] / around.TABLE[1]
     found = {claim.what: (claim.measured, claim.holds) for claim in claims.of_what_is_around(slow, FAMILY[0])}
     assert found["scaled, in memory, over a plain step"] == ("2.00x", False)
-    assert found["clipped by value, in memory, over a plain step"] == ("1x", True)
-    assert found["256 rows of 50 000 x 64"] == ("25.6 us", True)
-    assert found["a row of 4 096 over a row of 256"] == ("1x", True)
+    assert found["clipped by value, in memory, over a plain step"] == ("1.00x", True)
+    assert found["256 rows of 50 000 x 64"] == ("25.60 us", True)
+    assert found["a row of 4 096 over a row of 256"] == ("1.00x", True)
     text = report.markdown_around(slow)
     assert "| scaled | **2.00x** | 1.03x | 2.0x |  | 2.00x |  | 2.0x |  |\n" in text
     assert "| instep, Rows | 6.4 us | 25.6 us | 102 us | 410 us |\n" in text
@@ -487,7 +487,7 @@ def test_the_worst_size_and_the_worst_condition_are_judged(result):
     title = rows[-1]["title"]
     assert found.pop(f"steps {title}, 2 threads against one") == ("4.00x (at 100 000)", False)
     assert found.pop("one array between other work, against the best peer") == (f"0.50x (100 000, {title})", False)
-    assert set(found.values()) == {("1x (at 1 000)", True)}
+    assert set(found.values()) == {("1.00x (at 1 000)", True)}
     assert f"| 100 000 | {title} | 100 us | 400 us | 200 us: peer, 2 |" in report.markdown_conditions(slow)
     assert report.markdown_conditions({"rules": FAMILY}) == "The last run did not measure it.\n"
 
