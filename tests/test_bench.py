@@ -403,7 +403,7 @@ def test_the_slowest_value_is_judged(result):
         for time in row["times"]:
             time["median"] = 1e-6 * (3 if (row["title"], row["dtype"]) == ("NaN", "float64") else 1)
     (claim,) = claims.of_values(slow, FAMILY[0])
-    assert (claim.measured, claim.holds) == ("3x (NaN, float64)", False)
+    assert (claim.measured, claim.holds) == ("3.00x (NaN, float64)", False)
     assert "| NaN | 1.0x | 3.0x | 1.0x |" in report.markdown_values(slow)
     assert report.markdown_values({"rules": FAMILY, "values": []}) == "The last run did not measure it.\n"
 
@@ -417,10 +417,10 @@ def test_what_is_around_a_step_is_judged_and_shown(result):
         for time in row["times"]:
             time["best"] = 1e-7 * row["elements"] / around.TABLE[1]
     found = {claim.what: (claim.measured, claim.holds) for claim in claims.of_what_is_around(slow, FAMILY[0])}
-    assert found["scaled, in memory, over a plain step"] == ("2x", False)
-    assert found["clipped by value, in memory, over a plain step"] == ("1x", True)
-    assert found["256 rows of 50 000 x 64"] == ("25.6 us", True)
-    assert found["a row of 4 096 over a row of 256"] == ("1x", True)
+    assert found["scaled, in memory, over a plain step"] == ("2.00x", False)
+    assert found["clipped by value, in memory, over a plain step"] == ("1.00x", True)
+    assert found["256 rows of 50 000 x 64"] == ("25.60 us", True)
+    assert found["a row of 4 096 over a row of 256"] == ("1.00x", True)
     text = report.markdown_around(slow)
     assert "| scaled | **2.00x** | 1.03x | 2.0x |  | 2.00x |  | 2.0x |  |\n" in text
     assert "| instep, Rows | 6.4 us | 25.6 us | 102 us | 410 us |\n" in text
@@ -485,9 +485,9 @@ def test_the_worst_size_and_the_worst_condition_are_judged(result):
     rows[-1]["times"][1]["median"] = 4e-4
     found = {claim.what: (claim.measured, claim.holds) for claim in claims.of_conditions(slow, FAMILY[0])}
     title = rows[-1]["title"]
-    assert found.pop(f"steps {title}, 2 threads against one") == ("4x (at 100 000)", False)
+    assert found.pop(f"steps {title}, 2 threads against one") == ("4.00x (at 100 000)", False)
     assert found.pop("one array between other work, against the best peer") == (f"0.50x (100 000, {title})", False)
-    assert set(found.values()) == {("1x (at 1 000)", True)}
+    assert set(found.values()) == {("1.00x (at 1 000)", True)}
     assert f"| 100 000 | {title} | 100 us | 400 us | 200 us: peer, 2 |" in report.markdown_conditions(slow)
     assert report.markdown_conditions({"rules": FAMILY}) == "The last run did not measure it.\n"
 
@@ -634,13 +634,24 @@ def test_what_is_no_result_is_not_shown(text, tmp_path, capsys):
     assert "is not a result of instep bench" in capsys.readouterr().err
 
 
-def test_a_rule_that_is_not_there_is_named(capsys):
-    assert main(["bench", "--rule", "adan"]) == 1
-    assert "there is no rule 'adan'; there are rmsprop," in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nosuch", "'nosuch'; there are rmsprop, "),
+        ("rmsporp", "'rmsporp': did you mean rmsprop? There are rmsprop, "),
+        ("RMSprop", "'RMSprop': did you mean rmsprop? There are rmsprop, "),
+        ("al", "'al': did you mean all? There are rmsprop, "),
+    ],
+)
+def test_a_rule_that_is_not_there_is_named(capsys, name, words):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--rule", name])
+    assert stop.value.code == 2
+    assert f"instep bench: error: argument --rule: there is no rule {words}" in capsys.readouterr().err
 
 
 def test_the_picture_does_not_take_the_place_of_the_result(tmp_path, capsys):
-    assert main(["bench", "--output", str(tmp_path / "result.png")]) == 1
+    assert main(["bench", "--output", str(tmp_path / "result.png")]) == 2
     assert "where the picture goes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -651,7 +662,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(suite, "run", interrupted)
     assert main(["bench", "--quick", "--output", str(tmp_path / "result.json")]) == 130
-    assert "nothing is written" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"expected to take .*\n", out)
+    assert err == "instep bench: interrupted, nothing is written\n"
     assert not list(tmp_path.iterdir())
 
 

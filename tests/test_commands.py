@@ -133,6 +133,20 @@ def test_ascii_is_enough(monkeypatch, command):
     assert done.stdout.isascii()
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_info_keeps_to_the_terminal(monkeypatch, capsys, width):
+    """Nothing is lost at the ends of lines."""
+    shown = {}
+    for columns in (width, 300):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["info"]) == 0
+        shown[columns] = capsys.readouterr().out
+    assert max(map(len, shown[width].splitlines())) <= width
+    assert shown[width].split() == shown[300].split()
+    for key, flags in instep.show_config("dicts")["flags"].items():
+        assert f"\n  {key}: {flags}\n" in shown[300]
+
+
 def test_a_name_that_the_encoding_does_not_have(monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     program = [sys.executable, "-m", "instep", "demo", "memory", "--output", "b\u00e4r.png"]

@@ -981,6 +981,7 @@ def test_step_one_counts_a_sweep_as_one_step(rule, options):
         ("float64", "longdouble", "expected float64 or a float of fewer bits: pass NAME.astype(np.float64)"),
         ("float32", "int64", "expected float32 or a float of fewer bits: pass NAME.astype(np.float32)"),
         ("float64", ">f8", "expected float64 or a float of fewer bits: pass NAME.astype(np.float64)"),
+        ("float32", "complex64", "pass its real part, NAME.real.astype(np.float32), if the rest is to be dropped"),
     ],
 )
 def test_a_gradient_of_another_type_is_told_how_to_fit(rule, of_param, of_grad, hint):
@@ -996,7 +997,24 @@ def test_a_gradient_of_another_type_is_told_how_to_fit(rule, of_param, of_grad, 
             give(grad)
         assert str(error.value).startswith(f"{name} has dtype {grad.dtype}, ")
         assert str(error.value).endswith(hint.replace("NAME", name))
-        give(grad.astype(of_param))
+        give(np.real(grad).astype(of_param))
+
+
+@pytest.mark.parametrize(
+    ("params", "place"),
+    [
+        ([{"params": [np.ones(2)], "lr": 0.1}], "params[0]['lr']"),
+        ({"params": [np.ones(2)], "lr": 0.1}, "params['lr']"),
+    ],
+    ids=["groups of torch", "one of them"],
+)
+def test_an_option_among_the_params_is_told_where_it_goes(params, place):
+    with pytest.raises(TypeError) as error:
+        instep.RMSprop(params)
+    assert str(error.value) == (
+        f"{place} must be a numpy.ndarray, not a value of type float; options of some arrays are given beside the "
+        "params, as in groups={'*/bias': {'lr': 0.1}}"
+    )
 
 
 def test_a_state_of_another_type_is_not_to_be_converted_on_the_way():

@@ -586,8 +586,10 @@ def test_float64_takes_what_float32_cannot(capsys):
     ("arguments", "message"),
     [
         (["nosuch"], "argument DEMO: invalid choice: 'nosuch'"),
-        (["digits", "--rule=nosuch"], "argument --rule: invalid choice: 'nosuch'"),
-        (["trace", "nosuch"], "argument RULE: invalid choice: 'nosuch'"),
+        (["digits", "--rule=nosuch"], "argument --rule: there is no rule 'nosuch'; there are rmsprop, sgd, "),
+        (["trace", "RMSProp"], "argument RULE: there is no rule 'RMSProp': did you mean rmsprop? There are rmsprop, "),
+        (["digits", "--epo", "1"], "it takes no --epo 1: did you mean --epochs?"),
+        (["digits", "--ep=1"], "it takes no --ep=1: did you mean --epochs or --eps or --eps-inside or "),
         (["digits", "--epochs=0"], "argument --epochs: expected an integer of at least 1, not '0'"),
         (["digits", "--epochs=x"], "argument --epochs: expected an integer of at least 1, not 'x'"),
         (["digits", "--seed=-1"], "argument --seed: expected an integer of at least 0, not '-1'"),
@@ -637,6 +639,18 @@ def test_interrupted(capsys, tmp_path, monkeypatch, name):
     assert main(["demo", name]) == 130
     assert re.fullmatch(rf"instep demo {name}: interrupted(, no picture is written)?\n", capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "within"), [("digits", "learn"), ("cliff", "race"), ("sparse", "learn")])
+def test_interrupted_while_a_bar_is_shown(capsys, monkeypatch, name, within):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"instep.demo.{name}"), within, interrupt)
+    assert main(["demo", name]) == 130
+    out, err = capsys.readouterr()
+    assert err == f"instep demo {name}: interrupted, no picture is written\n"
+    assert all(out.splitlines())
 
 
 @pytest.mark.parametrize(

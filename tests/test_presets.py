@@ -308,6 +308,8 @@ ASKED = [
     ("Rprop", "etas", "torch calls it etas; here it is eta_minus and eta_plus"),
     ("SGD", "momentun", "did you mean momentum[?] It has lr, .*maximize, .*seed$"),
     ("Lion", "alpha", "it has lr, .*maximize, .*seed$"),
+    ("Yogi", "betas", "torch calls it betas; here it is beta1 and beta2$"),
+    ("Adam", "wd", "mxnet1 calls it wd; here it is weight_decay$"),
     ("Adam", "used", "it has lr, .*maximize, .*seed$"),
     (
         "RMSprop",
@@ -363,7 +365,9 @@ def test_what_surrounds_a_rule_has_a_name_in_every_class(name, option, message):
         setattr(cls(param()), option, 0.5)
     with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
         getattr(cls(param()), option)
-    with pytest.raises(TypeError, match=f"^{name}\\(\\) has no argument '{option}'"):
+    with pytest.raises(
+        TypeError, match=f"^{name}\\(\\) has no argument '{option}': {message}.*, with the class {cls.__name__}$"
+    ):
         getattr(instep, name)(param(), param(), **{option: 0.5})
 
 

@@ -88,6 +88,24 @@ NEARLY_EXACT = [
 ]
 
 
+@pytest.mark.parametrize("schedule", [constant(0.1), lambda step: 0.1], ids=["ours", "a function"])
+def test_a_schedule_is_no_number(schedule):
+    """Who gives it itself is told to call it."""
+    opt = instep.RMSprop(np.zeros(2))
+    message = r"lr must be a real number, not a value of type \w+: call it before each step, as in "
+    message += r"opt\.lr = schedule\(opt\.step_count\)$"
+    for give in (
+        lambda: setattr(opt, "lr", schedule),
+        lambda: instep.RMSprop(np.zeros(2), lr=schedule),
+        lambda: instep.RMSprop.preset("torch", np.zeros(2), lr=schedule),
+        lambda: instep.rmsprop(np.zeros(2), np.zeros(2), np.zeros(2), lr=schedule),
+    ):
+        with pytest.raises(TypeError, match=f"^{message}"):
+            give()
+    with pytest.raises(TypeError, match=rf"^groups\['w'\]: {message}"):
+        instep.RMSprop({"w": np.zeros(2)}, groups={"w": {"lr": schedule}})
+
+
 @pytest.mark.parametrize(("schedule", "values"), NEARLY_EXACT, ids=[repr(schedule) for schedule, _ in NEARLY_EXACT])
 def test_values(schedule, values):
     assert {step: schedule(step) for step in values} == pytest.approx(values, rel=1e-15, abs=0)

@@ -37,6 +37,11 @@ cdef cnp.ndarray _array(str root, tuple path, object value):
         hint = ""
         if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__") or PyObject_CheckBuffer(value):
             hint = "; pass a plain array over the same memory, such as np.asarray, np.from_dlpack or .numpy() gives"
+        elif root == "params" and isinstance(value, numbers.Real) and path and isinstance(path[len(path) - 1], str):
+            hint = (
+                "; options of some arrays are given beside the params, as in "
+                f"groups={{'*/bias': {{{path[len(path) - 1]!r:.80}: {value!r:.80}}}}}"
+            )
         raise TypeError(f"{_spell(root, path)} must be a numpy.ndarray, not {_type_name(value)}{hint}")
     return value
 
@@ -146,6 +151,8 @@ cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray par
 
 
 cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, str expected):
+    if cnp.PyArray_ISCOMPLEX(grad):
+        return f"pass its real part, {_spell(root, path)}.real.astype(np.{expected}), if the rest is to be dropped"
     hint = f"pass {_spell(root, path)}.astype(np.{expected})"
     if cnp.PyArray_ISNOTSWAPPED(grad) and cnp.PyArray_TYPE(grad) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         hint += f", or make the parameter {(<object>grad).dtype}"

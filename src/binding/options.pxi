@@ -52,6 +52,11 @@ cdef int _put(instep_optimizer *optimizer, Py_ssize_t place, str name, object va
         optimizer.option[place] = _flag(name, value)
     elif span == INSTEP_COUNT:
         optimizer.option[place] = <double>whole_number(name, value, 0, MOST_COUNTED)
+    elif callable(value) and not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{name} must be a real number, not {_type_name(value)}: call it before each step, as in "
+            f"opt.{name} = schedule(opt.step_count)"
+        )
     else:
         optimizer.option[place] = real_number(name, value)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import textwrap
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -48,9 +49,16 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         raise ValueError(f"mode must be 'stdout' or 'dicts', not {mode!r}")
     for name, value in config.items():
         if isinstance(value, dict):
-            print(f"{name}:")
+            _print(f"{name}:")
             for key, item in value.items():
-                print(f"  {key}: {', '.join(item) if isinstance(item, list) else item}")
+                _print(f"  {key}: {', '.join(item) if isinstance(item, list) else item}")
         else:
-            print(f"{name}: {value}")
+            _print(f"{name}: {value}")
     return None
+
+
+def _print(line: str) -> None:
+    import shutil  # NumPy does without it, and most programs never show this
+
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))

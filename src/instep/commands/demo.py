@@ -15,7 +15,7 @@ import numpy as np
 
 from .._core import Options
 from ..dialects import called_here, family, foreign_names
-from .parser import Elsewhere, check_writable, integer, number
+from .parser import Elsewhere, check_writable, integer, name_of_rule, number
 
 
 class Demo(NamedTuple):
@@ -86,9 +86,9 @@ def add_settings(parser: argparse.ArgumentParser, name: str, demo: Demo) -> None
     if demo.takes_rule:
         text = f"{', '.join(RULES)}; default {DEFAULT_RULE}"
         if demo.draws:
-            parser.add_argument("--rule", choices=RULES, metavar="RULE", help=text)
+            parser.add_argument("--rule", type=name_of_rule(), metavar="RULE", help=text)
         else:
-            parser.add_argument("rule", nargs="?", choices=RULES, default=DEFAULT_RULE, metavar="RULE", help=text)
+            parser.add_argument("rule", nargs="?", type=name_of_rule(), default=DEFAULT_RULE, metavar="RULE", help=text)
     if "epochs" in settings:
         text = f"how often to go through the data; default {settings['epochs']}"
         parser.add_argument("--epochs", type=integer(least=1), metavar="N", help=text)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..dialects import NEAR
+from ..dialects import NEAR, choose, family
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,8 +23,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             shown = [action for action in self._actions if action.help is not argparse.SUPPRESS]
             flags = [flag for action in shown for flag in action.option_strings]
-            close = get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=NEAR)
-            advice = f"did you mean {close[0]}?" if close else "--help says what it takes"
+            given = unknown[0].partition("=")[0]
+            begun = [flag for flag in flags if given[2:] and flag.startswith(given)]
+            close = begun or get_close_matches(given, flags, n=1, cutoff=NEAR)
+            advice = f"did you mean {' or '.join(close)}?" if close else "--help says what it takes"
             self.error(f"it takes no {' '.join(unknown)}: {advice}")
         return parsed, unknown
 
@@ -39,6 +41,18 @@ class Elsewhere(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """The parser's error."""
         parser.error(self.answer)
+
+
+def name_of_rule(*more: str) -> Callable[[str], str]:
+    """Reads the name of a rule or of a variant, or one of these words."""
+
+    def parse(text: str) -> str:
+        names = [*family(), *more]
+        if text not in names:
+            raise argparse.ArgumentTypeError(choose(f"there is no rule {text!r:.60}", text, "there are", names))
+        return text
+
+    return parse
 
 
 def integer(least: int) -> Callable[[str], int]:

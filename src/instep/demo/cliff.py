@@ -59,7 +59,9 @@ def run(epochs: int, output: Path) -> None:
     params = network(rng, HIDDEN)
     found = {name: peer for name, peer in CONTENDERS.items() if not peer.missing}
     console.print(f"loading {', '.join(found)}; one thread each")
-    with Progress(console=console, transient=True) as progress, threadpool_limits(1, user_api="blas"), num_threads(1):
+    # A bar that goes again leaves an empty line where there is no terminal to take it from.
+    bar = Progress(console=console, transient=True, disable=not console.is_interactive)
+    with bar as progress, threadpool_limits(1, user_api="blas"), num_threads(1):
         task = progress.add_task("train", total=epochs)
         raced = race(found, params, images, epochs, rng, lambda: progress.advance(task))
 

@@ -119,7 +119,7 @@ def presets(rule: str) -> dict[str, dict[str, Any]]:
     {'torch': 1e-10, 'keras': 1e-07, 'optax': 1e-07, 'mlx': 1e-08}
     """
     if not isinstance(rule, str) or rule not in family():
-        raise ValueError(_choose(f"there is no rule {rule!r:.60}", str(rule), "there are", family()))
+        raise ValueError(choose(f"there is no rule {rule!r:.60}", str(rule), "there are", family()))
     of_formula = Options(family()[rule].rule).of_formula
     return {
         framework: {name: value for name, value in default_options(rule, framework).items() if name in of_formula}
@@ -146,7 +146,7 @@ def preset_options(cls: type[Optimizer], framework: str, given: dict[str, Any]) 
             f"{type(framework).__name__}"
         )
     if framework not in known:
-        raise ValueError(_choose(f"{cls.__name__} has no preset {framework!r:.60}", framework, "it has", known))
+        raise ValueError(choose(f"{cls.__name__} has no preset {framework!r:.60}", framework, "it has", known))
     dialect = known[framework]
     ours = translated(cls, framework, given)
     checked = Options(cls.rule).replace(ours, ()).values()
@@ -196,7 +196,10 @@ def unknown_option(cls: type[Optimizer], name: str, framework: str | None = None
 
 def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
     """What to say of an argument that the function of a rule does not have."""
-    return _unknown(f"{function}() has no argument {name!r}", name, names, _dialects_of_rule(function))
+    start = f"{function}() has no argument {name!r}"
+    cls, known = family()[function], _dialects_of_rule(function)
+    of_class = ELSEWHERE.get(name) or _called_here(known, name, cls._defaults.keys() - {*names})
+    return f"{start}: {of_class}, with the class {cls.__name__}" if of_class else _unknown(start, name, names, known)
 
 
 def called_here(rule: str, name: str, spelled: Callable[[str], str]) -> str | None:
@@ -225,9 +228,10 @@ def answer_readers() -> None:
     """Put a `Foreign` into each class for every name that a framework has for an option of it."""
     for rule, cls in family().items():
         answers = dict(ELSEWHERE)
-        for framework, theirs in _spoken(_dialects_of_rule(rule)).items():
+        for framework, theirs in _spoken_anywhere(_dialects_of_rule(rule)):
             for name, ours in theirs.items():
-                answers.setdefault(name, _sentence(framework, name, ours))
+                if cls._defaults.keys() >= set(ours):
+                    answers.setdefault(name, _sentence(framework, name, ours))
         for name, answer in answers.items():
             if not any(name in vars(base) for base in cls.__mro__):
                 setattr(cls, name, Foreign(name, answer))
@@ -243,7 +247,7 @@ def _called_here(
 ) -> str | None:
     """Only of what is among `names`."""
     names = set(names)
-    for framework, theirs in _spoken(known).items():
+    for framework, theirs in _spoken_anywhere(known):
         ours = theirs.get(name)
         if ours is not None and names.issuperset(ours):
             return _sentence(framework, name, map(spelled, ours))
@@ -262,16 +266,22 @@ def _spoken(known: dict[str, Dialect]) -> dict[str, dict[str, list[str]]]:
     }
 
 
+def _spoken_anywhere(known: dict[str, Dialect]) -> list[tuple[str, dict[str, list[str]]]]:
+    """The same, and then what frameworks call the options of other rules, for of Yogi hardly any speaks."""
+    every = [(framework, dialect) for framework, spoken in dialects().items() for dialect in spoken.values()]
+    return [*_spoken(known).items(), *((framework, _our_names(dialect.names)) for framework, dialect in every)]
+
+
 def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:
     if name in TORCHS_OWN:
         return f"{start}: leave it out; in torch it {TORCHS_OWN[name]}"
     found = _called_here(known, name, names)
     if found:
         return f"{start}: {found}"
-    return _choose(start, name, "it has", names)
+    return choose(start, name, "it has", names)
 
 
-def _choose(start: str, name: str, there_are: str, names: Iterable[str]) -> str:
+def choose(start: str, name: str, there_are: str, names: Iterable[str]) -> str:
     """A sentence that ends with the names that there are, the closest first and as a question, if one is close."""
     from difflib import get_close_matches
 
