@@ -169,12 +169,22 @@ def of_overhead(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """What surrounds the loop."""
     for row in rows_of(result, "function", rule):
         yield at_most(f"a call of instep.{rule} on ten elements", 0.6, median(row, INSTEP) * 1e6, " us")
-    for name, way in WAYS.items():
-        for row in rows_of(result, "overhead", rule):
-            if find(row, name) is not None:
-                yield at_most(f"{way} over its loop, {row['title']}", *surroundings(row, name), " us")
+    yield from of_small_arrays(result, rule)
     for row in rows_of(result, "import", rule):
         yield at_most("import instep over import numpy", 10, median(row, "instep") * 1e3, " ms")
+
+
+def of_small_arrays(result: dict[str, Any], rule: str, prefix: str = "") -> Iterator[Claim]:
+    """What surrounds the loop, for the number of arrays for which it is most of what it may be."""
+    for name, way in WAYS.items():
+        used = {}
+        for row in rows_of(result, "overhead", rule):
+            if find(row, name) is not None:
+                limit, extra = surroundings(row, name)
+                used[row["title"]] = extra / limit
+        if used:
+            worst = max(used, key=used.__getitem__)
+            yield at_most(f"{prefix}{way} over its loop, of what it may take", 1, used[worst], "x", f" ({worst})")
 
 
 def surroundings(row: Row, name: str) -> tuple[float, float]:
@@ -217,16 +227,7 @@ def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
         if row["elements"] == IN_CACHE:
             what = f"{rule}: {spelled(IN_CACHE)} elements, in cache, over its roots and divisions or the roof"
             yield at_most(what, 1.05, median(row, INSTEP, 1) / wall(row), "x")
-    for name, way in WAYS.items():
-        used = {}
-        for row in rows_of(result, "overhead", rule):
-            if find(row, name) is not None:
-                limit, extra = surroundings(row, name)
-                used[row["title"]] = extra / limit
-        if used:
-            worst = max(used, key=used.__getitem__)
-            what = f"{rule}: {way} over its loop, of what it may take"
-            yield at_most(what, 1, used[worst], "x", f" ({worst})")
+    yield from of_small_arrays(result, rule, f"{rule}: ")
     rows = {row["title"]: row for row in rows_of(result, "workloads", rule)}
     yield from of_targets(rows, rule, most, f"{rule}: ")
     yield from of_values(result, rule, f"{rule}: ")
@@ -282,21 +283,16 @@ def of_what_is_around(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     by_count = {row["elements"] // around.TABLE[1]: row for row in rows_of(result, "rows", rule)}
     if by_count:
         judged, most = by_count[around.JUDGED], max(by_count)
-        seconds = quickest(judged, around.ROWS)
+        seconds = median(judged, around.ROWS)
         what = f"{around.JUDGED} rows of {spelled(around.TABLE[0])} x {around.TABLE[1]}"
         yield at_most(what, around.MOST_SECONDS * 1e6, seconds * 1e6, " us")
-        ratio = quickest(by_count[most], around.ROWS) / most / (seconds / around.JUDGED)
+        ratio = median(by_count[most], around.ROWS) / most / (seconds / around.JUDGED)
         yield at_most(f"a row of {spelled(most)} over a row of {around.JUDGED}", 1.1, ratio, "x")
 
 
-def quickest(row: Row, name: str) -> float:
-    """The shortest time of a contender, which other work on the machine has lengthened least."""
-    return min(float(time["best"]) for time in row["times"] if time["name"] == name)
-
-
 def over_plain(row: Row, extra: str, way: str) -> float:
-    """How many times as long as a plain step of instep, both at their best."""
-    return quickest(row, around.called(extra, way)) / quickest(row, around.called(around.PLAIN, around.OURS))
+    """How many times as long as a plain step of instep."""
+    return median(row, around.called(extra, way)) / median(row, around.called(around.PLAIN, around.OURS))
 
 
 def slower(result: dict[str, Any], row: Row, name: str) -> float:

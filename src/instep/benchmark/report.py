@@ -6,7 +6,7 @@ from typing import Any
 
 from ..tables import Table
 from . import around
-from .claims import WAYS, claims, find, median, over_plain, quickest, roof, rows_of, slower, spelled
+from .claims import WAYS, claims, find, median, over_plain, roof, rows_of, slower, spelled
 from .peers import BOUND, DROP_IN, INSTEP
 from .picture import peers
 from .suite import AROUND_IN_CACHE
@@ -242,7 +242,7 @@ def rows_table(result: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]
     found = rows_of(result, "rows", result["rules"][0])
     names = [time["name"] for time in found[0]["times"]] if found else []
     return names, {
-        spelled(row["elements"] // around.TABLE[1]): [duration(quickest(row, name)) for name in names] for row in found
+        spelled(row["elements"] // around.TABLE[1]): [duration(median(row, name)) for name in names] for row in found
     }
 
 
@@ -409,7 +409,7 @@ def markdown_around(result: dict[str, Any]) -> str:
             is_missed = limit and float(ours[:-1]) > float(limit[:-1])
             cells += [f"**{ours}**" if is_missed else ours, limit, *others]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    plain = " and ".join(duration(quickest(row, around.called(around.PLAIN, around.OURS))) for row, _ in tables)
+    plain = " and ".join(duration(median(row, around.called(around.PLAIN, around.OURS))) for row, _ in tables)
     names, by_count = rows_table(result)
     lines += [
         "",

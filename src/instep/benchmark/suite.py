@@ -1,7 +1,7 @@
 """The sections of a run, and the rows that they make.
 
 A row is a workload under one rule, with the times that its contenders took, all in one interleaving:
-``{"rule", "title", "arrays", "elements", "bytes", "times": [{"name", "threads", "median", "low", "high", "best"}]}``,
+``{"rule", "title", "arrays", "elements", "bytes", "times": [{"name", "threads", "median", "low", "high"}]}``,
 in seconds a step; low and high are the quartiles, bytes those that a step moves for an element.  Some rows have more.
 
 To measure something else, write what makes its rows, and yield a `Section` of it.
@@ -188,7 +188,7 @@ def what_is_around(kind: str, with_torch: bool, at: Scale) -> Iterator[Section]:
     """All that may come with a step, over an array in memory and one in cache, and steps of some rows of a table."""
     for title, size in ((IN_MEMORY, at.large), (NEARBY, AROUND_IN_CACHE)):
         threads = 1 if title == NEARBY else get_num_threads()
-        # Many short samples, of whose best some are undisturbed: limits are near to 1.
+        # Many short samples, for limits are near to 1.
         effort = replace(at.effort, rounds=6 * at.effort.rounds, batch=at.effort.batch / 8)
         extras = len(around.extras_of(kind))
         ours = partial(around.contenders, kind, size, threads)
@@ -338,7 +338,7 @@ def times(samples: dict[tuple[str, int], list[float]]) -> list[Row]:
             {"name": name, "threads": threads}
             | {
                 key: float(f"{value:.5g}")
-                for key, value in (("median", middle), ("low", low), ("high", high), ("best", min(seconds)))
+                for key, value in (("median", middle), ("low", low), ("high", high))
             }
         )
     return found
