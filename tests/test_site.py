@@ -73,6 +73,7 @@ FOUND = {  # what Sphinx finds by "step", and how it scores that: by the name, a
     ("instep.Optimizer.step", "Python method, in Optimizer"): 11 + 5,
     ("instep_step", "C function, in C"): 6 + 5,
 }
+IN_TEXT = 5
 
 
 def test_the_search_finds_the_step_of_an_optimizer_first():
@@ -84,4 +85,5 @@ def test_the_search_finds_the_step_of_an_optimizer_first():
     first, *others = sorted(scores, key=scores.get, reverse=True)
     assert first == "instep.Optimizer.step"
     assert others[-1] == "instep_step"
+    assert scores["instep_step"] < IN_TEXT < scores["instep_step"] + 11 - 6, "by its whole name it comes first"
     assert scores["instep"] < scores["instep.mpi.Sharded.step"] < scores[first]

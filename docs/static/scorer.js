@@ -3,7 +3,7 @@
 var Scorer = {
   score: ([docname, title, anchor, descr, score, filename, kind]) => {
     if (kind !== "object") return score;
-    if (descr.startsWith("C ")) return score - 20;
+    if (descr.startsWith("C ")) return score - 10;
     if (descr.startsWith("Python module")) return score + 10;
     const isCommon = title.startsWith("instep.Optimizer.") || title.split(".").length === 2;
     return score + (isCommon ? 25 : 20);

@@ -14,7 +14,7 @@ cdef class Rows:
 
     Notes
     -----
-    Sums are formed in the type of the arithmetic, the same for any number of threads: see ``instep.storage.summed``.
+    Sums are formed in the type of the arithmetic, the same for any number of threads: see `instep.storage.summed`.
 
     A row that is not named waits: its averages do not decay, its momentum does not move it, and weight decay does not
     shrink it.  That is what TensorFlow 1 and ``torch.optim.SparseAdam`` do.  With `exact_rows` its averages catch up

@@ -124,7 +124,7 @@ def step(
     rule : str
         The name of the rule, such as ``"rmsprop"``.
     param : numpy.ndarray
-        float32, float64, or as ``uint16`` views are not taken, float16 and bfloat16.
+        float32, float64, float16 or bfloat16; not the ``uint16`` of their bits.
     grad : numpy.ndarray
         Of the shape of `param`; float16, bfloat16, or the type of the arithmetic.
     states : mapping of numpy.ndarray
