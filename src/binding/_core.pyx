@@ -32,7 +32,7 @@ from instep cimport (
     instep_array,
     instep_norms,
     instep_optimizer,
-    instep_team,
+    instep_team,  # of extern_functions.pxi  # no-cython-lint
 )
 from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
