@@ -151,7 +151,7 @@ def draw(figure: Figure, raced: Run) -> None:
         plot_epochs(relative, times / np.median(times[raced.small <= 0.01]), label=name, **stroke)
     absolute.set_title("Microseconds a step")
     scale_by_powers(absolute)
-    relative.set(title="Times as long as in the first epochs", ylim=(0, None))
+    relative.set(title="Times as long as in the first epochs", ylim=(0, 1.05 * relative.get_ylim()[1]))
     for axes in (absolute, relative):
         if epochs > DEATH:
             axes.axvline(DEATH, color="0.5", linewidth=1, linestyle=":")
