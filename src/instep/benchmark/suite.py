@@ -336,10 +336,7 @@ def times(samples: dict[tuple[str, int], list[float]]) -> list[Row]:
         low, middle, high = statistics.quantiles(seconds * 2, n=4, method="inclusive")
         found.append(
             {"name": name, "threads": threads}
-            | {
-                key: float(f"{value:.5g}")
-                for key, value in (("median", middle), ("low", low), ("high", high))
-            }
+            | {key: float(f"{value:.5g}") for key, value in (("median", middle), ("low", low), ("high", high))}
         )
     return found
 
