@@ -230,8 +230,8 @@ def answer_readers() -> None:
         answers = dict(ELSEWHERE)
         for framework, theirs in _spoken_anywhere(_dialects_of_rule(rule)):
             for name, ours in theirs.items():
-                if cls._defaults.keys() >= set(ours):
-                    answers.setdefault(name, _sentence(framework, name, ours))
+                if name not in answers and all(option in cls._defaults for option in ours):
+                    answers[name] = _sentence(framework, name, ours)
         for name, answer in answers.items():
             if not any(name in vars(base) for base in cls.__mro__):
                 setattr(cls, name, Foreign(name, answer))
@@ -268,8 +268,16 @@ def _spoken(known: dict[str, Dialect]) -> dict[str, dict[str, list[str]]]:
 
 def _spoken_anywhere(known: dict[str, Dialect]) -> list[tuple[str, dict[str, list[str]]]]:
     """The same, and then what frameworks call the options of other rules, for of Yogi hardly any speaks."""
-    every = [(framework, dialect) for framework, spoken in dialects().items() for dialect in spoken.values()]
-    return [*_spoken(known).items(), *((framework, _our_names(dialect.names)) for framework, dialect in every)]
+    return [*_spoken(known).items(), *_spoken_of_any_rule()]
+
+
+@cache
+def _spoken_of_any_rule() -> list[tuple[str, dict[str, list[str]]]]:
+    return [
+        (framework, _our_names(dialect.names))
+        for framework, spoken in dialects().items()
+        for dialect in spoken.values()
+    ]
 
 
 def _unknown(start: str, name: str, names: Iterable[str], known: dict[str, Dialect]) -> str:
