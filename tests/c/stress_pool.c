@@ -5,7 +5,8 @@
  *     stress_pool [steps of each thread] [forks]
  *
  * The gradient is constant and repeats every PERIOD elements, so what any number of steps must give is known from a
- * short array stepped alone.  The second optimizer averages and measures arrays of 16 bits beside that. */
+ * short array stepped alone.  The second optimizer averages and measures arrays of 16 bits beside that; every other
+ * step of the third is lent threads that are made for it. */
 #define _POSIX_C_SOURCE 200809L
 #include "instep.h"
 
@@ -18,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { OPTIMIZERS = 3, ARRAYS = 5, PERIOD = 16, THREADS_EACH = 2, SECONDS = 120 };
+enum { OPTIMIZERS = 3, ARRAYS = 5, PERIOD = 16, THREADS_EACH = 2, MOST_THREADS = 8, SECONDS = 120 };
 
 /* Elements of each of the five arrays: enough for two, three and eight threads. */
 static const size_t sizes[OPTIMIZERS] = {30016, 50000, 120000};
@@ -101,10 +102,38 @@ static void free_array(instep_array *array)
         free(array->state[s]);
 }
 
+struct part {
+    void (*work)(void *context);
+    void *context;
+};
+
+static void *take_part(void *part)
+{
+    ((struct part *)part)->work(((struct part *)part)->context);
+    return NULL;
+}
+
+static void new_team(void (*work)(void *context), void *context, unsigned threads, unsigned flags)
+{
+    struct part part = {work, context};
+    pthread_t others[MOST_THREADS];
+    unsigned count = 0;
+
+    (void)flags;
+    while (count + 1 < threads && pthread_create(&others[count], NULL, take_part, &part) == 0)
+        count++;
+    work(context);
+    while (count > 0)
+        pthread_join(others[--count], NULL);
+}
+
 static void step(struct model *model)
 {
     pthread_mutex_lock(&model->lock);
+    if (model == &models[2] && model->optimizer.step_count % 2 == 1)
+        instep_lend_team(new_team, 0);
     instep_step(&model->optimizer, model->arrays, ARRAYS);
+    instep_lend_team(NULL, 0);
     pthread_mutex_unlock(&model->lock);
 }
 
@@ -158,7 +187,7 @@ static atomic_bool done;
 
 static void *change_threads(void *unused)
 {
-    for (int threads = 1; !atomic_load(&done); threads = threads % 8 + 1)
+    for (int threads = 1; !atomic_load(&done); threads = threads % MOST_THREADS + 1)
         instep_set_threads(threads);
     return unused;
 }
