@@ -13,6 +13,7 @@ enum {
     /* What takes a thread some microseconds: below two of these a step is not shared. */
     BLOCKS_PER_THREAD = 32,
     BLOCKS_OF_SUM_PER_THREAD = 128,
+    NOT_WORTH_FETCHING = 64,
     /* So many rows are stepped while one more comes from memory. */
     ROWS_AHEAD = 4
 };
@@ -62,6 +63,22 @@ static struct range blocks_of_array(const instep_array *array, size_t *begin, si
     range.end = lesser_of(range.end, instep_blocks_of(array));
     *begin = array->first_block + range.end;
     return range;
+}
+
+/* So many blocks of the step take as long as so many whole ones.  The first elements of an array do not count: that
+ * another core steps them is not worth what it takes to fetch them, and all that belongs to the array. */
+static size_t grain_of(const struct work *work, size_t total, size_t whole_blocks)
+{
+    size_t counted = 0;
+    if (total < 2 * whole_blocks)
+        return whole_blocks;
+    for (size_t k = 0; k < work->count; k++) {
+        const instep_array *array = &work->arrays[k];
+        size_t size = array->rows == NULL ? array->size : array->row_count * array->row_size;
+        if (array->grad != NULL && size > NOT_WORTH_FETCHING)
+            counted += size - NOT_WORTH_FETCHING;
+    }
+    return counted == 0 ? total : (size_t)((double)whole_blocks * INSTEP_BLOCK * (double)total / (double)counted);
 }
 
 /* ---- the gradients' squares, before anything is written
@@ -114,7 +131,7 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
             memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
     if (total != 0)
-        instep_pool_run(sum_blocks, work, total, BLOCKS_OF_SUM_PER_THREAD);
+        instep_pool_run(sum_blocks, work, total, grain_of(work, total, BLOCKS_OF_SUM_PER_THREAD));
 
     float_mode callers = float_mode_enter(IEEE);
     double norm = o->grad_scale * sqrt(sum_value(squares.limb));
@@ -321,7 +338,7 @@ void instep_run(instep_optimizer *optimizers, size_t groups, instep_array *array
             arrays[k].step_count += arrays[k].grad != NULL;
         take_missed_steps(&work);
         if (total != 0)
-            instep_pool_run(step_blocks, &work, total, BLOCKS_PER_THREAD);
+            instep_pool_run(step_blocks, &work, total, grain_of(&work, total, BLOCKS_PER_THREAD));
         finish_statistics(&work);
     } else {
         zero_skipped_gradients(&work);

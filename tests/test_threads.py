@@ -274,6 +274,28 @@ def test_a_small_step_wakes_no_thread():
     python(script)
 
 
+def test_many_small_arrays_are_stepped_by_one_thread():
+    """Another core would fetch more than it computes."""
+    script = """
+        import os, numpy as np, instep
+
+        def step(count, size):
+            params = [np.ones(size, np.float32) for _ in range(count)]
+            optimizer = instep.RMSprop(params)
+            optimizer.bind([np.ones(size, np.float32) for _ in range(count)])
+            for _ in range(500):
+                optimizer.step()
+            return len(os.listdir("/proc/self/task"))
+
+        instep.set_num_threads(2)
+        before = step(1, 1)
+        assert step(1000, 10) == before
+        assert step(300, 64) == before
+        assert step(1000, 300) == before + 1
+    """
+    python(script)
+
+
 def test_idle_workers_sleep():
     script = """
         import time, instep
