@@ -417,7 +417,7 @@ INSTEP_API int instep_get_threads(void);
  * Has large steps of the calling thread use this team, and at most so many threads of it, instead of the library's own:
  * worth it where its threads have just worked for the caller and look for more, on the very cores that a step needs.
  * NULL stands for the library's own, 0 for as many as there may be; instep_set_threads bounds both.  Without POSIX
- * threads no team is used.
+ * threads, and in a forked child, no team is used.
  */
 INSTEP_API void instep_lend_team(instep_team *team, int threads);
 

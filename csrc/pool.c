@@ -425,6 +425,8 @@ void instep_pool_run(instep_task *task, void *work, size_t total, size_t grain)
     size_t allowed = (size_t)instep_get_threads(), worth = total / grain;
     if (lent.threads > 0 && (size_t)lent.threads < allowed)
         allowed = (size_t)lent.threads;
+    if (instep_pool_generation() != 0)
+        lent.team = NULL; /* gcc's OpenMP hangs in a child of a process in which it had threads */
     if (lent.team != NULL)
         worth /= GRAINS_OF_TEAM;
     unsigned most = (unsigned)(worth < allowed ? worth : allowed);

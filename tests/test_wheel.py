@@ -194,12 +194,13 @@ def test_the_sdist_makes_itself(built, tmp_path):
 
 
 @pytest.mark.compiler
-def test_the_wheel_is_small_and_holds_the_package_alone(built):
+def test_the_wheel_is_small_and_holds_the_package_and_its_command_alone(built):
     wheel = built[2][0]
     assert wheel.stat().st_size < LARGEST_WHEEL
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        assert {name.split("/")[0] for name in names} == {"instep", f"instep-{instep.__version__}.dist-info"}
+        roots = {name.split("/")[0] for name in names}
+        assert roots == {"instep", "_instep_command.py", f"instep-{instep.__version__}.dist-info"}
         assert {f"instep/{file.name}" for file in EXTENSIONS} <= set(names)
 
 

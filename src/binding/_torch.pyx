@@ -10,6 +10,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from instep cimport (
     INSTEP_ABI_VERSION,
@@ -37,7 +38,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 
 import ctypes
+import os
 import sys
+from time import sleep
 from types import GetSetDescriptorType, MethodDescriptorType
 
 import torch

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -600,6 +601,42 @@ def test_a_large_step_runs_on_the_threads_of_torch():
         print(len(os.listdir("/proc/self/task")) - before)
     """)
     assert done.stdout.strip() == "0", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks of POSIX")
+@pytest.mark.parametrize(("count", "size"), [(200, 2000), (1, 1 << 20)])
+def test_a_forked_child_goes_on_stepping(count, size):
+    """Torch's operations hang there once it has threads: a step makes none that its own would not."""
+    done = python(f"""
+        import os, signal, torch, instep, instep.torch
+        instep.set_num_threads(2)
+        torch.set_num_threads(2)
+        params = [torch.nn.Parameter(torch.zeros({size})) for _ in range({count})]
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer = instep.torch.SGD(params, lr=1.0)
+        optimizer.step()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            if {count} > 1:
+                torch.ones(100_000).mul_(2)
+            optimizer.step()
+            os._exit(0 if params[-1].detach().numpy().max() == -2 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+def test_several_threads_share_an_optimizer():
+    """One step at a time: each is counted, and moves by all of lr."""
+    param = torch.nn.Parameter(torch.zeros(200_000))
+    param.grad = torch.ones_like(param)
+    optimizer = PAIRS["Adam"][0]([param], lr=0.01, eps=1e-30)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: [optimizer.step() for _ in range(50)], range(6)))
+    assert optimizer.state[param]["step"] == 300
+    assert param.min().item() == param.max().item() == pytest.approx(-3, rel=1e-4)
 
 
 def test_several_threads_step_side_by_side():

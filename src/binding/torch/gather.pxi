@@ -37,7 +37,20 @@ cdef str STEP = "step"
 
 cdef enum:
     BYTES_WITH_GIL = 1 << 16  # of parameters: some 10 microseconds
+    GRAIN_OF_TORCH = 32768  # elements: torch shares operations over more of them among its threads
     COUNT = INSTEP_MAX_STATES  # the place of the count among the objects of a state
+
+cdef double SECONDS_TO_WAIT = 5e-5  # for a step of another thread
+cdef unsigned int forks_so_far = 0
+
+
+def count_a_fork():
+    global forks_so_far
+    forks_so_far += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=count_a_fork)
 
 cdef double LARGEST_COUNT = 2.0**53  # up to which every whole number is a double
 
@@ -186,6 +199,8 @@ cdef class Gatherer:
     cdef Py_ssize_t known_room
     cdef Intervals written  # by the last step, sorted: known to be apart from each other and from the gradients
     cdef Py_ssize_t written_count  # of how many parameters
+    cdef unsigned long stepping  # the thread that does, or 0
+    cdef unsigned int forks  # that there had been when it began
 
     def __init__(self, Language language, by_torch, str why_never):
         self.language = language
@@ -209,7 +224,25 @@ cdef class Gatherer:
             or MODES() != 0
         )
 
+    cdef bint is_stepping(self) noexcept:
+        """Whether a thread of this process does."""
+        return self.stepping != 0 and self.forks == forks_so_far
+
     def step(self, optimizer):
+        """One thread at a time, or the count that one has read would be another's too."""
+        cdef unsigned long caller = PyThread_get_thread_ident()
+        if self.is_stepping() and self.stepping == caller:
+            self.take_step(optimizer)  # in the middle of a step, as torch's own is called
+            return
+        while self.is_stepping():
+            sleep(SECONDS_TO_WAIT)
+        self.stepping, self.forks = caller, forks_so_far
+        try:
+            self.take_step(optimizer)
+        finally:
+            self.stepping = 0
+
+    cdef int take_step(self, object optimizer) except -1:
         """Step what can be stepped here.  torch steps the rest, and does so first, for it may raise an exception."""
         cdef Gathering found
         cdef set done = None
@@ -218,7 +251,7 @@ cdef class Gatherer:
         whole = self.why_never or why_not_at_all(optimizer)
         if whole is not None:
             self.leave_to_torch(optimizer, [(group, None, whole) for group in range(len(optimizer.param_groups))])
-            return
+            return 0
         while True:
             found = self.gather(optimizer, done, made)
             if found.is_stale:
@@ -232,7 +265,7 @@ cdef class Gatherer:
             else:
                 if found.count != 0:
                     self.run(optimizer, found)
-                return
+                return 0
 
     cdef int leave_to_torch(self, object optimizer, list refused) except -1:
         cdef dict indices = {}
@@ -583,14 +616,16 @@ cdef class Gatherer:
 
     cdef int run_group(self, Group read, instep_array *arrays, Py_ssize_t count) except -1:
         cdef instep_optimizer optimizer = read.optimizer
-        cdef size_t bytes = 0
+        cdef size_t bytes = 0, largest = 0
         cdef Py_ssize_t k
         cdef int status
         for k in range(count):
             bytes += arrays[k].size * width(arrays[k].dtype)
+            largest = max(largest, arrays[k].size)
         if bytes < BYTES_WITH_GIL:
             return instep_step(&optimizer, arrays, count)
-        instep_lend_team(TEAM, NUM_THREADS())
+        # torch's threads where its own step would have made them: with those in the parent it hangs in a forked child
+        instep_lend_team(TEAM if largest > GRAIN_OF_TORCH else NULL, NUM_THREADS())
         with nogil:
             status = instep_step(&optimizer, arrays, count)
         instep_lend_team(NULL, 0)
