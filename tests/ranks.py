@@ -356,7 +356,10 @@ BAD_GRADS = {
     "one micro-batch more": lambda sharded: [*good(sharded), gradients(0, 0, "both")],
     "none at all": lambda sharded: [],
     "an exception of the trainer": late(lambda grads, _: raises(ZeroDivisionError("the trainer's own"))),
+    "a key": late(lambda grads, _: raises(KeyError("w"))),
     "one that cannot be pickled": late(lambda grads, _: raises(Unpicklable(1, 2))),
+    "several": late(lambda grads, _: raises(ExceptionGroup("two", [ValueError("a"), KeyError("b")]))),
+    "a key that is a number": late(lambda grads, _: raises(KeyError(3))),
 }
 
 

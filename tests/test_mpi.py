@@ -150,6 +150,13 @@ SAID_OF_GRADS = {
     "one micro-batch more": ("ValueError", "more than 2 micro-batches"),
     "none at all": ("ValueError", "the gradients of 0 of 2 micro-batches"),
     "an exception of the trainer": ("ZeroDivisionError", "the trainer's own"),
+    "a key": ("KeyError", "'w'"),
+}
+# They cannot be made of one string, so the other ranks raise a RuntimeError that names them.
+MADE_OF_MORE = {
+    "one that cannot be pickled": ("Unpicklable", "made of two"),
+    "several": ("ExceptionGroup", "two (2 sub-exceptions)"),
+    "a key that is a number": ("KeyError", "3"),
 }
 
 
@@ -165,9 +172,11 @@ def test_a_bad_gradient_on_one_rank_raises_on_all_and_changes_nothing(ranks, bad
             assert each[kind][0] == name, (kind, each[kind])
             assert words in each[kind][1], (kind, each[kind])
             assert each[kind][2] == note, (kind, each[kind])
-        unpicklable = each["one that cannot be pickled"]
-        assert unpicklable[0] == ("Unpicklable" if bad in (rank, -1) else "RuntimeError")
-        assert "made of two" in unpicklable[1]
+        assert each["a key"][1] == "'w'"
+        for kind, (name, words) in MADE_OF_MORE.items():
+            own = bad in (rank, -1)
+            told = [name, words] if own else ["RuntimeError", f"{name}: {words}"]
+            assert each[kind] == [*told, note]
         if bad == -1:
             assert each["None here only"] is None  # it is None everywhere
         else:

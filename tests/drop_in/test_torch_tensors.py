@@ -477,6 +477,71 @@ def test_inference_tensors():
 
 
 @pytest.mark.parametrize("name", PAIRS)
+def test_states_made_under_inference_mode(name):
+    """torch writes them there only: the next step outside raises its exception, and leaves what torch's leaves."""
+    results = []
+    for cls in PAIRS[name]:
+        parameters = params()
+        fill(parameters)
+        optimizer = cls(parameters, **({"momentum": 0.9} if name == "SGD" else {}))
+        with torch.inference_mode():
+            optimizer.step()
+            optimizer.step()
+        kept = [value for state in optimizer.state.values() for value in state.values()]
+        message = None
+        if any(isinstance(value, torch.Tensor) and value.is_inference() for value in kept):
+            with pytest.raises(RuntimeError, match="inference tensor") as raised:
+                optimizer.step()
+            message = str(raised.value)
+            if cls is PAIRS[name][0]:
+                (reason,) = {fallback.reason for fallback in optimizer.fallbacks()}
+                assert reason == "the parameter or its state is an inference tensor"
+        else:
+            optimizer.step()
+        results.append((tensors_of(optimizer, parameters), message))
+    assert_close(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("which", range(3))
+def test_one_state_made_under_inference_mode(name, which):
+    """Whichever it is, in mid-training."""
+    results = []
+    for cls in PAIRS[name]:
+        param = of(dense(5))
+        optimizer = cls([param], **({"momentum": 0.9} if name in {"SGD", "RMSpropTF"} else {}))
+        optimizer.step()
+        tensors = [key for key, value in optimizer.state[param].items() if isinstance(value, torch.Tensor)]
+        if which >= len(tensors):
+            pytest.skip("it has fewer states")
+        with torch.inference_mode():
+            optimizer.state[param][tensors[which]] = optimizer.state[param][tensors[which]].clone()
+        with pytest.raises(RuntimeError, match="inference tensor") as raised:
+            optimizer.step()
+        results.append((tensors_of(optimizer, [param]), str(raised.value)))
+    assert_close(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch's own rules for tangents
+@pytest.mark.parametrize("name", PAIRS)
+def test_tangents(name):
+    """Forward-mode differentiation goes through a step: torch takes it."""
+    forward_ad = torch.autograd.forward_ad
+    results = []
+    for cls in PAIRS[name]:
+        param = torch.nn.Parameter(dense(5))
+        optimizer = cls([param])
+        with forward_ad.dual_level():
+            param.grad = forward_ad.make_dual(dense(5, seed=1), dense(5, seed=2))
+            optimizer.step()
+            value, tangent = forward_ad.unpack_dual(param)
+            results.append([value.detach().clone(), tangent.clone()])
+    assert_equal(*results)
+
+
+@pytest.mark.parametrize("name", PAIRS)
 def test_nothing_is_leaked(name):
     """Neither gradients nor states nor parameters are kept alive."""
     param = torch.nn.Parameter(dense(1000))

@@ -3,6 +3,7 @@
 cdef object MODES = torch._C._len_torch_dispatch_stack
 cdef object NUM_THREADS = torch.get_num_threads
 cdef dict PROFILER = torch.autograd.profiler.__dict__
+cdef dict FORWARD_AD = torch.autograd.forward_ad.__dict__
 cdef object HOOKS_BEFORE = _global_optimizer_pre_hooks
 cdef object HOOKS_AFTER = _global_optimizer_post_hooks
 cdef object INCREMENT_VERSION = torch._C._increment_version
@@ -72,7 +73,7 @@ cdef struct Slot:
 
 cdef str IS_NEGATED = "it is a view that negates what it is of"
 
-# Whether torch writes it in place, as far as no assignment to its `data` changes that.
+# Whether torch writes it and its state in place, as far as no assignment to their `data` changes that.
 cdef enum Verdict:
     UNCHECKED
     GOOD
@@ -160,6 +161,8 @@ cdef inline list as_list(object found):
 cdef inline str why_not_at_all(object optimizer):
     if MODES() != 0:
         return "a TorchDispatchMode is to see the operations"
+    if FORWARD_AD["_current_level"] >= 0:
+        return "forward-mode differentiation is to see the operations"
     if getattr(optimizer, "found_inf", None) is not None or getattr(optimizer, "grad_scale", None) is not None:
         return "the gradients are to be unscaled by the step"
     return None
@@ -413,7 +416,7 @@ cdef class Gatherer:
                 verdict = self.verdict_on(slot, &found.arrays[k])
                 found.is_stale |= verdict == UNCHECKED
                 if verdict == INFERENCE:
-                    reason = "the parameter is an inference tensor"
+                    reason = "the parameter or its state is an inference tensor"
             if reason is not None:
                 found.refuse(slot, reason)
             self.known[slot.place].is_doubtful = reason is not None
@@ -518,7 +521,7 @@ cdef class Gatherer:
             slot = &found.slots[k]
             known = &self.known[slot.place]
             if not slot.is_refused and known.verdict == UNCHECKED:
-                known.verdict = INFERENCE if (<object>slot.param).is_inference() else GOOD
+                known.verdict = INFERENCE if any_is_inference(slot) else GOOD
         return 0
 
     cdef bint are_apart(self, Gathering found) except -1:
@@ -703,6 +706,17 @@ cdef bint any_is_negated(const Slot *slot, Py_ssize_t states) except -1:
         if slot.state[s] is not NULL and is_exact(slot.state[s]) and is_negated(slot.state[s]):
             return True
     return False
+
+
+cdef bint any_is_inference(const Slot *slot) except -1:
+    """Is anything that is written a tensor which torch writes under `torch.inference_mode()` only?"""
+    cdef Py_ssize_t s
+    if (<object>slot.param).is_inference():
+        return True
+    for s in range(INSTEP_MAX_STATES):
+        if slot.state[s] is not NULL and (<object>slot.state[s]).is_inference():
+            return True
+    return slot.count is not NULL and (<object>slot.state[COUNT]).is_inference()
 
 
 cdef inline PyObject *is_next(object states, Py_ssize_t *place, PyObject *param) noexcept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def agree(comm: MPI.Comm, facts: Facts, error: BaseException | None = None) -> N
     comm.Allgather(mine, every)
     if error is None and (every == mine).all():
         return
-    said: list[tuple[tuple[str, str] | None, Facts]] = comm.allgather((_told(error), facts))
+    said: list[tuple[tuple[str, str, str] | None, Facts]] = comm.allgather((_told(error), facts))
     if error is not None:
         raise error
     for rank, (told, _) in enumerate(said):
@@ -46,17 +47,24 @@ def agree(comm: MPI.Comm, facts: Facts, error: BaseException | None = None) -> N
                 )
 
 
-def _told(error: BaseException | None) -> tuple[str, str] | None:
-    """Its type and message: an exception itself cannot always be sent."""
-    return None if error is None else (type(error).__name__, str(error))
+def _told(error: BaseException | None) -> tuple[str, str, str] | None:
+    """Its type, what it says, and the string that it is made of: an exception itself cannot always be sent."""
+    if error is None:
+        return None
+    says = str(error)
+    made_of = error.args[0] if len(error.args) == 1 and type(error.args[0]) is str else says
+    return type(error).__name__, says, made_of
 
 
-def _as_told(name: str, message: str) -> Exception:
-    """Of this type, if it is built in and made of a message, or instep's own; else a RuntimeError that names it."""
+def _as_told(name: str, says: str, made_of: str) -> Exception:
+    """Of this type, if it is instep's own or built in and says the same when made of a string; else a RuntimeError."""
     kind = CheckpointError if name == CheckpointError.__name__ else getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError):
-        return kind(message)
-    return RuntimeError(f"{name}: {message}")
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        with suppress(TypeError):  # from one that is made of more than a string
+            made = kind(made_of)
+            if str(made) == says:
+                return made
+    return RuntimeError(f"{name}: {says}")
 
 
 def _short(value: Any) -> str:
