@@ -1,6 +1,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+def count_a_fork() -> None: ...
 def use_exchange_table(wanted: bool) -> bool: ...
 
 class Language:
