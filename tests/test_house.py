@@ -171,7 +171,7 @@ def is_property(member):
 def public_objects():
     """What users call, by its full name."""
     found = {}
-    exported = {name: getattr(instep, name) for name in instep.__all__}
+    exported = {name: getattr(instep, name) for name in instep.__all__ if hasattr(instep, name)}  # all: below
     for module in ("around", "interchange", "schedules", "storage"):
         values = importlib.import_module(f"instep.{module}")
         exported |= {f"{module}.{name}": getattr(values, name) for name in values.__all__}

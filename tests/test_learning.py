@@ -62,17 +62,18 @@ def test_every_rule_finds_a_minimum(rule, dtype):
     assert climbing.tobytes() == param.tobytes()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_line_from_one_point_at_a_time(seed):
-    rng = np.random.default_rng(seed)
+def test_line_from_one_point_at_a_time():
+    """All runs of the demo, each with points in an order of its own."""
+    rng = np.random.default_rng(0)
     x, y = regression.points(rng)
-    order = np.concatenate([rng.permutation(len(x)) for _ in range(50)])
-    fitted = np.polyfit(x, y, 1)
+    order = regression.orders(rng, 50)
+    fitted = np.tile(np.polyfit(x, y, 1), (order.shape[1], 1))
     settled = regression.learn(instep.RMSprop, x, y, order, cosine(0.1, len(order)))
     np.testing.assert_allclose(settled[-1], fitted, rtol=0, atol=0.02)
     shaking = regression.learn(instep.RMSprop, x, y, order, constant(0.1))
-    np.testing.assert_allclose(shaking[-1], fitted, rtol=0, atol=0.4)
+    np.testing.assert_allclose(shaking[-1], fitted, rtol=0, atol=0.6)
     np.testing.assert_allclose(shaking[len(shaking) // 2 :].mean(axis=0), fitted, rtol=0, atol=0.15)
+    assert np.abs(shaking[-1] - fitted).mean() > 5 * np.abs(settled[-1] - fitted).mean()
 
 
 def test_gradients_of_the_network():
