@@ -65,6 +65,11 @@ static struct range blocks_of_array(const instep_array *array, size_t *begin, si
     return range;
 }
 
+static size_t elements_of_gradient(const instep_array *array)
+{
+    return array->rows == NULL ? array->size : array->row_count * array->row_size;
+}
+
 /* So many blocks of the step take as long as so many whole ones.  The first elements of an array do not count: that
  * another core steps them is not worth what it takes to fetch them, and all that belongs to the array. */
 static size_t grain_of(const struct work *work, size_t total, size_t whole_blocks)
@@ -74,7 +79,7 @@ static size_t grain_of(const struct work *work, size_t total, size_t whole_block
         return whole_blocks;
     for (size_t k = 0; k < work->count; k++) {
         const instep_array *array = &work->arrays[k];
-        size_t size = array->rows == NULL ? array->size : array->row_count * array->row_size;
+        size_t size = elements_of_gradient(array);
         if (array->grad != NULL && size > NOT_WORTH_FETCHING)
             counted += size - NOT_WORTH_FETCHING;
     }
@@ -319,8 +324,8 @@ static void zero_skipped_gradients(const struct work *work)
         const instep_array *array = &work->arrays[k];
         if (array->grad == NULL || instep_preparing(&work->optimizers[array->group])->zero_grads == 0)
             continue;
-        size_t size = array->rows == NULL ? array->size : array->row_count * array->row_size;
-        memset((void *)array->grad, 0, size * instep_width((int)array->dtype, array->formats.grad));
+        size_t width = instep_width((int)array->dtype, array->formats.grad);
+        memset((void *)array->grad, 0, elements_of_gradient(array) * width);
     }
 }
 
