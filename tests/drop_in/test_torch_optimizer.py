@@ -696,7 +696,7 @@ def test_torch_is_not_imported_before_it_is_needed():
 
 
 def test_reads_within_torch():
-    """What there is in the torch that the tests run with: without any of it they would pass, and take twice the time."""
+    """This torch has it all: without any of it the other tests would pass, and a step take twice the time or more."""
     from instep import _torch
 
     assert _torch.read_within(table=True, functions=True) == (True, True)
