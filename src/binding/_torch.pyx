@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """Gathers the tensors of an optimizer of torch, and steps them where they lie.
 
-It is not linked to torch: what it knows of a tensor it asks DLPack's exchange table, or the tensor's own methods.  What
-it does not know how to step it leaves to torch's own step, and says why.
+It is not linked to torch: what it knows of a tensor it asks DLPack's exchange table and functions of torch that it looks
+up and tries when it is imported, or the tensor's own methods.  What it does not know how to step it leaves to torch's own
+step, and says why.
 """
 
 cimport cython
@@ -36,12 +37,13 @@ from instep cimport (
 )
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
+from libc.string cimport memset
 
 import ctypes
 import os
 import sys
 from time import sleep
-from types import GetSetDescriptorType, MethodDescriptorType
+from types import GetSetDescriptorType
 
 import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
@@ -51,23 +53,14 @@ cdef extern from "Python.h":
     Py_ssize_t PyDict_GET_SIZE(PyObject *)
     int PyDict_Next(object mapping, Py_ssize_t *place, PyObject **key, PyObject **value) noexcept
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
-    object PyObject_CallOneArg(PyObject *function, PyObject *argument)
     PyTypeObject *Py_TYPE(PyObject *)
     void PyErr_Clear()
     ctypedef object (*getter)(PyObject *, void *)
-    ctypedef object (*PyCFunction)(PyObject *, PyObject *)
     ctypedef struct PyGetSetDef:
         getter get
         void *closure
     ctypedef struct PyGetSetDescrObject:
         PyGetSetDef *d_getset
-    ctypedef struct PyMethodDef:
-        PyCFunction ml_meth
-        int ml_flags
-    ctypedef struct PyMethodDescrObject:
-        PyMethodDef *d_method
-    enum:
-        METH_NOARGS
 
 include "torch/tensors.pxi"
 include "torch/options.pxi"

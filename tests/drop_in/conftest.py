@@ -1,13 +1,12 @@
-"""A test that asks for `reader` runs with DLPack's exchange table and without it, as in an older torch."""
+"""A test that asks for `reader` runs with all that tensors are read by, and with less of it, as in another torch."""
 
 import pytest
 
 
-@pytest.fixture(params=["table", "attributes"])
+@pytest.fixture(params=["torch's functions", "table", "attributes"])
 def reader(request):
     from instep import _torch
 
-    if not _torch.use_exchange_table(request.param == "table") and request.param == "table":
-        pytest.skip("this torch has no exchange table")
+    _torch.read_within(table=request.param != "attributes", functions=request.param == "torch's functions")
     yield request.param
-    _torch.use_exchange_table(True)
+    _torch.read_within(table=True, functions=True)

@@ -695,6 +695,13 @@ def test_torch_is_not_imported_before_it_is_needed():
     assert done.returncode == 0, done.stderr
 
 
+def test_reads_within_torch():
+    """This torch has it all: without any of it the other tests would pass, and a step take twice the time or more."""
+    from instep import _torch
+
+    assert _torch.read_within(table=True, functions=True) == (True, True)
+
+
 def test_an_older_torch():
     """One without DLPack's table, that counts up one tensor's version at a time; and one that is too old."""
     done = python("""
@@ -708,7 +715,7 @@ def test_an_older_torch():
         torch._C._increment_version = one
         from instep.torch import RMSprop
         from instep import _torch
-        assert not _torch.use_exchange_table(True)
+        assert _torch.read_within(table=True, functions=False) == (False, False)
         weight = torch.nn.Parameter(torch.ones(3))
         optimizer = RMSprop([weight])
         loss = (weight * weight).sum()

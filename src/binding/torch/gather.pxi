@@ -6,17 +6,7 @@ cdef dict PROFILER = torch.autograd.profiler.__dict__
 cdef dict FORWARD_AD = torch.autograd.forward_ad.__dict__
 cdef object HOOKS_BEFORE = _global_optimizer_pre_hooks
 cdef object HOOKS_AFTER = _global_optimizer_post_hooks
-cdef object INCREMENT_VERSION = torch._C._increment_version
 cdef object WITHOUT_CLASSES = torch._C.DisableTorchFunctionSubclass
-
-
-cdef bint takes_several() except -1:
-    """An older torch takes one tensor at a time."""
-    try:
-        INCREMENT_VERSION(())
-    except TypeError:
-        return False
-    return True
 
 
 cdef instep_team *torchs_team() except? NULL:
@@ -31,7 +21,6 @@ cdef instep_team *torchs_team() except? NULL:
     return <instep_team *>place
 
 
-cdef bint SEVERAL_AT_ONCE = takes_several()
 cdef instep_team *TEAM = torchs_team()
 cdef str STEP = "step"
 
@@ -72,20 +61,12 @@ cdef struct Slot:
     double counted
 
 cdef str IS_NEGATED = "it is a view that negates what it is of"
-
-# Whether torch writes it and its state in place, as far as no assignment to their `data` changes that.
-cdef enum Verdict:
-    UNCHECKED
-    GOOD
-    INFERENCE
+cdef str IS_INFERENCE = "the parameter or its state is an inference tensor"
 
 # What was found of a parameter when it was looked at last.
 cdef struct Known:
-    PyObject *param
-    PyObject *state[INSTEP_MAX_STATES]
     instep_array array
     char *count
-    Verdict verdict
     bint is_written  # its memory is among that which is known to be apart
     bint is_doubtful  # it was refused
 
@@ -100,7 +81,6 @@ cdef class Gathering:
     cdef Py_ssize_t room
     cdef list refused  # (group, index in it or None, reason)
     cdef bint is_bare  # there is a state yet to be made
-    cdef bint is_stale  # other threads may have run since
 
     def __cinit__(self, list groups):
         self.refused = []
@@ -254,8 +234,6 @@ cdef class Gatherer:
             return 0
         while True:
             found = self.gather(optimizer, done, made)
-            if found.is_stale:
-                continue
             if found.refused:
                 self.leave_to_torch(optimizer, found.refused)
                 done = set() if done is None else done
@@ -323,8 +301,10 @@ cdef class Gatherer:
                     self.find_state(found, slot, read, states, &next_state, made)
                     if not slot.is_refused and not is_exact(slot.param):
                         self.unwrap(found, slot, read)
-                    if not slot.is_refused and any_is_negated(slot, read.states):
+                    if not slot.is_refused and any_is_negated(slot):
                         found.refuse(slot, IS_NEGATED)
+                    elif not slot.is_refused and any_is_inference(slot):
+                        found.refuse(slot, IS_INFERENCE)
         if found.count != 0:
             self.look(found)
         return found
@@ -405,7 +385,6 @@ cdef class Gatherer:
 
     cdef int look(self, Gathering found) except -1:
         cdef Slot *slot
-        cdef Verdict verdict
         cdef Py_ssize_t k
         for k in range(found.count):
             slot = &found.slots[k]
@@ -413,16 +392,11 @@ cdef class Gatherer:
                 continue
             reason = self.look_at_slot(slot, &found.arrays[k])
             if reason is None:
-                verdict = self.verdict_on(slot, &found.arrays[k])
-                found.is_stale |= verdict == UNCHECKED
-                if verdict == INFERENCE:
-                    reason = "the parameter or its state is an inference tensor"
-            if reason is not None:
+                self.compare(slot, &found.arrays[k])
+            else:
                 found.refuse(slot, reason)
             self.known[slot.place].is_doubtful = reason is not None
-        if found.is_stale:
-            self.judge(found)
-        elif found.refused or not self.are_apart(found):
+        if found.refused or not self.are_apart(found):
             self.look_for_sharing(found)
         return 0
 
@@ -495,34 +469,18 @@ cdef class Gatherer:
             self.known_room = room
         return 0
 
-    cdef Verdict verdict_on(self, const Slot *slot, const instep_array *array) noexcept:
-        """The last one, if what is written is what it was and where it was."""
+    cdef void compare(self, const Slot *slot, const instep_array *array) noexcept:
+        """Is what is written where it was?"""
         cdef Known *known = &self.known[slot.place]
-        cdef bint moved = known.param != slot.param or known.array.param != array.param or known.count != slot.count
+        cdef bint moved = known.array.param != array.param or known.count != slot.count
         cdef Py_ssize_t s
         moved |= known.array.size != array.size or known.array.dtype != array.dtype
         for s in range(INSTEP_MAX_STATES):
-            moved |= known.state[s] != slot.state[s] or known.array.state[s] != array.state[s]
-            known.state[s] = slot.state[s]
+            moved |= known.array.state[s] != array.state[s]
         if moved:
-            known.param = slot.param
             known.array = array[0]
             known.count = slot.count
-            known.verdict = UNCHECKED
             known.is_written = False
-        return known.verdict
-
-    cdef int judge(self, Gathering found) except -1:
-        """Ask torch, which lets other threads run."""
-        cdef Slot *slot
-        cdef Known *known
-        cdef Py_ssize_t k
-        for k in range(found.count):
-            slot = &found.slots[k]
-            known = &self.known[slot.place]
-            if not slot.is_refused and known.verdict == UNCHECKED:
-                known.verdict = INFERENCE if any_is_inference(slot) else GOOD
-        return 0
 
     cdef bint are_apart(self, Gathering found) except -1:
         """What is written is apart from all else; remembered as long as it does not move."""
@@ -581,24 +539,11 @@ cdef class Gatherer:
     # -- step
 
     cdef int run(self, object optimizer, Gathering found) except -1:
-        cdef list written = []
         cdef list refused
-        cdef Slot *slot
-        cdef Py_ssize_t begin = 0, end, k, s
+        cdef Py_ssize_t begin = 0, end, k
         cdef int status
         for k in range(found.count):
-            slot = &found.slots[k]
-            written.append(<object>slot.param)
-            if slot.wrappers is not NULL:
-                written.extend(<list>slot.wrappers)
-            for s in range(INSTEP_MAX_STATES):
-                if slot.state[s] is not NULL:
-                    written.append(<object>slot.state[s])
-        if SEVERAL_AT_ONCE:
-            INCREMENT_VERSION(written)
-        else:
-            for one in written:
-                INCREMENT_VERSION(one)
+            count_writes(&found.slots[k])
         while begin < found.count:
             end = begin + 1
             while end < found.count and found.slots[end].group == found.slots[begin].group:
@@ -695,28 +640,40 @@ cdef object name_of(object group, object index):
     return None if names is None or index is None or index >= len(names) else names[index]
 
 
-cdef bint any_is_negated(const Slot *slot, Py_ssize_t states) except -1:
+cdef int count_writes(const Slot *slot) except -1:
+    cdef Py_ssize_t s
+    count_write(slot.param)
+    for s in range(INSTEP_MAX_STATES):
+        if slot.state[s] is not NULL:
+            count_write(slot.state[s])
+    if slot.wrappers is not NULL:
+        for wrapper in <list>slot.wrappers:
+            count_write(<PyObject *>wrapper)
+    return 0
+
+
+cdef inline bint any_is_negated(const Slot *slot) except -1:
     """Is any tensor of its one that negates?  Asked at every step: an assignment to `data` may have made it one."""
     cdef Py_ssize_t s
     if is_exact(slot.param) and is_negated(slot.param):
         return True
     if is_exact(slot.grad) and is_negated(slot.grad):
         return True
-    for s in range(states):
+    for s in range(INSTEP_MAX_STATES):
         if slot.state[s] is not NULL and is_exact(slot.state[s]) and is_negated(slot.state[s]):
             return True
     return False
 
 
-cdef bint any_is_inference(const Slot *slot) except -1:
+cdef inline bint any_is_inference(const Slot *slot) except -1:
     """Is anything that is written a tensor which torch writes under `torch.inference_mode()` only?"""
     cdef Py_ssize_t s
-    if (<object>slot.param).is_inference():
+    if is_exact(slot.param) and is_inference(slot.param):
         return True
-    for s in range(INSTEP_MAX_STATES):
-        if slot.state[s] is not NULL and (<object>slot.state[s]).is_inference():
+    for s in range(COUNT + 1):
+        if slot.state[s] is not NULL and is_exact(slot.state[s]) and is_inference(slot.state[s]):
             return True
-    return slot.count is not NULL and (<object>slot.state[COUNT]).is_inference()
+    return False
 
 
 cdef inline PyObject *is_next(object states, Py_ssize_t *place, PyObject *param) noexcept:

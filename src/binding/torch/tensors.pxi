@@ -1,4 +1,4 @@
-# What a tensor is, read without its help where torch has DLPack's exchange table, and from its attributes elsewhere.
+# What a tensor is, read without its help where torch has what that takes, and from its attributes elsewhere.
 
 # The layouts of DLPack 1.
 cdef struct DLTensor:
@@ -38,29 +38,99 @@ cdef struct View:
     const int64_t *strides
     int64_t dims[2 * MOST_DIMS]
 
-cdef ExchangeTable *table = NULL
+ctypedef uint8_t (*Question)(const void *tensor) noexcept  # a bool of C++
+ctypedef void (*Change)(const void *tensor) noexcept
+
+# What torch's own methods and functions call, which take five to ten times as long: Python's arguments, warnings, and
+# the GIL, which they let go.
+cdef struct Inside:
+    Py_ssize_t place  # of C++'s tensor in that of Python
+    Question is_neg
+    Question is_inference
+    Change bump_version  # of an inference tensor it is a C++ exception, which nothing here would catch
+
+cdef ExchangeTable *exchange = NULL
+cdef Inside inside
 
 cdef object TENSOR = torch.Tensor
 cdef object PARAMETER = torch.nn.Parameter
 cdef object STRIDED = torch.strided
 cdef dict DTYPES = {torch.float32: INSTEP_FLOAT32, torch.float64: INSTEP_FLOAT64}
-cdef object IS_NEG = torch.Tensor.is_neg
+cdef object INCREMENT_VERSION = torch._C._increment_version
 
 
-def use_exchange_table(bint wanted):
-    """Read tensors by DLPack's exchange table, if torch has one and it is wanted; returns whether it is so."""
-    global table
+cdef ExchangeTable *exchange_table() except? NULL:
+    """DLPack's, if torch has one."""
     cdef ExchangeTable *found = NULL
-    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) if wanted else None
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     if type(capsule).__name__ == "PyCapsule":
         found = <ExchangeTable *>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
         while found is not NULL and found.major != 1:
             found = found.previous
-    table = found if found is not NULL and found.dltensor_from_py_object is not NULL else NULL
-    return table is not NULL
+    return found if found is not NULL and found.dltensor_from_py_object is not NULL else NULL
 
 
-use_exchange_table(True)
+cdef Py_ssize_t place_inside(object tensor) except -1:
+    """Where a tensor of Python's has that of C++, which is but the address that `_cdata` tells; 0 if it is not found."""
+    cdef Py_ssize_t place = sizeof(PyObject)
+    cdef uintptr_t address = tensor._cdata
+    while place + <Py_ssize_t>sizeof(uintptr_t) <= type(tensor).__basicsize__:
+        if (<uintptr_t *>(<char *><PyObject *>tensor + place))[0] == address:
+            return place
+        place += sizeof(uintptr_t)
+    return 0
+
+
+cdef Inside look_inside() except *:
+    """What does as torch's methods do, tried on tensors; empty where anything is not as it is known to be."""
+    cdef Inside found, nothing
+    cdef list addresses = []
+    memset(&nothing, 0, sizeof(Inside))
+    plain = torch.zeros(1)
+    negated = plain._neg_view()
+    with torch.inference_mode():
+        made_there = torch.zeros(1)
+    found.place = place_inside(plain)
+    for other in (negated, made_there, PARAMETER(plain)):
+        if found.place == 0 or place_inside(other) != found.place:
+            return nothing
+    try:
+        library = ctypes.CDLL(torch._C.__file__)
+        for name in (
+            "_ZN2at6native6is_negERKNS_6TensorE",
+            "_ZN2at6native12is_inferenceERKNS_6TensorE",
+            "_ZN5torch8autograd4impl12bump_versionERKN2at6TensorE",
+        ):
+            addresses.append(ctypes.cast(library[name], ctypes.c_void_p).value)
+    except (AttributeError, OSError):
+        return nothing
+    found.is_neg = <Question><uintptr_t>addresses[0]
+    found.is_inference = <Question><uintptr_t>addresses[1]
+    found.bump_version = <Change><uintptr_t>addresses[2]
+    before = plain._version
+    found.bump_version(<char *><PyObject *>plain + found.place)
+    for one in (plain, negated, made_there):
+        if found.is_neg(<char *><PyObject *>one + found.place) != one.is_neg():
+            return nothing
+        if found.is_inference(<char *><PyObject *>one + found.place) != one.is_inference():
+            return nothing
+    return found if plain._version == before + 1 else nothing
+
+
+def read_within(bint table, bint functions):
+    """Read tensors by DLPack's exchange table and by torch's functions in C++, where there are such and it is wanted.
+
+    Returns whether the one and the other are used.
+    """
+    global exchange, inside
+    exchange = exchange_table() if table else NULL
+    memset(&inside, 0, sizeof(Inside))
+    if functions:
+        inside = look_inside()
+    return exchange is not NULL, inside.place != 0
+
+
+read_within(True, True)
 
 
 cdef inline bint is_exact(PyObject *tensor) noexcept:
@@ -68,13 +138,10 @@ cdef inline bint is_exact(PyObject *tensor) noexcept:
     return Py_TYPE(tensor) == <PyTypeObject *>TENSOR or Py_TYPE(tensor) == <PyTypeObject *>PARAMETER
 
 
-# What is asked of every tensor at every step, as torch's C has it: the way there takes a third of the time.
+# The gradient, as torch's C has it: the way there takes a third of the time.
 cdef PyGetSetDef *GRAD = NULL
 if type(TENSOR.grad) is GetSetDescriptorType:
     GRAD = (<PyGetSetDescrObject *>TENSOR.grad).d_getset
-cdef PyMethodDef *NEGATION = NULL
-if type(IS_NEG) is MethodDescriptorType and (<PyMethodDescrObject *>IS_NEG).d_method.ml_flags == METH_NOARGS:
-    NEGATION = (<PyMethodDescrObject *>IS_NEG).d_method
 
 
 cdef inline object gradient_of(PyObject *tensor):
@@ -85,18 +152,37 @@ cdef inline object gradient_of(PyObject *tensor):
 
 cdef inline bint is_negated(PyObject *tensor) except -1:
     """Its memory holds the negative of its values; of an exact tensor."""
-    if NEGATION is not NULL:
-        return NEGATION.ml_meth(tensor, NULL) is True
-    return PyObject_CallOneArg(<PyObject *>IS_NEG, tensor) is True
+    if inside.place != 0:
+        return inside.is_neg(<char *>tensor + inside.place) != 0
+    return (<object>tensor).is_neg()
+
+
+cdef inline bint is_inference(PyObject *tensor) except -1:
+    """torch writes it under `torch.inference_mode()` only; of an exact tensor."""
+    if inside.place != 0:
+        return inside.is_inference(<char *>tensor + inside.place) != 0
+    return (<object>tensor).is_inference()
+
+
+cdef inline int count_write(PyObject *tensor) except -1:
+    """Tell autograd that it is written, or raise torch's exception."""
+    if inside.place != 0 and is_exact(tensor) and not is_inference(tensor):
+        inside.bump_version(<char *>tensor + inside.place)
+        return 0
+    try:
+        INCREMENT_VERSION((<object>tensor,))
+    except TypeError:  # an older torch takes no several at a time
+        INCREMENT_VERSION(<object>tensor)
+    return 0
 
 
 cdef inline bint look_at(PyObject *tensor, View *view) except -1:
     """Whether it is dense memory of this processor, of a type that there are kernels for: then `view` says where."""
     cdef DLTensor found
     cdef int k
-    if table is NULL:
+    if exchange is NULL:
         return look_at_attributes(<object>tensor, view)
-    if table.dltensor_from_py_object(tensor, &found) != 0:
+    if exchange.dltensor_from_py_object(tensor, &found) != 0:
         PyErr_Clear()
         return False
     if found.device_type != DL_CPU or found.code != DL_FLOAT or found.lanes != 1 or found.ndim > MOST_DIMS:
