@@ -272,6 +272,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")  # that torch 2.4 gives itself
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedulers(name, schedule):
@@ -341,6 +342,9 @@ def test_averages_and_clipping(name):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_groups_and_a_group_that_is_added(name):
+    if name == "Adagrad":
+        takes_added_groups()
+
     def program(cls):
         parameters = params()
         groups = [parameters[:2], parameters[2:3], parameters[3:4]]
@@ -358,8 +362,21 @@ def test_groups_and_a_group_that_is_added(name):
     assert_close(*both(name, program))
 
 
+def takes_added_groups():
+    """Skip where torch's Adagrad raises a KeyError at the first step of an added group, for it makes it no state."""
+    parameters = params()
+    fill(parameters)
+    optimizer = torch.optim.Adagrad(parameters[:2])
+    optimizer.add_param_group({"params": parameters[2:]})
+    try:
+        optimizer.step()
+    except KeyError:
+        pytest.skip("the Adagrad of this torch takes no added groups")
+
+
 def test_adagrad_starts_an_added_group_as_torch_does():
     """At the default of the optimizer, whatever the group says."""
+    takes_added_groups()
 
     def program(cls):
         parameters = params()
@@ -423,6 +440,30 @@ def test_an_option_that_torch_may_get_one_day(name):
         assert all("surprise" in fallback.reason for fallback in optimizer.fallbacks())
 
 
+def test_an_option_that_an_older_torch_does_not_have():
+    """Its Adam has no `decoupled_weight_decay`, and is stepped as without."""
+
+    class Earlier(torch.optim.Adam):
+        def __init__(self, params, lr=1e-3, weight_decay=0, foreach=None):
+            super().__init__(params, lr=lr, weight_decay=weight_decay, foreach=foreach)
+            for options in (self.defaults, *self.param_groups):
+                options.pop("decoupled_weight_decay", None)
+
+    class Ours(PAIRS["Adam"][0].__bases__[0], Earlier, here=instep.Adam):
+        pass
+
+    found = []
+    for cls in Ours, torch.optim.Adam:
+        parameters = params()
+        fill(parameters)
+        optimizer = cls(parameters, weight_decay=0.1)
+        optimizer.step()
+        found.append(tensors_of(optimizer, parameters))
+        assert cls is not Ours or optimizer.fallbacks() == []
+    assert_close(*found)
+
+
+@pytest.mark.skipif(torch.__version__ < "2.6", reason="named parameters are of torch 2.6")
 def test_what_a_fallback_says():
     parameters = params()
     fill(parameters)
@@ -483,6 +524,7 @@ def test_state_dict(name, before, after):
 COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda of: pickle.loads(pickle.dumps(of))}
 
 
+@pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")  # as torch 2.4 unpickles a tensor
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("how", COPIES)
 def test_copies(name, how):
@@ -696,23 +738,18 @@ def test_torch_is_not_imported_before_it_is_needed():
 
 
 def test_reads_within_torch():
-    """This torch has it all: without any of it the other tests would pass, and a step take twice the time or more."""
+    """The table is there from torch 2.10 on.  Without any of it the other tests would pass, and a step take longer."""
     from instep import _torch
 
-    assert _torch.read_within(table=True, functions=True) == (True, True)
+    assert _torch.read_within(table=True, functions=True) == (torch.__version__ >= "2.10", True)
 
 
 def test_an_older_torch():
-    """One without DLPack's table, that counts up one tensor's version at a time; and one that is too old."""
+    """One without DLPack's table; and one that is too old."""
     done = python("""
         import torch
-        del torch.Tensor.__dlpack_c_exchange_api__
-        several = torch._C._increment_version
-        def one(tensor):
-            if not isinstance(tensor, torch.Tensor):
-                raise TypeError
-            several((tensor,))
-        torch._C._increment_version = one
+        if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+            del torch.Tensor.__dlpack_c_exchange_api__
         from instep.torch import RMSprop
         from instep import _torch
         assert _torch.read_within(table=True, functions=False) == (False, False)

@@ -130,7 +130,13 @@ class Dropin(torch.optim.Optimizer):
     def _make_gatherer(self) -> _torch.Gatherer:
         theirs = counterpart(self._here, self._framework)
         parameters = inspect.signature(self._theirs()).parameters
-        keys = {key if isinstance(key, str) else key[0] for key in theirs.dialect.names.values()}
+        by_name = {name: key if isinstance(key, str) else key[0] for name, key in theirs.dialect.names.items()}
+        names = {  # of the dialect, those that this torch has
+            name: theirs.dialect.names[name]
+            for name, key in by_name.items()
+            if key in parameters or key in self.defaults
+        }
+        keys = {by_name[name] for name in names}
         fixed = {
             name: parameter.default
             for name, parameter in parameters.items()
@@ -140,7 +146,7 @@ class Dropin(torch.optim.Optimizer):
         language = _torch.Language(
             self._here.rule,
             theirs.preset,
-            dict(theirs.dialect.names),
+            names,
             fixed,
             dict(theirs.dialect.states),
             self._counter,
