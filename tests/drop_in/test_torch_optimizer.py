@@ -35,6 +35,26 @@ def test_it_is_one_of_torchs(name):
     assert mine.state_dict()["param_groups"] == others.state_dict()["param_groups"]
     assert type(cls.step) is type(lambda: None)  # a scheduler asks for optimizer.step.__func__
     assert mine.step.__func__ is cls.step
+    assert inspect.signature(cls.step) == inspect.signature(theirs.step)
+    assert inspect.signature(mine.step) == inspect.signature(others.step)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("is_watched", [False, True], ids=["", "hooks"])
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((1, 2, 3), {}), ((), {"clos": 1}), ((None,), {"closure": None}), ((3,), {})]
+)
+def test_errors_of_wrong_arguments_of_a_step(name, is_watched, args, kwargs):
+    def program(cls):
+        optimizer = cls(params())
+        if is_watched:
+            optimizer.register_step_pre_hook(lambda *given: None)
+        with pytest.raises(TypeError) as caught:
+            optimizer.step(*args, **kwargs)
+        return str(caught.value)
+
+    mine, theirs = both(name, program)
+    assert mine == theirs
 
 
 @pytest.mark.parametrize("name", OF_TORCH)
@@ -157,6 +177,22 @@ def test_a_subclass_that_changes_what_the_step_calls(name):
     (mine, found), (_, expected) = run(ours), run(theirs)
     assert_close(found, expected)
     assert mine.fallbacks() == [(0, None, None, "Signs has a _init_group of its own")]
+
+
+@pytest.mark.parametrize("check", ["_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"])
+def test_a_subclass_that_checks_something_before_a_step(check):
+    """By the one name or the other, as the torch at hand calls it."""
+
+    def program(cls):
+        calls = []
+        parameters = params()
+        fill(parameters)
+        type("Checked", (cls,), {check: lambda self: calls.append(check)})(parameters).step()
+        return calls
+
+    for name in OF_TORCH:
+        mine, theirs = both(name, program)
+        assert mine == theirs
 
 
 def containers():
@@ -726,6 +762,23 @@ def test_compile(name, what):
 
     mine, theirs = both(name, program)
     assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ten_compiled_steps_in_one_process():
+    """torch counts what it has compiled by code objects, and stops at a limit: each class has its own."""
+    torch._dynamo.reset()
+    for k in range(10):
+        base = PAIRS[OF_TORCH[k % len(OF_TORCH)]][0].__bases__
+        cls = type(f"Number{k}", base, {}, here=PAIRS[OF_TORCH[k % len(OF_TORCH)]][0]._here)
+        parameters = [torch.nn.Parameter(torch.ones(3))]
+        optimizer = cls(parameters)
+        step = torch.compile(optimizer.step, backend="eager")
+        for _ in range(2):
+            fill(parameters)
+            step()
+            assert optimizer.fallbacks() == [(0, None, None, "the step was compiled")]
+    torch._dynamo.reset()
 
 
 def python(program):
