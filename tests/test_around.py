@@ -439,6 +439,19 @@ def test_an_average_that_begins_later_begins_at_the_parameters():
     assert (optimizer.state["param_avg"] == -1.5).all()
 
 
+@pytest.mark.parametrize("master", ["split", "float32"])
+def test_an_average_that_begins_later_has_the_bits_beside_the_parameter(master):
+    params = [np.ones((3, 4), BFLOAT16), np.ones((4, 3), BFLOAT16).T, np.ones(5, np.float32)]
+    wide = [param.astype(np.float32) for param in params]
+    optimizer, other = instep.SGD(params, lr=1e-3, master=master), instep.SGD(wide, lr=1e-3)
+    for each, arrays in ((optimizer, params), (other, wide)):
+        each.step([np.ones_like(array) for array in arrays])
+        each.average_decay = 0.5
+    for one, same in zip(optimizer.state["param_avg"], other.state["param_avg"], strict=True):
+        assert one.tobytes("A") == same.tobytes("A")
+        assert one.strides == same.strides
+
+
 def test_gradients_that_cannot_be_zeroed():
     params = [np.ones((2, 3)), np.ones((2, 3))]
     optimizer = instep.RMSprop(params, zero_grads=True)
