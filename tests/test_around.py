@@ -260,6 +260,26 @@ def test_accumulated_gradients(grad_dtype):
     optimizer.step(grads[0])
 
 
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", BFLOAT16])
+def test_a_sum_of_one_gradient_is_that_gradient(grad_dtype):
+    """Also of numbers that are subnormal in their own type, and so 0 for a step, and normal in the parameter's."""
+    sizes = [1e-310, 1e-40, -1e-40, 6e-8, 1.2e-38, 1e-3, -0.0, np.inf, np.nan]
+    grad = np.array(sizes).astype(grad_dtype).reshape(9, 1)
+    found = []
+    for given in (grad, instep.Rows(np.arange(9), grad)):
+        for accumulates in (False, True):
+            param = np.zeros((9, 1))
+            optimizer = instep.Adam(param, lr=1.0, eps=1e-300)
+            if accumulates:
+                optimizer.accumulate(given)
+                optimizer.step()
+            else:
+                optimizer.step(given)
+            found.append(param)
+    for param in found[1:]:
+        assert param.tobytes() == found[0].tobytes()
+
+
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
 def test_accumulated_gradients_without_dimensions(grad_dtype):
     param = np.zeros((), np.float32)
