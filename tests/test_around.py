@@ -135,6 +135,28 @@ def test_an_infinite_norm_leaves_zeros_of_the_sign_that_the_twin_gives_them(rule
             assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, t), f"{form}, {options}")
 
 
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "split", "8-bit state"])
+def test_a_huge_norm_is_clipped_to_its_bound(rule, form, clip):
+    """Though the factor is less than any normal float32."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(1)
+    for options in one_of_each_loop(rule)[::3]:
+        for maximize, bound in [(False, 1.0), (True, 1e-3)]:
+            options = options | {"maximize": maximize, clip: bound}
+            params = {"w": np.linspace(-1, 1, 300).astype(param_dtype)}
+            optimizer = CLASSES[rule](params, **options, **stored)
+            grads = {"w": (random.standard_normal(300) * 10.0 ** random.uniform(-45, 38, 300)).astype(grad_dtype)}
+            grads["w"][:3] = [3e38, -1e38, 0]
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, 1), f"{form}, {options}")
+    param = np.zeros(2, param_dtype)
+    optimizer = instep.SGD(param, lr=1.0, **{clip: 1.0})
+    optimizer.step(np.array([3e38, 0], grad_dtype))
+    assert param.tolist() == [-1, 0]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_change_no_bit(form, threads):

@@ -169,7 +169,8 @@ static void NAME(step_array)(const struct options *o, instep_array *array, size_
         for (size_t k = 0; k < per_run; k++) {
             const size_t i = begin_of_run(array, run) + k;
             const T before = p[i];
-            T g = (T)scale * grad[run * per_run + k], *at[INSTEP_MAX_STATES] = {NULL};
+            T g = grad[run * per_run + k], *at[INSTEP_MAX_STATES] = {NULL};
+            g = scale != 0 && fabs(scale) < FLT_MIN ? (T)(scale / FLT_MIN) * ((T)FLT_MIN * g) : (T)scale * g;
             if (o->clip_value != 0 && g > (T)o->clip_value)
                 g = (T)o->clip_value;
             if (o->clip_value != 0 && g < -(T)o->clip_value)
