@@ -221,6 +221,34 @@ def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
         assert optimizer.step_count == 2
 
 
+@pytest.mark.parametrize("form", ["float32", "bfloat16 gradient", "bfloat16", "float16"])
+def test_a_step_is_skipped_if_its_gradients_overflow_once_they_are_scaled(form):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    big = 6e4 if grad_dtype == "float16" else 1e37
+    for skips in ({"skip_nonfinite": True}, {"grow_every": 5}, {"skip_nonfinite": True, "clip_norm": 1.0}):
+        param = np.ones(3, param_dtype)
+        optimizer = instep.SGD(param, lr=2.0**-100, grad_scale=2e38 / big * 2, **skips, **stored)
+        optimizer.step(np.array([1, big, 0], grad_dtype))
+        assert optimizer.skipped_steps == 1
+        assert optimizer.step_count == 0
+        assert (param == 1).all()
+        optimizer.grad_scale = 1.0
+        optimizer.step(np.array([1, big, big], grad_dtype))
+        assert optimizer.step_count == 1
+    param = np.ones(3)
+    optimizer = instep.SGD(param, lr=1e-40, grad_scale=100.0, skip_nonfinite=True)
+    optimizer.step(np.full(3, 1e37, grad_dtype) if big == 1e37 else np.full(3, 1e37, "float32"))
+    assert optimizer.step_count == 1  # in float64
+
+
+def test_large_gradients_that_are_not_scaled_are_stepped():
+    param = np.zeros(4, np.float32)
+    optimizer = instep.SGD(param, lr=2e-38, skip_nonfinite=True)
+    optimizer.step(np.full(4, 3e38, np.float32))
+    assert optimizer.skipped_steps == 0
+    assert (param == np.float32(2e-38) * np.float32(-3e38)).all()
+
+
 def test_the_gradients_of_a_skipped_step_are_zeroed_too():
     """Else a trainer that adds to them would keep what is not finite, and skip every step after it."""
     param, grad = np.zeros(300, np.float32), np.ones(300, np.float32)

@@ -31,8 +31,8 @@ PARTS = {
     clip_global_norm : float
         The same for the norm of all gradients together; 0 for no bound.  At most one of the three bounds may be set.
     skip_nonfinite : bool
-        Skip a step whose gradients hold a NaN or an infinity, whole: no parameter, state or count changes, but
-        `skipped_steps`.
+        Skip a step whose gradients hold a NaN or an infinity, or may do so times `grad_scale`, whole: no parameter,
+        state or count changes, but `skipped_steps`.
     grow_every : int
         Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
         with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
