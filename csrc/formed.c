@@ -3,6 +3,7 @@
 #include "dispatch.h"
 #include "internals.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A block is clipped before its rule is called, and scaled with it; otherwise the rule scales, which costs nothing. */
@@ -38,7 +39,8 @@ void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64
     }
     double *in_double = (double *)&formed->in_double;
     for (size_t k = 0; k < sizeof formed->in_float / sizeof(float); k++) {
-        in_double[k] += 0; /* which flushes a subnormal one, however a loop uses it */
+        /* a sum flushes a subnormal one, however a loop uses it; a scale of -0 keeps its sign */
+        in_double[k] = copysign(in_double[k] + 0, in_double[k]);
         formed->in_float[k] = (float)in_double[k];
     }
 }

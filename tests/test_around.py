@@ -119,6 +119,22 @@ def test_bits_of_the_twin(rule, isa, form):
                 assert grad.tobytes("A") == wanted.tobytes("A"), place
 
 
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "8-bit state"])
+def test_an_infinite_norm_leaves_zeros_of_the_sign_that_the_twin_gives_them(rule, form, clip):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    for options in one_of_each_loop(rule):
+        options = options | {"maximize": True, clip: 0.5}
+        params = {"w": np.linspace(-1, 1, 300).astype(param_dtype)}
+        optimizer = CLASSES[rule](params, **options, **stored)
+        for t in range(1, 3):
+            grads = {"w": np.where(np.arange(300) % 2, 1, -1).astype(grad_dtype)}
+            grads["w"][7] = np.inf
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, t), f"{form}, {options}")
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_change_no_bit(form, threads):
@@ -421,6 +437,19 @@ def test_an_average_that_begins_later_begins_at_the_parameters():
     assert (optimizer.state["param_avg"] == -1).all()
     optimizer.step(np.ones(4))
     assert (optimizer.state["param_avg"] == -1.5).all()
+
+
+@pytest.mark.parametrize("master", ["split", "float32"])
+def test_an_average_that_begins_later_has_the_bits_beside_the_parameter(master):
+    params = [np.ones((3, 4), BFLOAT16), np.ones((4, 3), BFLOAT16).T, np.ones(5, np.float32)]
+    wide = [param.astype(np.float32) for param in params]
+    optimizer, other = instep.SGD(params, lr=1e-3, master=master), instep.SGD(wide, lr=1e-3)
+    for each, arrays in ((optimizer, params), (other, wide)):
+        each.step([np.ones_like(array) for array in arrays])
+        each.average_decay = 0.5
+    for one, same in zip(optimizer.state["param_avg"], other.state["param_avg"], strict=True):
+        assert one.tobytes("A") == same.tobytes("A")
+        assert one.strides == same.strides
 
 
 def test_gradients_that_cannot_be_zeroed():

@@ -386,10 +386,23 @@ cdef class Holder(Locked):
                 continue
             states[name] = arrays = []
             for k in range(self.count):
-                arrays.append(self._storage.start(options, name, self.leaves[k]))
+                param = self.in_full(k, old) if name == "param_avg" else self.leaves[k]
+                arrays.append(self._storage.start(options, name, param))
                 if name == "row_steps":
                     arrays[k] += self.arrays[k].step_count  # what came before is not caught up with
         return states
+
+    @cython.final
+    cdef object in_full(self, Py_ssize_t k, dict old):
+        """The k-th parameter with the bits that these states have of it beside its own."""
+        if _param_format(<cnp.ndarray>self.leaves[k]) != INSTEP_AS_COMPUTED:
+            if "param_master" in old:
+                return old["param_master"][k]
+            if "param_low" in old:
+                from . import storage
+
+                return storage.in_full(self.leaves[k], old["param_low"][k])
+        return self.leaves[k]
 
     def _first_states(self, Options options, dict groups):
         """State arrays as they start with these options and groups."""
@@ -508,7 +521,7 @@ cdef class Holder(Locked):
         cdef uintptr_t *start
         cdef uintptr_t *end
         if are_given:
-            from instep.checkpoint.state_dict import check_numbers
+            from instep.checkpoint.state_dict import check_master, check_numbers
         options = options.replace({}, self.dtypes)
         groups = dict(self._patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
@@ -542,6 +555,8 @@ cdef class Holder(Locked):
                 _check_state(root, self.paths[k], array, self.leaves[k], form)
                 if are_given:
                     check_numbers(_spell(root, self.paths[k]), options, name, array, step_count)
+                    if name == "param_master" and form[1] == (<object>self.leaves[k]).shape:
+                        check_master(_spell(root, self.paths[k]), array, self.leaves[k])
                 every.append(array)
         for k in range(len(every)):
             if every[k].size:

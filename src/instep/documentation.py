@@ -40,7 +40,8 @@ PARTS = {
         Set every gradient to 0 as soon as it has been used, for trainers that add to it.
     average_decay : float
         How much of an average of the parameters a step keeps, in [0, 1); 0 for no average.  The state ``param_avg`` is
-        that average; the first step makes it the parameters.
+        that average; the first step makes it the parameters.  What is written into parameters between steps does not
+        reach the average of arrays and rows that are not stepped: write it into ``state["param_avg"]`` too.
     exact_rows : bool
         Let the averages of a row catch up with the steps that it missed when it is next among the `Rows` of a gradient,
         as if that had been 0 in them; otherwise they wait.  Goes where nothing else would have happened: without
@@ -58,12 +59,15 @@ PARTS = {
     master : {None, "split", "float32"}
         What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
         bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
-        ``param_master``, of which the 16 bits are a copy, rounded to the nearest.
+        ``param_master``, of which the 16 bits are a copy, rounded to the nearest.  With that it is the master that is
+        trained: what is written into the parameters is lost at the next step, unless it is written into
+        ``state["param_master"]`` too.
     state : dict
         Arrays to keep the state in, such as ``numpy.memmap``: by name, each in the nesting of the params, as in the
         attribute `state`.  Steps update them in place, and go on from what is in them.  They are read through once:
-        where no step leaves a negative number, in an average of squares for instance, there must be none.  They are
-        used until an option or `load` needs others.  By default they are made.
+        what no step leaves there is refused, such as a negative number in an average of squares, and so is a
+        ``param_master`` that is not its parameter.  They are used until an option or `load` needs others.  By default
+        they are made.
     step_count : int
         How many steps that state has taken.
 """,

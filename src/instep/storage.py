@@ -56,6 +56,7 @@ _QUIET = 0x00400000
 _HALF_BIAS = 112 << 23
 _SMALLEST_NORMAL_HALF = 0x38800000  # 2**-14
 _DIGIT = 1 << 20  # of a byte, among the bits of a float32
+_BLOCKS_TOGETHER = 4096  # that are looked at together
 
 
 def hashed(x: int) -> int:
@@ -294,10 +295,22 @@ def from_bytes(form: ByteFormat, stored: Array, size: int) -> Array:
 
 
 def has_exponents(stored: Array) -> bool:
-    """Whether every exponent is one that `to_bytes` gives."""
+    """Whether every exponent is one that `to_bytes` gives, or of a block of zeros, such as a new file holds.
+
+    Part by part, for the array may be larger than memory.
+    """
     form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+    stored = stored.reshape(-1).view(np.uint8)
     blocks = -(-stored.size // (BLOCK + 1))
-    return bool((stored[stored.size - blocks :].view(np.uint8) > form.reach).all())
+    size = stored.size - blocks
+    for begin in range(0, blocks, _BLOCKS_TOGETHER):
+        end = min(begin + _BLOCKS_TOGETHER, blocks)
+        exponents = stored[size + begin : size + end]
+        codes = stored[begin * BLOCK : min(end * BLOCK, size)]
+        largest = np.maximum.reduceat(codes, np.arange(0, codes.size, BLOCK)) if codes.size else codes
+        if len(largest) != len(exponents) or ((exponents <= form.reach) & (exponents | largest > 0)).any():
+            return False
+    return True
 
 
 def to_bytes(form: ByteFormat, x: Array, random: Array) -> Array:
@@ -346,6 +359,26 @@ def as_numbers(stored: Array) -> Array:
     if stored.dtype.name == "bfloat16":
         return np.asarray(from_bfloat16(stored.view(np.uint16)))
     return stored
+
+
+def rounds_to(x: Array, stored: Array) -> Array:
+    """Whether a number of float32 is what a 16-bit one stands for, or the one is the other rounded either way.
+
+    What is not finite may stand for anything: a number that is too large, say.
+    """
+    write = to_half if stored.dtype == np.float16 else to_bfloat16
+    bits = stored.view(np.uint16)
+    down, up = (write(x, np.full(x.size, random, np.int32)) for random in (0, 65535))
+    found: Array = (bits == down) | (bits == up) | (as_numbers(stored) == x) | ~np.isfinite(as_numbers(stored))
+    return found
+
+
+def in_full(param: Array, low: Array) -> Array:
+    """The numbers of a parameter in two halves, in its memory order."""
+    found = np.empty_like(param, np.float32, subok=False)
+    halves = (param.reshape(-1, order="A").view(np.uint16), low.reshape(-1, order="A"))
+    found.reshape(-1, order="A")[...] = from_split(*halves)
+    return found
 
 
 def zeros_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
