@@ -195,6 +195,36 @@ def test_norms_are_exact_sums():
             assert optimizer.norms["update"] == [around.norm([params])]  # which started at 0
 
 
+def test_norms_are_of_the_last_step():
+    """Of nothing where it had no gradient, and of no update where it was skipped."""
+    params = {"a": np.full((3, 2), 2.0), "b": np.full(2, 2.0)}
+    optimizer = instep.SGD(params, lr=0.5, statistics=True, skip_nonfinite=True)
+    optimizer.step({"a": np.ones((3, 2)), "b": np.ones(2)})
+    assert optimizer.norms["update"] == {"a": 0.5 * 6**0.5, "b": 0.5 * 2**0.5}
+    optimizer.step({"a": instep.Rows(np.array([1, 1]), np.ones((2, 2))), "b": None})
+    assert optimizer.norms == {
+        "grad": {"a": 8**0.5, "b": 0.0},
+        "update": {"a": 2**0.5, "b": 0.0},
+        "param": {"a": 0.5 * 2**0.5, "b": 0.0},
+    }
+    optimizer.step_one("b", np.ones(2))
+    assert optimizer.norms["grad"] == {"a": 8**0.5, "b": 2**0.5}
+    assert optimizer.grad_norm == 2**0.5
+    optimizer.step({"a": np.full((3, 2), 3.0), "b": np.full(2, np.inf)})
+    assert optimizer.norms == {
+        "grad": {"a": 54**0.5, "b": np.inf},
+        "update": {"a": 0.0, "b": 0.0},
+        "param": {"a": 0.0, "b": 0.0},
+    }
+
+
+def test_norms_are_of_what_was_computed():
+    param = np.ones(4, BFLOAT16)
+    optimizer = instep.SGD(param, lr=1.0, statistics=True)
+    optimizer.step(np.full(4, 1e-4, np.float32))
+    assert optimizer.norms["update"] == pytest.approx(2e-4, rel=1e-3)
+
+
 # ---- skipping ----
 
 

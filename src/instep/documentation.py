@@ -37,7 +37,8 @@ PARTS = {
         Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
         with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
     statistics : bool
-        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.
+        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.  Where a gradient
+        is of `Rows` they are of these rows alone.
     zero_grads : bool
         Set every gradient to 0 as soon as it has been used, for trainers that add to it.
     average_decay : float
