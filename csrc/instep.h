@@ -30,10 +30,11 @@
  *
  * Written:       param, low, copy, the states, norms, all counts, grad_norm, with grow_every grad_scale, and
  *                first_block, which is scratch.  grad is set to 0 with zero_grads, and is not written otherwise.
- * Skipped:       with skip_nonfinite or grow_every, a step of gradients whose norm is not finite.  It counts in
- *                skipped_count, and writes grad_norm, norms->grad, finite_count, grad_scale and, with zero_grads, the
- *                gradients, and nothing else.  The status is INSTEP_OK.  In double, squares overflow, and so a norm is
- *                infinite from about 1e154 on.
+ * Skipped:       with skip_nonfinite or grow_every, a step of gradients whose norm is not finite, or is 2^127 or more
+ *                with a grad_scale greater than 1 and an array of float, for there an element may be infinite once it
+ *                is scaled.  It counts in skipped_count, and writes grad_norm, norms->grad, finite_count, grad_scale
+ *                and, with zero_grads, the gradients, and nothing else.  The status is INSTEP_OK.  In double, squares
+ *                overflow, and so a norm is infinite from about 1e154 on.
  * Not finite:    nothing is clipped by a norm that is a NaN; of an infinite one finite gradients become 0.
  * Rows:          only those are read and written that rows names.  The average of a row that waits is what it was, so
  *                start param_avg as a copy of param.

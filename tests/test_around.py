@@ -119,6 +119,44 @@ def test_bits_of_the_twin(rule, isa, form):
                 assert grad.tobytes("A") == wanted.tobytes("A"), place
 
 
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "8-bit state"])
+def test_an_infinite_norm_leaves_zeros_of_the_sign_that_the_twin_gives_them(rule, form, clip):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    for options in one_of_each_loop(rule):
+        options = options | {"maximize": True, clip: 0.5}
+        params = {"w": np.linspace(-1, 1, 300).astype(param_dtype)}
+        optimizer = CLASSES[rule](params, **options, **stored)
+        for t in range(1, 3):
+            grads = {"w": np.where(np.arange(300) % 2, 1, -1).astype(grad_dtype)}
+            grads["w"][7] = np.inf
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, t), f"{form}, {options}")
+
+
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "split", "8-bit state"])
+def test_a_huge_norm_is_clipped_to_its_bound(rule, form, clip):
+    """Though the factor is less than any normal float32."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(1)
+    for options in one_of_each_loop(rule)[::3]:
+        for maximize, bound in [(False, 1.0), (True, 1e-3)]:
+            options = options | {"maximize": maximize, clip: bound}
+            params = {"w": np.linspace(-1, 1, 300).astype(param_dtype)}
+            optimizer = CLASSES[rule](params, **options, **stored)
+            grads = {"w": (random.standard_normal(300) * 10.0 ** random.uniform(-45, 38, 300)).astype(grad_dtype)}
+            grads["w"][:3] = [3e38, -1e38, 0]
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, 1), f"{form}, {options}")
+    param = np.zeros(2, param_dtype)
+    optimizer = instep.SGD(param, lr=1.0, **{clip: 1.0})
+    optimizer.step(np.array([3e38, 0], grad_dtype))
+    assert param.tolist() == [-1, 0]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_change_no_bit(form, threads):
@@ -183,6 +221,34 @@ def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
         assert optimizer.step_count == 2
 
 
+@pytest.mark.parametrize("form", ["float32", "bfloat16 gradient", "bfloat16", "float16"])
+def test_a_step_is_skipped_if_its_gradients_overflow_once_they_are_scaled(form):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    big = 6e4 if grad_dtype == "float16" else 1e37
+    for skips in ({"skip_nonfinite": True}, {"grow_every": 5}, {"skip_nonfinite": True, "clip_norm": 1.0}):
+        param = np.ones(3, param_dtype)
+        optimizer = instep.SGD(param, lr=2.0**-100, grad_scale=2e38 / big * 2, **skips, **stored)
+        optimizer.step(np.array([1, big, 0], grad_dtype))
+        assert optimizer.skipped_steps == 1
+        assert optimizer.step_count == 0
+        assert (param == 1).all()
+        optimizer.grad_scale = 1.0
+        optimizer.step(np.array([1, big, big], grad_dtype))
+        assert optimizer.step_count == 1
+    param = np.ones(3)
+    optimizer = instep.SGD(param, lr=1e-40, grad_scale=100.0, skip_nonfinite=True)
+    optimizer.step(np.full(3, 1e37, grad_dtype) if big == 1e37 else np.full(3, 1e37, "float32"))
+    assert optimizer.step_count == 1  # in float64
+
+
+def test_large_gradients_that_are_not_scaled_are_stepped():
+    param = np.zeros(4, np.float32)
+    optimizer = instep.SGD(param, lr=2e-38, skip_nonfinite=True)
+    optimizer.step(np.full(4, 3e38, np.float32))
+    assert optimizer.skipped_steps == 0
+    assert (param == np.float32(2e-38) * np.float32(-3e38)).all()
+
+
 def test_the_gradients_of_a_skipped_step_are_zeroed_too():
     """Else a trainer that adds to them would keep what is not finite, and skip every step after it."""
     param, grad = np.zeros(300, np.float32), np.ones(300, np.float32)
@@ -242,6 +308,26 @@ def test_accumulated_gradients(grad_dtype):
         optimizer.step_one(0, grads[0][0])
     optimizer.accumulate(None)
     optimizer.step(grads[0])
+
+
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", BFLOAT16])
+def test_a_sum_of_one_gradient_is_that_gradient(grad_dtype):
+    """Also of numbers that are subnormal in their own type, and so 0 for a step, and normal in the parameter's."""
+    sizes = [1e-310, 1e-40, -1e-40, 6e-8, 1.2e-38, 1e-3, -0.0, np.inf, np.nan]
+    grad = np.array(sizes).astype(grad_dtype).reshape(9, 1)
+    found = []
+    for given in (grad, instep.Rows(np.arange(9), grad)):
+        for accumulates in (False, True):
+            param = np.zeros((9, 1))
+            optimizer = instep.Adam(param, lr=1.0, eps=1e-300)
+            if accumulates:
+                optimizer.accumulate(given)
+                optimizer.step()
+            else:
+                optimizer.step(given)
+            found.append(param)
+    for param in found[1:]:
+        assert param.tobytes() == found[0].tobytes()
 
 
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])

@@ -37,7 +37,8 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray, Rows or None
             In the nesting of the params, each gradient of the shape of its parameter and of its dtype or one of fewer
-            bits (float32, float16, bfloat16), which is read exactly; lists and tuples may stand for each other, and a
+            bits (float32, float16, bfloat16), which is read exactly but for subnormal numbers of float32 and bfloat16,
+            which count as 0; lists and tuples may stand for each other, and a
             subclass of dict is asked for its items, as it is in the params.  Read only, unless `zero_grads` is set.  A
             gradient that is not laid out in memory as its parameter is copied first.  `Rows` are of some rows alone.
             None leaves an array, its state and its count alone.  May be left out after `bind` and after `accumulate`.
@@ -415,7 +416,8 @@ cdef class Stepper(Holder):
 
         Until then a step that is given gradients is refused, and so is `step_one`.
 
-        The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others.
+        The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others, and
+        formed as a step computes: of one gradient it gives the step that this gradient would.
         With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
         and forgotten when one is loaded.
 
@@ -455,7 +457,7 @@ cdef class Stepper(Holder):
                 if self.held[k] is not NULL:
                     added.append((k, <object>self.held[k], self.arithmetic_of(k)))
             if added:
-                run_in_default_arithmetic(storage.add, (pending, added), {})
+                run_in_step_arithmetic(storage.add, (pending, added), {})
                 self.pending = pending
         finally:
             self.let_go()

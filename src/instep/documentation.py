@@ -25,12 +25,14 @@ PARTS = {
     clip_value : float
         No element of a gradient is larger than this, either way; 0 for no bound.
     clip_norm : float
-        A gradient whose norm is larger is scaled down to it, array by array; 0 for no bound.
+        A gradient whose norm is larger is scaled down to it, array by array; 0 for no bound.  Squares are formed in
+        float64: there, elements of less than 1.5e-154 count as 0, and a norm of more than 1.3e154 is infinite and
+        leaves zeros.
     clip_global_norm : float
         The same for the norm of all gradients together; 0 for no bound.  At most one of the three bounds may be set.
     skip_nonfinite : bool
-        Skip a step whose gradients hold a NaN or an infinity, whole: no parameter, state or count changes, but
-        `skipped_steps`.
+        Skip a step whose gradients hold a NaN or an infinity, or may do so times `grad_scale`, whole: no parameter,
+        state or count changes, but `skipped_steps`.
     grow_every : int
         Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
         with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
