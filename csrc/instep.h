@@ -39,7 +39,8 @@
  * Rows:          only those are read and written that rows names.  The average of a row that waits is what it was, so
  *                start param_avg as a copy of param.
  *                With exact_rows, a row first takes the steps that it missed, as if its gradient had been 0 in them,
- *                with the options of now: its states have the bits of an array that got those gradients.
+ *                with the options of now: its states have the bits of an array that got those gradients.  Before it is
+ *                turned off, step a whole gradient of zeros, or the steps that rows missed are lost.
  * Allocated:     nothing.  A large step asks the system for processors and for threads where it is the first one, or
  *                the first one after instep_set_threads or a fork.
  * May overlap:   gradients with gradients, but with zero_grads not even these.  Nothing else, and this is not checked:

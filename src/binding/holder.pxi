@@ -254,6 +254,8 @@ cdef class Holder(Locked):
                     groups[pattern] = groups[pattern] | changes
                 every = self.options_of_groups(options, groups)
                 every_before = self.options_of_groups(before, dict(self.patterns))
+                if before.sets("exact_rows") and not options.sets("exact_rows"):
+                    self.catch_up()
                 if not self.keeps_every_state(every, every_before):
                     states = self.states_of_groups(every, every_before, states, groups)
                     if self._adopt(options, states, since=since, groups=groups):
@@ -391,6 +393,17 @@ cdef class Holder(Locked):
                 if name == "row_steps":
                     arrays[k] += self.arrays[k].step_count  # what came before is not caught up with
         return states
+
+    @cython.final
+    cdef int catch_up(self) except -1:
+        """Let every row take the steps that it missed, with the options of now, for nobody will know of them."""
+        cdef Py_ssize_t k
+        for k in range(self.count):
+            self.check_states(k, -1)
+        for k in range(self.count):
+            with nogil:
+                instep_catch_up(&self.optimizers[self.arrays[k].group], &self.arrays[k])
+        return 0
 
     @cython.final
     cdef object in_full(self, Py_ssize_t k, dict old):

@@ -49,7 +49,7 @@ PARTS = {
         Let the averages of a row catch up with the steps that it missed when it is next among the `Rows` of a gradient,
         as if that had been 0 in them; otherwise they wait.  Goes where nothing else would have happened: without
         momentum, an average of gradients, weight decay or `average_decay`.  The state ``row_steps`` has the last step
-        of every row.
+        of every row.  Where it is turned off all rows catch up first.
     seed : int
         Of the random numbers that parameters and states of fewer than 32 bits are rounded with.
     groups : dict of dict

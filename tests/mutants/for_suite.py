@@ -349,9 +349,23 @@ BUGS = [
     Bug(
         "a missed step too many",
         "csrc/missed.c",
-        "(uint64_t)(array->step_count - 1 - last)",
-        "(uint64_t)(array->step_count - last)",
+        "(uint64_t)(work->upto - last)",
+        "(uint64_t)(work->upto + 1 - last)",
         EXACT,
+    ),
+    Bug(
+        "rows that are exact no more not caught up",
+        "src/binding/holder.pxi",
+        "                    self.catch_up()\n",
+        "                    pass\n",
+        ROWS + "::test_rows_catch_up_before_they_are_exact_no_more",
+    ),
+    Bug(
+        "rows caught up to the step before",
+        "csrc/missed.c",
+        "take_missed_steps_upto(array->step_count, optimizer, &whole)",
+        "take_missed_steps_upto(array->step_count - 1, optimizer, &whole)",
+        ROWS + "::test_rows_catch_up_before_they_are_exact_no_more",
     ),
     Bug(
         "missed steps given up once nothing is seen to change in the first elements",
