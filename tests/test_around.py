@@ -225,6 +225,21 @@ def test_norms_are_of_what_was_computed():
     assert optimizer.norms["update"] == pytest.approx(2e-4, rel=1e-3)
 
 
+@pytest.mark.parametrize("row", [(1,), (7,), (100,), (128,), (129,), (256,), (3, 100), (700,)], ids=str)
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", BFLOAT16])
+def test_norms_of_rows(row, grad_dtype):
+    """For any order of the rows, and where some of them are summed."""
+    random = np.random.default_rng(sum(row))
+    param = np.zeros((500, *row), "float64" if grad_dtype == "float64" else "float32")
+    optimizer = instep.SGD(param, lr=0.0, statistics=True)
+    for indices in (np.arange(97), random.permutation(500)[:97], random.integers(0, 60, 97), np.arange(0)):
+        values = random.standard_normal((len(indices), *row)) * 10.0 ** random.uniform(-4, 2, (len(indices), *row))
+        rows = instep.Rows(indices, values.astype(grad_dtype))
+        optimizer.step(rows)
+        assert optimizer.grad_norm == around.norm([rows])
+        assert optimizer.norms["grad"] == optimizer.grad_norm
+
+
 # ---- skipping ----
 
 
