@@ -422,9 +422,9 @@ cdef class Stepper(Holder):
         Until then a step that is given gradients is refused, and so is `step_one`.
 
         The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others, and
-        formed as a step computes: of one gradient it gives the step that this gradient would.
-        With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
-        and forgotten when one is loaded.
+        formed as a step computes: of one gradient it gives the step that this gradient would.  With
+        ``grad_scale = 1 / k`` the step after k calls is one of their mean; with `grow_every`, divide the loss by k
+        instead.  The sum is not saved with the state, and forgotten when one is loaded.
 
         Parameters
         ----------

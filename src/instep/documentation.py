@@ -35,7 +35,8 @@ PARTS = {
         state or count changes, but `skipped_steps`.
     grow_every : int
         Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
-        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
+        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.  It is one over the
+        scale of the loss then, and nothing else: where k gradients are accumulated, divide the loss by k.
     statistics : bool
         Measure the norms of gradient, update and parameter of every array at each step: see `norms`.  Where a gradient
         is of `Rows` they are of these rows alone.
