@@ -386,12 +386,14 @@ INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t s
 
 /**
  * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written, except first_block, which is
- * scratch.  From INSTEP_NOT_FINITE on, instep_check names the option.
+ * scratch.  From INSTEP_NOT_FINITE on, instep_check names the option, but for INSTEP_OF_ONE_GROUP.
  */
 INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
 /**
  * The same where arrays belong to groups with options of their own: array k goes by optimizers[arrays[k].group].  They
  * are of one rule, with the same states.  The first one's step_count is the count, and the others' follow it.
+ * INSTEP_OF_ONE_GROUP: an option whose instep_option_traits have INSTEP_IS_OF_STEP is another number in one of them
+ * than in the first.  No optimizer is at fault by itself, so instep_check finds none.
  */
 INSTEP_API int instep_step_groups(instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count);
 /** Steps arrays[index] only, which must have a gradient and be of group 0.  A sweep over all arrays counts as one step.
