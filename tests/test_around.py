@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import instep
-from instep import around
-from instep._core import Options
+from instep import around, storage
+from instep._core import Options, run_in_step_arithmetic
 from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -320,7 +320,65 @@ def test_a_dynamic_loss_scale_halves_and_doubles():
     assert optimizer.skipped_steps == 2
 
 
+@pytest.mark.parametrize("start", [2.0**-99, 2.0**-15, 1.0, 2.0**99])
+def test_a_dynamic_loss_scale_goes_by_its_rule(start):
+    """Of any sequence: it halves with every step that is skipped, and doubles with every third in a row that is not."""
+    random = np.random.default_rng(7)
+    optimizer = instep.SGD(np.zeros(3), lr=1.0, grad_scale=start, grow_every=3)
+    scale, row, skipped = 1 / start, 0, 0
+    for is_finite in random.random(60) < 0.7:
+        optimizer.step(np.full(3, 1.0 if is_finite else np.inf))
+        if is_finite:
+            row += 1
+            if row == 3:
+                row, scale = 0, min(2 * scale, 2.0**100)
+        else:
+            row, skipped, scale = 0, skipped + 1, max(scale / 2, 2.0**-100)
+        assert optimizer.loss_scale == scale
+        assert optimizer.skipped_steps == skipped
+        assert optimizer.state_dict()["finite_steps"] == row
+
+
 # ---- accumulation ----
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_bits_of_a_step_of_a_sum(form):
+    """In the arithmetic of a step, one after the other."""
+    random = np.random.default_rng(11)
+    param_dtype, grad_dtype, stored = FORMS[form]
+    params = {str(size): numbers(random, size, param_dtype) for size in (1, 300)}
+    wide = np.float64 if param_dtype == "float64" else np.float32
+    optimizer = instep.Adam(params, grad_scale=1 / 3, **stored)
+    sums = {}
+    for _ in range(3):
+        grads = {place: numbers(random, p.size, grad_dtype) for place, p in params.items()}
+        optimizer.accumulate(grads)
+        for place, grad in grads.items():
+            number = storage.as_numbers(grad)
+            if place in sums:
+                sums[place] = run_in_step_arithmetic(np.add, (sums[place], number), {"dtype": wide})
+            else:
+                sums[place] = run_in_step_arithmetic(number.astype, (wide,), {})
+    before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+    optimizer.step()
+    assert_same(arrays_of(optimizer), twin_step(optimizer, before, sums, {"grad_scale": 1 / 3}, 1), form)
+
+
+def test_the_bits_of_a_step_of_summed_rows():
+    random = np.random.default_rng(12)
+    table, other = np.ones((9, 5), np.float32), np.ones((9, 5), np.float32)
+    optimizer, once = instep.Adam(table), instep.Adam(other)
+    given = [
+        (random.integers(0, 9, 7), (random.standard_normal((7, 5)) * 10.0 ** random.uniform(-44, 3, (7, 5))))
+        for _ in range(3)
+    ]
+    for indices, values in given:
+        optimizer.accumulate(instep.Rows(indices, values.astype(BFLOAT16)))
+    optimizer.step()
+    every = np.concatenate([values for _, values in given]).astype(BFLOAT16)
+    once.step(instep.Rows(*storage.summed(np.concatenate([indices for indices, _ in given]), every, np.float32)))
+    assert table.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
