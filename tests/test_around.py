@@ -9,6 +9,7 @@ import pytest
 import instep
 from instep import around
 from instep._core import Options
+from instep.checkpoint.state_dict import spell_path
 from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -55,7 +56,7 @@ def twin_step(optimizer, before, grads, options, step_count):
     bound = options.get("clip_global_norm", 0)
     factor = around.clip_factor(around.norm(grads.values(), options.get("grad_scale", 1.0)), bound)
     after = {}
-    for stream, place in enumerate(before["param"]):
+    for stream, place in enumerate(sorted(before["param"])):
         arrays = {name: before[name][place].copy("K") for name in before}
         grad = grads[place]
         if options.get("clip_norm"):
@@ -648,6 +649,69 @@ def test_checkpoints(form, tmp_path):
     assert_same(arrays_of(again), arrays_of(optimizer), form)
     assert again.options == optimizer.options
     assert Options("adam").of_step[0] == "grad_scale"
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "bit" in form or "float16" in form])
+def test_the_order_of_a_dict_changes_no_bit(form, tmp_path):
+    """Neither of one that is made nor of one that is loaded: what is rounded at random is known by its keys."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(10)
+    start = {
+        "b": random.standard_normal(300).astype(param_dtype),
+        10: [random.standard_normal(30).astype(param_dtype) for _ in range(11)],
+        "a": {9: random.standard_normal(300).astype(param_dtype), "9": random.standard_normal(7).astype(param_dtype)},
+        2: random.standard_normal((3, 4)).astype(param_dtype),
+    }
+
+    def ordered(nesting, key):
+        if isinstance(nesting, list):
+            return [array.copy() for array in nesting]
+        if isinstance(nesting, dict):
+            return {place: ordered(nesting[place], key) for place in sorted(nesting, key=key)}
+        return nesting.copy()
+
+    def by_place(optimizer):
+        return dict(zip(map(spell_path, optimizer._paths), optimizer._leaves, strict=True))
+
+    def gradients(nesting, path, found):
+        if isinstance(nesting, list):
+            return [gradients(child, (*path, k), found) for k, child in enumerate(nesting)]
+        if isinstance(nesting, dict):
+            return {key: gradients(child, (*path, key), found) for key, child in nesting.items()}
+        return found[spell_path(path)][: nesting.size].reshape(nesting.shape)
+
+    def run(optimizer):
+        for t in range(3):
+            draw = np.random.default_rng(t)
+            found = {place: draw.standard_normal(300).astype(grad_dtype) for place in sorted(by_place(optimizer))}
+            optimizer.step(gradients(optimizer.params, (), found))
+
+    orders = [
+        lambda key: 0,
+        str,
+        lambda key: [-ord(letter) for letter in str(key)],
+        lambda key: (isinstance(key, int), str(key)),
+    ]
+    made = [instep.Adam(ordered(start, key), lr=0.1, **stored) for key in orders]
+    for optimizer in made:
+        run(optimizer)
+    made[0].save(tmp_path / "a")
+    again = [instep.load(tmp_path / "a", ordered(made[0].params, key)) for key in orders]
+    for optimizer in again:
+        run(optimizer)
+    for same in (made, again):
+        for optimizer in same[1:]:
+            for place, array in by_place(same[0]).items():
+                assert array.tobytes() == by_place(optimizer)[place].tobytes(), place
+
+
+def test_arrays_whose_keys_have_no_order_are_numbered_as_they_come():
+    arrays = {None: np.ones(300, BFLOAT16), ("a", 1): np.ones(300, BFLOAT16), "a": np.ones(300, BFLOAT16)}
+    listed = [array.copy() for array in arrays.values()]
+    instep.SGD(arrays, lr=1e-3).step({key: np.ones(300, BFLOAT16) for key in arrays})
+    instep.SGD(listed, lr=1e-3).step([np.ones(300, BFLOAT16) for _ in arrays])
+    for one, other in zip(arrays.values(), listed, strict=True):
+        assert one.tobytes() == other.tobytes()
 
 
 def test_states_are_named(rule):

@@ -135,7 +135,7 @@ def step(
     step_count : int
         Which step this is, from 1.
     stream : int
-        The number of the array among the parameters.
+        The number of the array among the parameters, in the order of their keys: see `instep.storage`.
     clip : float
         What `clip_factor` gives for the norm of this gradient, or of all of them.
     copy : numpy.ndarray

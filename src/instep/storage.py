@@ -5,8 +5,10 @@ a probability by how near either is, so that a value is right on the average.  R
 moves by less than half a bit a step would stand still for ever; a copy of a parameter, which no step goes on from, is
 rounded to the nearest, as NumPy does it.  What is written is the result of arithmetic, whose NaNs are quiet.
 
-The random numbers of an array depend on the option ``seed``, on the array's place among the parameters (its stream), on
-its step and on the element, and on nothing else.
+The random numbers of an array depend on the option ``seed``, on the array's number among the parameters (its stream),
+on its step and on the element, and on nothing else.  The numbers count from 0 in the order of the keys, integers before
+text, so that the order of the items of a dict does not matter.  Where there are other keys, such as None, which no
+checkpoint takes, they count in the order of the params.
 
 ======================  ===============================================================================================
 bfloat16                the upper 16 bits of a float32
@@ -89,7 +91,7 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
     seed : int
         The option.
     stream : int
-        The number of the array among the parameters.
+        The number of the array among the parameters, in the order of their keys.
     step_count : int
         Which step this is, from 1.
     place : int
