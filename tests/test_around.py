@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import instep
-from instep import around
+from instep import around, storage
 from instep._core import Options
 from instep.checkpoint.state_dict import spell_path
 from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
@@ -607,6 +607,53 @@ def test_averages_in_few_bits_do_not_stall():
         form = instep.storage.BYTE
         v = stored.astype(np.float32) if state_dtype == "bfloat16" else instep.storage.from_bytes(form, stored, 4096)
         assert 0.0095 < v.mean() < 0.0108, state_dtype
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+@pytest.mark.parametrize(
+    ("rule", "options", "change"),
+    [
+        ("sgd", dict(momentum=0.9), dict(lr_in_momentum=True)),
+        ("sgd", dict(momentum=0.9, lr_in_momentum=True), dict(lr_in_momentum=False)),
+        ("rmsprop", dict(momentum=0.9), dict(lr_in_momentum=True)),
+        ("rmsprop", dict(centered=True), dict(centered=False)),
+        ("rmsprop", dict(centered=True, momentum=0.5), dict(centered=False, lr_in_momentum=True)),
+    ],
+)
+def test_options_convert_states_of_fewer_bits(state_dtype, rule, options, change):
+    """As those of float32 with the same numbers, rounded once, to the nearest."""
+    random = np.random.default_rng(11)
+    shapes = [(300, 3), (4, 70), (), (5,)]
+    params = [np.asarray(random.standard_normal(shape), np.float32) for shape in shapes]
+    params[1] = np.asfortranarray(params[1])
+    optimizer = CLASSES[rule]([p.copy("K") for p in params], lr=0.1, state_dtype=state_dtype, **options)
+    for _ in range(3):
+        optimizer.step([np.asarray(random.standard_normal(shape), np.float32) for shape in shapes])
+
+    def numbers_of(optimizer):
+        return {
+            name: [storage.decoded(array, param) for array, param in zip(arrays, params, strict=True)]
+            for name, arrays in optimizer.state.items()
+        }
+
+    wide = CLASSES[rule](params, lr=0.1, **options, state=numbers_of(optimizer), step_count=3)
+    for name, value in change.items():
+        setattr(wide, name, value)
+        setattr(optimizer, name, value)
+    assert wide.state.keys() == optimizer.state.keys()
+    for name, arrays in numbers_of(optimizer).items():
+        for k, found in enumerate(arrays):
+            exact = wide.state[name][k]
+            near = np.abs(exact) * (2**-8 if state_dtype == "bfloat16" else 1 / 16)
+            if state_dtype == "8bit":  # and no less than a step of the smallest
+                near += np.abs(exact).max(initial=0) * 2.0**-15
+            assert found.shape == exact.shape
+            assert (np.abs(found - exact) <= near).all(), (name, k)
+            assert optimizer.state[name][k].strides == storage.encoded(exact, optimizer.state[name][k]).strides
+            same = storage.encoded(exact, optimizer.state[name][k]).tobytes("A")
+            if len(change) == 1:
+                assert optimizer.state[name][k].tobytes("A") == same, (name, k)
+    optimizer.step([np.asarray(random.standard_normal(shape), np.float32) for shape in shapes])
 
 
 def test_bad_forms():

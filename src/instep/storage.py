@@ -383,6 +383,29 @@ def in_full(param: Array, low: Array) -> Array:
     return found
 
 
+def decoded(stored: Array, param: Array) -> Array:
+    """The numbers of a state of this parameter, in float32 where they are stored in fewer bits; exact."""
+    if stored.dtype in (np.uint8, np.int8):
+        form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+        found = np.empty_like(param, np.float32, subok=False)
+        found.reshape(-1, order="A")[...] = from_bytes(form, stored.view(np.uint8), param.size)
+        return found
+    return numbers_like(stored, np.float32, stored.shape) if stored.dtype.itemsize == 2 else stored
+
+
+def encoded(numbers: Array, stored: Array) -> Array:
+    """The numbers of a state as another one is stored, rounded to the nearest, which is right for what is done once."""
+    half = np.full(numbers.size, 1 << 15, np.int32)
+    if stored.dtype in (np.uint8, np.int8):
+        form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+        return to_bytes(form, numbers.reshape(-1, order="A"), half).view(stored.dtype)
+    if stored.dtype.itemsize != 2:
+        return numbers
+    found = np.empty_like(numbers, stored.dtype, subok=False)
+    found.reshape(-1, order="A").view(np.uint16)[...] = to_bfloat16(numbers.reshape(-1, order="A"), half)
+    return found
+
+
 def zeros_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
     """Zeros in the memory order of `param`."""
     return np.zeros(shape, dtype) if shape != param.shape else np.zeros_like(param, dtype, subok=False)
