@@ -144,8 +144,8 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
     struct sum squares = {{0}};
     work->total = &squares;
     for (size_t k = 0; k < work->count; k++)
-        if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
-            memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
+        if (work->arrays[k].norms != NULL)
+            memset(work->arrays[k].norms, 0, sizeof *work->arrays[k].norms);
     if (total != 0)
         instep_pool_run(sum_blocks, work, total, grain_of(work, total, BLOCKS_OF_SUM_PER_THREAD));
 

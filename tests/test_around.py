@@ -8,7 +8,7 @@ import pytest
 
 import instep
 from instep import around, storage
-from instep._core import Options
+from instep._core import Options, run_in_step_arithmetic
 from instep.checkpoint.state_dict import spell_path
 from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
 
@@ -196,6 +196,51 @@ def test_norms_are_exact_sums():
             assert optimizer.norms["update"] == [around.norm([params])]  # which started at 0
 
 
+def test_norms_are_of_the_last_step():
+    """Of nothing where it had no gradient, and of no update where it was skipped."""
+    params = {"a": np.full((3, 2), 2.0), "b": np.full(2, 2.0)}
+    optimizer = instep.SGD(params, lr=0.5, statistics=True, skip_nonfinite=True)
+    optimizer.step({"a": np.ones((3, 2)), "b": np.ones(2)})
+    assert optimizer.norms["update"] == {"a": 0.5 * 6**0.5, "b": 0.5 * 2**0.5}
+    optimizer.step({"a": instep.Rows(np.array([1, 1]), np.ones((2, 2))), "b": None})
+    assert optimizer.norms == {
+        "grad": {"a": 8**0.5, "b": 0.0},
+        "update": {"a": 2**0.5, "b": 0.0},
+        "param": {"a": 0.5 * 2**0.5, "b": 0.0},
+    }
+    optimizer.step_one("b", np.ones(2))
+    assert optimizer.norms["grad"] == {"a": 8**0.5, "b": 2**0.5}
+    assert optimizer.grad_norm == 2**0.5
+    optimizer.step({"a": np.full((3, 2), 3.0), "b": np.full(2, np.inf)})
+    assert optimizer.norms == {
+        "grad": {"a": 54**0.5, "b": np.inf},
+        "update": {"a": 0.0, "b": 0.0},
+        "param": {"a": 0.0, "b": 0.0},
+    }
+
+
+def test_norms_are_of_what_was_computed():
+    param = np.ones(4, BFLOAT16)
+    optimizer = instep.SGD(param, lr=1.0, statistics=True)
+    optimizer.step(np.full(4, 1e-4, np.float32))
+    assert optimizer.norms["update"] == pytest.approx(2e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("row", [(1,), (7,), (100,), (128,), (129,), (256,), (3, 100), (700,)], ids=str)
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", BFLOAT16])
+def test_norms_of_rows(row, grad_dtype):
+    """For any order of the rows, and where some of them are summed."""
+    random = np.random.default_rng(sum(row))
+    param = np.zeros((500, *row), "float64" if grad_dtype == "float64" else "float32")
+    optimizer = instep.SGD(param, lr=0.0, statistics=True)
+    for indices in (np.arange(97), random.permutation(500)[:97], random.integers(0, 60, 97), np.arange(0)):
+        values = random.standard_normal((len(indices), *row)) * 10.0 ** random.uniform(-4, 2, (len(indices), *row))
+        rows = instep.Rows(indices, values.astype(grad_dtype))
+        optimizer.step(rows)
+        assert optimizer.grad_norm == around.norm([rows])
+        assert optimizer.norms["grad"] == optimizer.grad_norm
+
+
 # ---- skipping ----
 
 
@@ -276,7 +321,65 @@ def test_a_dynamic_loss_scale_halves_and_doubles():
     assert optimizer.skipped_steps == 2
 
 
+@pytest.mark.parametrize("start", [2.0**-99, 2.0**-15, 1.0, 2.0**99])
+def test_a_dynamic_loss_scale_goes_by_its_rule(start):
+    """Of any sequence: it halves with every step that is skipped, and doubles with every third in a row that is not."""
+    random = np.random.default_rng(7)
+    optimizer = instep.SGD(np.zeros(3), lr=1.0, grad_scale=start, grow_every=3)
+    scale, row, skipped = 1 / start, 0, 0
+    for is_finite in random.random(60) < 0.7:
+        optimizer.step(np.full(3, 1.0 if is_finite else np.inf))
+        if is_finite:
+            row += 1
+            if row == 3:
+                row, scale = 0, min(2 * scale, 2.0**100)
+        else:
+            row, skipped, scale = 0, skipped + 1, max(scale / 2, 2.0**-100)
+        assert optimizer.loss_scale == scale
+        assert optimizer.skipped_steps == skipped
+        assert optimizer.state_dict()["finite_steps"] == row
+
+
 # ---- accumulation ----
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_bits_of_a_step_of_a_sum(form):
+    """In the arithmetic of a step, one after the other."""
+    random = np.random.default_rng(11)
+    param_dtype, grad_dtype, stored = FORMS[form]
+    params = {str(size): numbers(random, size, param_dtype) for size in (1, 300)}
+    wide = np.float64 if param_dtype == "float64" else np.float32
+    optimizer = instep.Adam(params, grad_scale=1 / 3, **stored)
+    sums = {}
+    for _ in range(3):
+        grads = {place: numbers(random, p.size, grad_dtype) for place, p in params.items()}
+        optimizer.accumulate(grads)
+        for place, grad in grads.items():
+            number = storage.as_numbers(grad)
+            if place in sums:
+                sums[place] = run_in_step_arithmetic(np.add, (sums[place], number), {"dtype": wide})
+            else:
+                sums[place] = run_in_step_arithmetic(number.astype, (wide,), {})
+    before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+    optimizer.step()
+    assert_same(arrays_of(optimizer), twin_step(optimizer, before, sums, {"grad_scale": 1 / 3}, 1), form)
+
+
+def test_the_bits_of_a_step_of_summed_rows():
+    random = np.random.default_rng(12)
+    table, other = np.ones((9, 5), np.float32), np.ones((9, 5), np.float32)
+    optimizer, once = instep.Adam(table), instep.Adam(other)
+    given = [
+        (random.integers(0, 9, 7), (random.standard_normal((7, 5)) * 10.0 ** random.uniform(-44, 3, (7, 5))))
+        for _ in range(3)
+    ]
+    for indices, values in given:
+        optimizer.accumulate(instep.Rows(indices, values.astype(BFLOAT16)))
+    optimizer.step()
+    every = np.concatenate([values for _, values in given]).astype(BFLOAT16)
+    once.step(instep.Rows(*storage.summed(np.concatenate([indices for indices, _ in given]), every, np.float32)))
+    assert table.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])

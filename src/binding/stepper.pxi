@@ -371,10 +371,11 @@ cdef class Stepper(Holder):
 
     @property
     def grad_norm(self):
-        """The norm of all gradients of the last step, times `grad_scale`, before it was clipped.
+        """The norm of all gradients of the last step that measured it, times `grad_scale`, before it was clipped.
 
-        It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`; NaN before
-        the first such step.
+        It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`, also where
+        the step is then skipped; NaN before the first such step.  Of `Rows` an index that stands several times counts
+        once, with the sum of its values.  In `step_one` it is that of the one gradient.
         """
         return last_grad_norm(self.shown())
 
@@ -388,7 +389,11 @@ cdef class Stepper(Holder):
         """The norms of ``grad``, ``update`` and ``param`` in the last step, each in the nesting of the params.
 
         They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of
-        what the step added to the parameter; and that of the parameter after it.  0 for an array never stepped.
+        what the step added to the parameter; and that of the parameter after it.  Both of the latter are of what was
+        computed, before it was rounded to fewer bits.  Of `Rows`, all three are of the rows that were touched.
+
+        0 where that step measured nothing: all three of an array whose gradient was None, ``update`` and ``param``
+        where the step was skipped.  `step_one` measures one array, and leaves those of the others.
         """
         cdef Py_ssize_t k
         cdef list grad = []
@@ -417,9 +422,9 @@ cdef class Stepper(Holder):
         Until then a step that is given gradients is refused, and so is `step_one`.
 
         The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others, and
-        formed as a step computes: of one gradient it gives the step that this gradient would.
-        With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
-        and forgotten when one is loaded.
+        formed as a step computes: of one gradient it gives the step that this gradient would.  With
+        ``grad_scale = 1 / k`` the step after k calls is one of their mean; with `grow_every`, divide the loss by k
+        instead.  The sum is not saved with the state, and forgotten when one is loaded.
 
         Parameters
         ----------

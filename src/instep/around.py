@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import reference, storage
-from ._core import Options, run_in_step_arithmetic
+from ._core import Options, Rows, run_in_step_arithmetic
 from .arithmetic import Array
 
 __all__ = ["clip_factor", "missed", "norm", "square_sum", "step"]
@@ -32,15 +32,17 @@ _LANES = 32  # partial sums of a block
 _SMALLEST_FLOAT = 2.0**-126  # that is normal
 
 
-def square_sum(grads: Iterable[Array]) -> float:
+def square_sum(grads: Iterable[Array | Rows]) -> float:
     """The sum of the squares of all elements, exact over blocks of 256, within which 32 partial sums are folded.
 
     It does not depend on the order of the blocks.  Squares are formed in double: those of float32 numbers are exact.
+    A row of `Rows` begins a block: as many as are whole in 256 elements are a block together, a longer one has several.
 
     Parameters
     ----------
-    grads : iterable of numpy.ndarray
-        The gradients.
+    grads : iterable of numpy.ndarray or Rows
+        The gradients.  Rows of the same index are added up first: in float64 if their values are of it, else in
+        float32, as beside a parameter of that dtype.
 
     Returns
     -------
@@ -49,13 +51,28 @@ def square_sum(grads: Iterable[Array]) -> float:
     """
     sums: list[float] = []
     for grad in grads:
-        sums += run_in_step_arithmetic(_sums_of_blocks, (storage.as_numbers(grad).ravel(order="K"),), {})
+        flat = _runs(grad) if isinstance(grad, Rows) else storage.as_numbers(grad).ravel(order="K")
+        sums += run_in_step_arithmetic(_sums_of_blocks, (flat,), {})
     if any(map(math.isnan, sums)):
         return math.nan
     try:
         return math.fsum(sums)
     except OverflowError:  # of the sum of finite numbers
         return math.inf
+
+
+def _runs(rows: Rows) -> Array:
+    """The values in ascending order of their rows, with zeros where a block ends before 256 elements."""
+    dtype = np.float64 if rows.values.dtype == np.float64 else np.float32
+    values = storage.summed(rows.indices, rows.values, dtype)[1]
+    size = math.prod(values.shape[1:])
+    together = max(storage.BLOCK // max(size, 1), 1)
+    padded = np.zeros((-(-len(values) // together) * together, size), dtype)
+    padded[: len(values)] = values.reshape(len(values), size)
+    run = together * size
+    blocks = np.zeros((len(padded) // together, -(-run // storage.BLOCK) * storage.BLOCK), dtype)
+    blocks[:, :run] = padded.reshape(-1, run)
+    return blocks.ravel()
 
 
 def _sums_of_blocks(flat: Array) -> list[float]:
@@ -70,12 +87,12 @@ def _sums_of_blocks(flat: Array) -> list[float]:
     return found
 
 
-def norm(grads: Iterable[Array], grad_scale: float = 1.0) -> float:
+def norm(grads: Iterable[Array | Rows], grad_scale: float = 1.0) -> float:
     """The norm of all gradients together, times `grad_scale`.
 
     Parameters
     ----------
-    grads : iterable of numpy.ndarray
+    grads : iterable of numpy.ndarray or Rows
         The gradients.
     grad_scale : float
         The option.

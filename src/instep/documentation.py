@@ -35,9 +35,11 @@ PARTS = {
         state or count changes, but `skipped_steps`.
     grow_every : int
         Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
-        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
+        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.  It is one over the
+        scale of the loss then, and nothing else: where k gradients are accumulated, divide the loss by k.
     statistics : bool
-        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.
+        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.  Where a gradient
+        is of `Rows` they are of these rows alone.
     zero_grads : bool
         Set every gradient to 0 as soon as it has been used, for trainers that add to it.
     average_decay : float

@@ -417,6 +417,8 @@ static bool measure(instep_optimizer *optimizers, size_t groups, instep_array *a
         return true;
     for (size_t k = 0; k < count; k++) {
         struct exact own = {.parts = 0};
+        if (arrays[k].norms != NULL)
+            memset(arrays[k].norms, 0, sizeof *arrays[k].norms);
         if (arrays[k].grad == NULL)
             continue;
         if (arrays[k].dtype == INSTEP_FLOAT32) {
