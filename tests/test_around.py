@@ -550,6 +550,29 @@ def test_bad_groups():
     assert repr(optimizer).endswith("groups={'b': {'lr': 0.5}})")
 
 
+def test_a_group_that_a_load_has_dropped():
+    def params():
+        return {"a": np.ones(3), "b": np.ones(3)}
+
+    optimizer = instep.SGD(params(), groups={"b": {"lr": 0.5}})
+    group = optimizer.groups["b"]
+    kept = optimizer.state_dict()
+    optimizer.load_state_dict(instep.SGD(params(), groups={"a": {"lr": 0.25}}).state_dict())
+    message = r"^the optimizer has no group 'b' any more: the state that was loaded has other groups$"
+    for use in (lambda: group.lr, lambda: group.options, lambda: group.changes, lambda: setattr(group, "lr", 1.0)):
+        with pytest.raises(RuntimeError, match=message):
+            use()
+    with pytest.raises(AttributeError, match="no option 'alpha'"):
+        group.alpha = 1.0
+    assert repr(group) == "Group('b', gone)"
+    assert optimizer._patterns == {"a": {"lr": 0.25}}
+    optimizer.load_state_dict(kept)
+    assert repr(group) == "Group('b', lr=0.5)"
+    group.lr = 2.0
+    assert optimizer.groups["b"].lr == group.lr == 2.0
+    assert repr(instep.SGD(params(), groups={"b": {}}).groups["b"]) == "Group('b')"
+
+
 # ---- averages, zeroed gradients, statistics ----
 
 
