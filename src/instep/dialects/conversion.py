@@ -163,6 +163,8 @@ def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateD
         raise TypeError(f"optimizer must be one of instep, not a value of type {type(optimizer).__name__}")
     ours = optimizer.state_dict()
     theirs = counterpart(type(optimizer), framework)
+    if optimizer._storage.state_dtype is None and all(param.itemsize > 2 for param in optimizer._leaves):
+        ours["options"]["seed"] = theirs.preset["seed"]  # of random numbers that there are none of
     for name in MASTERS:
         for place, array in ours["state"].get(name, {}).items():
             if array.size:
