@@ -1,6 +1,7 @@
 """What surrounds a rule has the bits of its NumPy twin, for every rule, format and number of threads."""
 
 import math
+import re
 
 import ml_dtypes
 import numpy as np
@@ -526,6 +527,7 @@ def test_bad_groups():
         ({1: {}}, TypeError, "a pattern must be a str"),
         ({"b": 1}, TypeError, r"groups\['b'\] must be a dict of options"),
         ({"x*": {}}, ValueError, r"matches no array; there are 'w', 'b'"),
+        ({"[w]x": {}}, ValueError, r"matches no array; there are 'w', 'b'"),
         ({"b": {}, "*": {}}, ValueError, r"both match 'b'"),
         ({"b": {"alpha": 1}}, TypeError, "alpha"),
         ({"b": {"lr": -1}}, ValueError, r"groups\['b'\]: lr=-1.0 must not be negative"),
@@ -535,6 +537,13 @@ def test_bad_groups():
     ]:
         with pytest.raises(error, match=message):
             instep.RMSprop(params, groups=groups)
+    with pytest.raises(ValueError, match=re.escape("glob.escape gives 'a[[]0]', which is that place alone")):
+        instep.RMSprop({"a[0]": np.ones(3)}, groups={"a[0]": {"lr": 0.5}})
+    assert instep.RMSprop({"a[0]": np.ones(3)}, groups={"a[[]0]": {"lr": 0.5}}).groups["a[[]0]"].lr == 0.5
+    with pytest.raises(TypeError, match=r"must be a str or an int for groups, not \('a', 'b'\)"):
+        instep.RMSprop({("a", "b"): np.ones(3)}, groups={"*": {"lr": 0.5}})
+    with pytest.raises(ValueError, match="is not Unicode text, as it must be for groups"):
+        instep.RMSprop({"\ud800": np.ones(3)}, groups={"*": {"lr": 0.5}})
     optimizer = instep.RMSprop(params, groups={"b": {"lr": 0.5}})
     with pytest.raises(ValueError, match="must not be negative"):
         optimizer.groups["b"].lr = -1
@@ -789,6 +798,14 @@ def test_bad_forms():
         instep.RMSprop([np.ones(3, np.float32), np.ones(3)], state_dtype="8bit")
     with pytest.raises(ValueError, match="float16: use master='float32'"):
         instep.RMSprop(np.ones(3, np.float16), master="split")
+    for name in ("state_dtype", "master"):
+        for bad in (np.array([1, 2]), [], np.float32, True):
+            with pytest.raises(ValueError, match=rf"^{name}={re.escape(repr(bad))} must be None, '"):
+                instep.RMSprop(np.ones(3, np.float16), **{name: bad})
+    for states in ({}, {"param_avg": np.zeros(3)}):
+        message = r"^states lacks 'square_avg'(, 'param_avg')?: rmsprop needs it with these options$"
+        with pytest.raises(ValueError, match=message):
+            around.step("rmsprop", np.ones(3), np.ones(3), states, average_decay=0.5)
     with pytest.raises(ValueError, match="master='none'"):
         instep.RMSprop(np.ones(3, np.float16), master="none")
     optimizer = instep.RMSprop([np.ones(3, np.float32)])

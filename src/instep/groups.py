@@ -105,11 +105,17 @@ def members(paths: list[tuple[Any, ...]], groups: Mapping[str, Any]) -> list[int
     if not groups:
         return member
     from fnmatch import fnmatchcase
+    from glob import escape
 
-    places = [spell_path(path) for path in paths]
+    places = [spell_path(path, "for groups") for path in paths]
     patterns = list(groups)
     for number, pattern in enumerate(patterns, 1):
         matched = [k for k, place in enumerate(places) if fnmatchcase(place, pattern)]
+        if not matched and pattern in places:
+            raise ValueError(
+                f"groups[{pattern!r}] matches no array, for [ begins a set of characters in a pattern: "
+                f"glob.escape gives {escape(pattern)!r}, which is that place alone"
+            )
         if not matched:
             raise ValueError(f"groups[{pattern!r}] matches no array; there are {some(places)}")
         for k in matched:

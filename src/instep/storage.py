@@ -443,7 +443,14 @@ def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
     -------
     tuple of numpy.ndarray
         The indices in order, as int64, and the sums.
+
+    Raises
+    ------
+    ValueError
+        There are more rows of values than indices, or fewer.
     """
+    if len(indices) != len(values):
+        raise ValueError(f"values must have a row for each of the {len(indices)} indices, not {len(values)}")
     found: tuple[Array, Array] = run_in_step_arithmetic(_summed, (indices, values, dtype), {})
     return found
 
