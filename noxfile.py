@@ -321,7 +321,8 @@ def free_threaded(session: nox.Session) -> None:
             "(uv python install 3.14t, pyenv install 3.14t), or build CPython with --disable-gil"
         )
     known = PROJECT["project"]["optional-dependencies"]
-    session.install(*BUILD_REQUIREMENTS, *known["demo"], *(name for name in known["test"] if name not in NOT_THERE))
+    needed = [*BUILD_REQUIREMENTS, *known["demo"], *(name for name in known["test"] if name not in NOT_THERE)]
+    session.install("--only-binary=:all:", *needed)  # some newest versions have no wheel for it
     session.install("--no-build-isolation", "--no-deps", ".")
     session.run("python", "-c", "import sys, instep._core, instep._bench; sys.exit(sys._is_gil_enabled())")
     session.run("pytest", "tests", *session.posargs)

@@ -141,6 +141,18 @@ STAGE void write_half(stored16 *restrict to, const stored *restrict from, struct
         to[i] = to_half((float)from[i], random_bits(&random));
 }
 
+STAGE void copy_as_bfloat16(stored16 *restrict to, const stored *restrict from)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = nearest_bfloat16((float)from[i]);
+}
+
+STAGE void copy_as_half(stored16 *restrict to, const stored *restrict from)
+{
+    for (size_t i = 0; i < INSTEP_BLOCK; i++)
+        to[i] = nearest_half((float)from[i]);
+}
+
 STAGE void write_split(stored16 *restrict high, stored16 *restrict low, const S *restrict from)
 {
     for (size_t i = 0; i < INSTEP_BLOCK; i++) {
@@ -305,14 +317,20 @@ static void close_param(const instep_array *array, size_t i, size_t n, const S *
     }
 }
 
-static void write_copy(const instep_array *array, size_t i, size_t n, const stored *p, S *room, uint64_t random)
+static void write_copy(const instep_array *array, size_t i, size_t n, const stored *p, S *room)
 {
+    union part part;
+    stored16 *to = (stored16 *)array->copy + i, *whole = n < INSTEP_BLOCK ? part.half : to;
     if (n < INSTEP_BLOCK && array->formats.param == INSTEP_AS_COMPUTED) {
         memset(room, 0, INSTEP_BLOCK * sizeof(S));
         p = memcpy(room, p, n * sizeof(S));
     }
-    write_numbers((stored16 *)array->copy + i, array->formats.copy, n, p,
-                  random_of(random, i / INSTEP_BLOCK, 1, i % INSTEP_BLOCK));
+    if (array->formats.copy == INSTEP_BFLOAT16)
+        copy_as_bfloat16(whole, p);
+    else
+        copy_as_half(whole, p);
+    if (n < INSTEP_BLOCK)
+        memcpy(to, whole, n * sizeof *to);
 }
 
 static stored *opened_state(const instep_array *array, size_t s, size_t i, size_t n, S *room)
@@ -334,7 +352,7 @@ static stored *opened_state(const instep_array *array, size_t s, size_t i, size_
 static void close_state(const instep_array *array, size_t s, size_t i, size_t n, const S *room, uint64_t random)
 {
     void *state = array->state[s];
-    unsigned place = 2 + (unsigned)s;
+    unsigned place = 1 + (unsigned)s;
     switch (array->formats.state[s]) {
     case INSTEP_AS_COMPUTED:
         break;
@@ -487,7 +505,7 @@ static void NAME(blocks)(const struct loop *loop, const struct around *around, c
             close_state(array, s, i, n, state_room[s], around->random);
         close_param(array, i, n, param_room, around->random);
         if (array->copy != NULL)
-            write_copy(array, i, n, p, param_room, around->random);
+            write_copy(array, i, n, p, param_room);
         if (around->averages)
             average(around, n, (stored *)array->state[loop->states] + i, p);
         if (around->measures) {

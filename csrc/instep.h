@@ -225,8 +225,9 @@ typedef enum instep_trait {
 
 /**
  * How an array is stored beside the others, which are in the type of the arithmetic.  16 bits and 8 go with float
- * alone, but for gradients.  What has less bits than the arithmetic is rounded stochastically: the random numbers
- * depend on the option seed, the array's stream, its step and the element.
+ * alone, but for gradients.  A param or a state of less bits than the arithmetic is rounded stochastically: the random
+ * numbers depend on the option seed, the array's stream, its step and the element.  A copy is rounded to the nearest,
+ * the even one of two that are as near.
  */
 typedef enum instep_format {
     /** In the type of the arithmetic. */
@@ -322,7 +323,7 @@ typedef struct instep_array {
     int64_t *row_steps;
     /** The lower halves of a param that is INSTEP_SPLIT: 16 bits each. */
     void *low;
-    /** What a step writes of the parameter besides, rounded stochastically, in formats.copy; or NULL. */
+    /** What a step writes of the parameter besides, rounded to the nearest, in formats.copy; or NULL. */
     void *copy;
     /** Room for what a step measures; needed with clip_norm and with statistics. */
     instep_norms *norms;

@@ -1,9 +1,9 @@
-/* Floats in fewer bits: reading them is exact, writing them rounds stochastically.
+/* Floats in fewer bits: reading them is exact, writing them rounds stochastically, but for a copy of a parameter.
  *
  * Rounded up or down with a probability by how near either is, a value is right on the average, and an average of
  * squares that grows by less than half a bit a step still grows.  Rounded to the nearest it would stand still for ever,
- * so that is not to be had.  A value is rounded up where what is cut off of it, in 2^-16 of a digit, and the random
- * number reach 2^16 together.  That of element i of a block is the upper half of
+ * so that is to be had only for a copy, which no step goes on from.  A value is rounded up where what is cut off of it,
+ * in 2^-16 of a digit, and the random number reach 2^16 together.  That of element i of a block is the upper half of
  *
  *     a + b i  modulo 2^32
  *
@@ -83,7 +83,7 @@ struct random {
     uint32_t next, step;
 };
 
-/* From element `first` of a block on; place 0 is the parameter, 1 its copy, and 2 the first of the states. */
+/* From element `first` of a block on; place 0 is the parameter, and 1 the first of the states. */
 static inline struct random random_of(uint64_t step, uint64_t block, unsigned place, size_t first)
 {
     uint64_t hash = hashed(step ^ (block * 8 + place));
@@ -114,6 +114,14 @@ static inline uint16_t to_bfloat16(float x, int32_t random)
     return (uint16_t)(((uint32_t)bits + (uint32_t)digits) >> 16);
 }
 
+/* To the nearest, the even one of two that are as near; for a NaN see to_split. */
+static inline uint16_t nearest_bfloat16(float x)
+{
+    uint32_t bits = (uint32_t)bits_of(x);
+    uint32_t half = (int32_t)(bits & MAGNITUDE) > INFINITE ? 0 : 0x7fff + (bits >> 16 & 1);
+    return (uint16_t)((bits + half) >> 16);
+}
+
 /* ---- a float in two halves: the upper one rounded to nearest, the lower one what that is off by ----------------- */
 
 static inline float from_split(uint16_t high, uint16_t low)
@@ -142,6 +150,14 @@ static inline float from_half(uint16_t stored)
     return float_of((size < 0x400 << 13 ? small : normal) | sign);
 }
 
+/* The half for a float of these bits, whose size is that of a normal half or of a subnormal one. */
+static inline uint16_t half_of_size(int32_t bits, int32_t normal, int32_t small)
+{
+    int32_t size = bits & MAGNITUDE, rounded = size < SMALLEST_NORMAL_HALF ? small : normal;
+    rounded |= size > INFINITE ? HALF_QUIET : 0;
+    return (uint16_t)(((uint32_t)rounded << 16 | ((uint32_t)bits & 0x80000000)) >> 16);
+}
+
 /* From 2^16 on it is infinite, as in any conversion; below it stays finite. */
 static inline uint16_t to_half(float x, int32_t random)
 {
@@ -150,9 +166,17 @@ static inline uint16_t to_half(float x, int32_t random)
     int32_t normal = (lesser(size + digits, HALF_OVERFLOWS) - HALF_BIAS) >> 13;
     /* one that is subnormal as a half: in 2^-16 of the last digit */
     int32_t small = ((int32_t)(float_of(lesser(size, SMALLEST_NORMAL_HALF)) * 0x1p40f) + random) >> 16;
-    int32_t rounded = size < SMALLEST_NORMAL_HALF ? small : normal;
-    rounded |= size > INFINITE ? HALF_QUIET : 0;
-    return (uint16_t)(((uint32_t)rounded << 16 | ((uint32_t)bits & 0x80000000)) >> 16);
+    return half_of_size(bits, normal, small);
+}
+
+/* To the nearest, the even one of two that are as near. */
+static inline uint16_t nearest_half(float x)
+{
+    int32_t bits = bits_of(x), size = lesser(bits & MAGNITUDE, HALF_OVERFLOWS);
+    int32_t normal = (size - HALF_BIAS + 0xfff + (size >> 13 & 1)) >> 13;
+    /* one that is subnormal as a half: its last digit is that of a float from 1/2 on, to which a sum is rounded */
+    int32_t small = bits_of(float_of(lesser(size, SMALLEST_NORMAL_HALF)) + 0.5f) - bits_of(0.5f);
+    return half_of_size(bits, normal, small);
 }
 
 /* ---- bytes: three digits and an exponent relative to the block's ---------------------------------------------------

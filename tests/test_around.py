@@ -474,6 +474,28 @@ def test_a_split_master_trains_as_float32():
     assert whole.tobytes() == wide.tobytes()
 
 
+@pytest.mark.parametrize("few", [BFLOAT16, np.dtype("float16")], ids=str)
+def test_a_copy_is_rounded_to_the_nearest(few, isa):
+    """As NumPy rounds: it is a function of the master alone, so that nothing moves where no step does."""
+    every = np.arange(2**16, dtype=np.uint16).view(few).astype(np.float32)
+    every = every[np.isfinite(every) & (np.abs(every) >= np.finfo(np.float32).tiny)]
+    lower, upper = np.sort(every)[:-1], np.sort(every)[1:]
+    ties = ((lower.astype(np.float64) + upper) / 2).astype(np.float32)  # each between two that are as near
+    with np.errstate(over="ignore"):
+        values = np.concatenate([every, ties, np.nextafter(ties, np.inf), np.nextafter(ties, -np.inf)])
+    past = np.array([65519.0, 65520.0, 65536.0, 3.39e38, 3.4e38, np.inf, -np.inf, np.nan, 0.0, -0.0], np.float32)
+    values = np.concatenate([values, past, -past])
+    model = {"w": np.zeros(values.size, few), "b": np.zeros(3, few)}
+    optimizer = instep.SGD(model, lr=0.0, master="float32")
+    optimizer.state["param_master"]["w"][...] = values
+    optimizer.state["param_master"]["b"][...] = 1.001
+    with np.errstate(all="ignore"):
+        expected = {place: master.astype(few) for place, master in optimizer.state["param_master"].items()}
+    for _ in range(3):
+        optimizer.step({place: np.ones(p.shape, few) for place, p in model.items()})
+        assert_same({"copy": model}, {"copy": expected}, isa)
+
+
 def test_averages_in_few_bits_do_not_stall():
     """Rounded to the nearest, one that starts at 1 would stay there for ever."""
     for state_dtype in ("bfloat16", "8bit"):

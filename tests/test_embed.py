@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -485,12 +486,14 @@ def test_a_cython_package_trains_with_the_functions_of_the_package(downstream):
 
     x, y = load_breast_cancer(return_X_y=True)
     x, y = np.ascontiguousarray((x - x.mean(axis=0)) / x.std(axis=0)), y.astype(np.float64)
-    for rule, cls in CLASSES.items():
+    with ThreadPoolExecutor(4) as threads:  # it is declared safe without the GIL
+        fits = [threads.submit(regression.fit, rule, x, y, 50, {"lr": 0.02}) for rule in CLASSES]
+    for fit, (rule, cls) in zip(fits, CLASSES.items(), strict=True):
         w = np.zeros(x.shape[1])
         optimizer = cls([w], lr=0.02)
         for _ in range(50):
             optimizer.step([regression.gradient(x, y, w)])
-        assert regression.fit(rule, x, y, 50, {"lr": 0.02}).tobytes() == w.tobytes()
+        assert fit.result().tobytes() == w.tobytes()
         assert ((x @ w > 0) == y).mean() > 0.92, rule
     with pytest.raises(ValueError, match=r"rho=1 must be in \[0, 1\)"):
         regression.fit("rmsprop", x, y, 1, {"rho": 1})
@@ -501,7 +504,8 @@ def test_cython_finds_every_function(tmp_path, monkeypatch):
     source, module = tmp_path / "addresses.pyx", tmp_path / f"addresses{sysconfig.get_config_var('EXT_SUFFIX')}"
     addresses = ", ".join(f"'{name}': <uintptr_t>instep.{name}" for name in FUNCTIONS)
     source.write_text(f"cimport instep\nfrom libc.stdint cimport uintptr_t\nFUNCTIONS = {{{addresses}}}\n")
-    run(sys.executable, "-m", "cython", "-3", source, "-o", tmp_path / "addresses.c")
+    directive = "freethreading_compatible=True"  # or the import would switch the GIL on
+    run(sys.executable, "-m", "cython", "-3", "-X", directive, source, "-o", tmp_path / "addresses.c")
     includes = [f"-I{sysconfig.get_path('include')}", f"-I{instep.get_include()}"]
     run("cc", "-shared", "-fPIC", *includes, tmp_path / "addresses.c", "-o", module)
     monkeypatch.syspath_prepend(tmp_path)

@@ -9,6 +9,7 @@ In this order:
 the rule                                          on float32 or float64, whatever the arrays are stored in
 ``param_avg = d param_avg + (1 - d) p``           if `average_decay`, which is d; d is 0 in an array's first step
 parameter and states are written                  stochastically rounded where they have fewer bits: `instep.storage`
+the copy of the parameter is written              rounded to the nearest, the even one of two that are as near
 ================================================  =====================================================================
 """
 
@@ -136,7 +137,7 @@ def step(
     clip : float
         What `clip_factor` gives for the norm of this gradient, or of all of them.
     copy : numpy.ndarray
-        float16 or bfloat16: what the parameter is written to as well.
+        float16 or bfloat16: what the parameter is written to as well, rounded to the nearest.
     **options
         Of the optimizer.
     """
@@ -177,14 +178,14 @@ def _step(
     getattr(reference, rule)(p, g, **opened, step_count=step_count, **of_formula)
 
     for k, name in enumerate(names):
-        _close_state(states[name], opened[name], random(2 + k))
+        _close_state(states[name], opened[name], random(1 + k))
     if low is not None:
         high, lower = storage.to_split(p)
         _flat16(param)[...], low.reshape(-1, order="A")[...] = high, lower
     else:
         _close(param, p, random(0))
     if copy is not None:
-        _close(copy, p, random(1))
+        copy.reshape(-1, order="A")[...] = p
     if options["average_decay"]:
         keep = options["average_decay"] if step_count > 1 else 0.0
         average = states["param_avg"].reshape(-1, order="A")

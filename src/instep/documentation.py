@@ -47,7 +47,7 @@ PARTS = {
         momentum, an average of gradients, weight decay or `average_decay`.  The state ``row_steps`` has the last step
         of every row.
     seed : int
-        Of the random numbers that arrays of fewer than 32 bits are rounded with.
+        Of the random numbers that parameters and states of fewer than 32 bits are rounded with.
     groups : dict of dict
         Options by place: ``{"*/bias": {"weight_decay": 0.0}}`` gives the arrays whose place matches the pattern options
         of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches
@@ -58,7 +58,7 @@ PARTS = {
     master : {None, "split", "float32"}
         What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
         bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
-        ``param_master``, of which the 16 bits are a rounded copy.
+        ``param_master``, of which the 16 bits are a copy, rounded to the nearest.
     state : dict
         Arrays to keep the state in, such as ``numpy.memmap``: by name, each in the nesting of the params, as in the
         attribute `state`.  Steps update them in place, and go on from what is in them.  They are read through once:

@@ -2,8 +2,8 @@
 
 This is the twin of ``csrc/storage.h``, bit for bit.  Reading is exact.  Writing rounds stochastically: up or down, with
 a probability by how near either is, so that a value is right on the average.  Rounded to the nearest, an average that
-moves by less than half a bit a step would stand still for ever.  What is written is the result of arithmetic, whose
-NaNs are quiet.
+moves by less than half a bit a step would stand still for ever; a copy of a parameter, which no step goes on from, is
+rounded to the nearest, as NumPy does it.  What is written is the result of arithmetic, whose NaNs are quiet.
 
 The random numbers of an array depend on the option ``seed``, on the array's place among the parameters (its stream), on
 its step and on the element, and on nothing else.
@@ -92,7 +92,7 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
     step_count : int
         Which step this is, from 1.
     place : int
-        0 for the parameter, 1 for its copy, 2 for the first of the states.
+        0 for the parameter, 1 for the first of the states.
     size : int
         How many elements the array has.
 

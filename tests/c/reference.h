@@ -58,7 +58,7 @@ static double power_of(double x, int64_t t)
 
 /* ---- random numbers --------------------------------------------------------------------------------------------- */
 
-enum { BLOCK = 256, OF_PARAM = 0, OF_COPY = 1, OF_STATES = 2 };
+enum { BLOCK = 256, OF_PARAM = 0, OF_STATES = 1 };
 
 static uint64_t split_mix(uint64_t x)
 {
@@ -98,6 +98,13 @@ static double rounded(double size, double digit, unsigned random)
     return goes_up(size - below, digit, random) ? below + digit : below;
 }
 
+/* To the nearest, the even one of two that are as near. */
+static double nearest(double size, double digit)
+{
+    double digits = floor(size / digit), above = size / digit - digits;
+    return (digits + (above > 0.5 || (above == 0.5 && fmod(digits, 2) != 0))) * digit;
+}
+
 /* By what numbers of this size differ if they have so many binary digits behind the first, and are not smaller than
  * 2^least. */
 static double digit_of(double size, int digits, int least)
@@ -135,6 +142,14 @@ static uint16_t bfloat16_of(float x, unsigned random)
     return isnan(x) ? 0x7fc0 : (uint16_t)(bits_of_float(x) >> 16);
 }
 
+static uint16_t nearest_bfloat16_of(float x)
+{
+    double size = isfinite(x) ? nearest(fabs((double)x), digit_of(x, 7, -126)) : 0;
+    if (isfinite(x) && size < 0x1p128)
+        return bfloat16_of((float)copysign(size, (double)x), 0);
+    return isnan(x) ? 0x7fc0 : signbit(x) ? 0xff80 : 0x7f80;
+}
+
 static float of_half(uint16_t stored)
 {
     int exponent = stored >> 10 & 31, digits = stored & 1023;
@@ -161,6 +176,13 @@ static uint16_t half_of(float x, unsigned random)
         return sign | (uint16_t)(size * 0x1p24);
     frexp(size, &exponent);
     return (uint16_t)(sign | (exponent + 14) << 10 | ((int)ldexp(size, 11 - exponent) - 1024));
+}
+
+static uint16_t nearest_half_of(float x)
+{
+    double size = isnan(x) || fabs((double)x) >= 65536 ? fabs((double)x)
+                                                       : nearest(fabs((double)x), digit_of(fabs((double)x), 10, -14));
+    return half_of((float)copysign(size, (double)x), 0);
 }
 
 static float of_split(uint16_t high, uint16_t low)

@@ -79,6 +79,17 @@ static void NAME(close)(void *memory, void *low, int format, size_t size, const 
     }
 }
 
+/* The copy of a parameter. */
+static void NAME(close_copy)(void *memory, int format, size_t size, const T *numbers, const bool *touched)
+{
+    for (size_t i = 0; i < size; i++)
+        if (touched[i]) {
+            float x = (float)numbers[i];
+            uint16_t half = format == INSTEP_BFLOAT16 ? nearest_bfloat16_of(x) : nearest_half_of(x);
+            memcpy((unsigned char *)memory + i * sizeof half, &half, sizeof half);
+        }
+}
+
 /* The sum of squares of n numbers, in 32 partial sums. */
 static double NAME(sum_of_squares)(const T *x, size_t n)
 {
@@ -180,9 +191,8 @@ static void NAME(step_array)(const struct options *o, instep_array *array, size_
 
     struct source source = {(uint64_t)o->seed, array->stream, (uint64_t)array->step_count, OF_PARAM};
     NAME(close)(array->param, array->low, array->formats.param, size, p, touched, &source);
-    source.place = OF_COPY;
     if (array->copy != NULL)
-        NAME(close)(array->copy, NULL, array->formats.copy, size, p, touched, &source);
+        NAME(close_copy)(array->copy, array->formats.copy, size, p, touched);
     for (size_t s = 0; s < states; s++) {
         source.place = (unsigned)(OF_STATES + s);
         NAME(close)(array->state[s], NULL, array->formats.state[s], size, state[s], touched, &source);

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import inspect
 import sys
 import types
 
@@ -85,7 +86,8 @@ MORE = {
 def every_input(name):
     """What torch lists for the class on a processor, and what is listed here."""
     listed = [info.optim_inputs_func("cpu") for info in OPTIM_DB if info.optim_cls is PAIRS[name][1]]
-    return [dict(given.kwargs) for inputs in listed for given in inputs] + MORE[name]
+    own = [given for given in MORE[name] if given.keys() <= inspect.signature(PAIRS[name][1]).parameters.keys()]
+    return [dict(given.kwargs) for inputs in listed for given in inputs] + own
 
 
 def options_of(given):

@@ -34,7 +34,7 @@ def ranks(tmp_path_factory):
             worker.wait()
             log.close()
     assert codes == [0, 0], (folder / "rank-0.log").read_text() + (folder / "rank-1.log").read_text()
-    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def losses(program):
@@ -61,6 +61,8 @@ def test_the_program_that_is_documented(tmp_path):
 @pytest.mark.parametrize("rank", range(2))
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(ranks, name, rank):
+    if name not in ranks[rank]:
+        pytest.skip("this torch has not what it takes")
     (mine, reasons), (theirs, _) = ranks[rank][name]
     if name == "sharded_state_of_an_overlapping_step":
         assert "no supported functional optimizer equivalent" in reasons[0]

@@ -35,6 +35,26 @@ def test_it_is_one_of_torchs(name):
     assert mine.state_dict()["param_groups"] == others.state_dict()["param_groups"]
     assert type(cls.step) is type(lambda: None)  # a scheduler asks for optimizer.step.__func__
     assert mine.step.__func__ is cls.step
+    assert inspect.signature(cls.step) == inspect.signature(theirs.step)
+    assert inspect.signature(mine.step) == inspect.signature(others.step)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("is_watched", [False, True], ids=["", "hooks"])
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((1, 2, 3), {}), ((), {"clos": 1}), ((None,), {"closure": None}), ((3,), {})]
+)
+def test_errors_of_wrong_arguments_of_a_step(name, is_watched, args, kwargs):
+    def program(cls):
+        optimizer = cls(params())
+        if is_watched:
+            optimizer.register_step_pre_hook(lambda *given: None)
+        with pytest.raises(TypeError) as caught:
+            optimizer.step(*args, **kwargs)
+        return str(caught.value)
+
+    mine, theirs = both(name, program)
+    assert mine == theirs
 
 
 @pytest.mark.parametrize("name", OF_TORCH)
@@ -159,6 +179,22 @@ def test_a_subclass_that_changes_what_the_step_calls(name):
     assert mine.fallbacks() == [(0, None, None, "Signs has a _init_group of its own")]
 
 
+@pytest.mark.parametrize("check", ["_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"])
+def test_a_subclass_that_checks_something_before_a_step(check):
+    """By the one name or the other, as the torch at hand calls it."""
+
+    def program(cls):
+        calls = []
+        parameters = params()
+        fill(parameters)
+        type("Checked", (cls,), {check: lambda self: calls.append(check)})(parameters).step()
+        return calls
+
+    for name in OF_TORCH:
+        mine, theirs = both(name, program)
+        assert mine == theirs
+
+
 def containers():
     """Groups and lists as torch takes them, though it makes others itself."""
     yield "OrderedDict", lambda cls, ps: cls([OrderedDict(params=ps, lr=0.1)])
@@ -272,6 +308,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")  # that torch 2.4 gives itself
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedulers(name, schedule):
@@ -341,6 +378,9 @@ def test_averages_and_clipping(name):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_groups_and_a_group_that_is_added(name):
+    if name == "Adagrad":
+        takes_added_groups()
+
     def program(cls):
         parameters = params()
         groups = [parameters[:2], parameters[2:3], parameters[3:4]]
@@ -358,8 +398,21 @@ def test_groups_and_a_group_that_is_added(name):
     assert_close(*both(name, program))
 
 
+def takes_added_groups():
+    """Skip where torch's Adagrad raises a KeyError at the first step of an added group, for it makes it no state."""
+    parameters = params()
+    fill(parameters)
+    optimizer = torch.optim.Adagrad(parameters[:2])
+    optimizer.add_param_group({"params": parameters[2:]})
+    try:
+        optimizer.step()
+    except KeyError:
+        pytest.skip("the Adagrad of this torch takes no added groups")
+
+
 def test_adagrad_starts_an_added_group_as_torch_does():
     """At the default of the optimizer, whatever the group says."""
+    takes_added_groups()
 
     def program(cls):
         parameters = params()
@@ -423,6 +476,30 @@ def test_an_option_that_torch_may_get_one_day(name):
         assert all("surprise" in fallback.reason for fallback in optimizer.fallbacks())
 
 
+def test_an_option_that_an_older_torch_does_not_have():
+    """Its Adam has no `decoupled_weight_decay`, and is stepped as without."""
+
+    class Earlier(torch.optim.Adam):
+        def __init__(self, params, lr=1e-3, weight_decay=0, foreach=None):
+            super().__init__(params, lr=lr, weight_decay=weight_decay, foreach=foreach)
+            for options in (self.defaults, *self.param_groups):
+                options.pop("decoupled_weight_decay", None)
+
+    class Ours(PAIRS["Adam"][0].__bases__[0], Earlier, here=instep.Adam):
+        pass
+
+    found = []
+    for cls in Ours, torch.optim.Adam:
+        parameters = params()
+        fill(parameters)
+        optimizer = cls(parameters, weight_decay=0.1)
+        optimizer.step()
+        found.append(tensors_of(optimizer, parameters))
+        assert cls is not Ours or optimizer.fallbacks() == []
+    assert_close(*found)
+
+
+@pytest.mark.skipif(torch.__version__ < "2.6", reason="named parameters are of torch 2.6")
 def test_what_a_fallback_says():
     parameters = params()
     fill(parameters)
@@ -483,6 +560,7 @@ def test_state_dict(name, before, after):
 COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda of: pickle.loads(pickle.dumps(of))}
 
 
+@pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")  # as torch 2.4 unpickles a tensor
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("how", COPIES)
 def test_copies(name, how):
@@ -686,6 +764,23 @@ def test_compile(name, what):
     assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_ten_compiled_steps_in_one_process():
+    """torch counts what it has compiled by code objects, and stops at a limit: each class has its own."""
+    torch._dynamo.reset()
+    for k in range(10):
+        base = PAIRS[OF_TORCH[k % len(OF_TORCH)]][0].__bases__
+        cls = type(f"Number{k}", base, {}, here=PAIRS[OF_TORCH[k % len(OF_TORCH)]][0]._here)
+        parameters = [torch.nn.Parameter(torch.ones(3))]
+        optimizer = cls(parameters)
+        step = torch.compile(optimizer.step, backend="eager")
+        for _ in range(2):
+            fill(parameters)
+            step()
+            assert optimizer.fallbacks() == [(0, None, None, "the step was compiled")]
+    torch._dynamo.reset()
+
+
 def python(program):
     return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
 
@@ -696,23 +791,18 @@ def test_torch_is_not_imported_before_it_is_needed():
 
 
 def test_reads_within_torch():
-    """This torch has it all: without any of it the other tests would pass, and a step take twice the time or more."""
+    """The table is there from torch 2.10 on.  Without any of it the other tests would pass, and a step take longer."""
     from instep import _torch
 
-    assert _torch.read_within(table=True, functions=True) == (True, True)
+    assert _torch.read_within(table=True, functions=True) == (torch.__version__ >= "2.10", True)
 
 
 def test_an_older_torch():
-    """One without DLPack's table, that counts up one tensor's version at a time; and one that is too old."""
+    """One without DLPack's table; and one that is too old."""
     done = python("""
         import torch
-        del torch.Tensor.__dlpack_c_exchange_api__
-        several = torch._C._increment_version
-        def one(tensor):
-            if not isinstance(tensor, torch.Tensor):
-                raise TypeError
-            several((tensor,))
-        torch._C._increment_version = one
+        if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+            del torch.Tensor.__dlpack_c_exchange_api__
         from instep.torch import RMSprop
         from instep import _torch
         assert _torch.read_within(table=True, functions=False) == (False, False)

@@ -13,18 +13,21 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 import instep.torch
 
+# What a program calls, and the torch that has it.  fully_shard of 2.4 and 2.6 asks for a GPU.
+SINCE = {"sharded": "2.9", "distribute_tensor": "2.5"}
 PROGRAMS = {}
 STEPS = 6
 
 
 def program(function):
-    PROGRAMS[function.__name__] = function
+    if all(torch.__version__ >= SINCE.get(name, "2") for name in function.__code__.co_names):
+        PROGRAMS[function.__name__] = function
     return function
 
 
@@ -50,6 +53,8 @@ def result(model, optimizer):
 
 
 def sharded():
+    from torch.distributed.fsdp import fully_shard
+
     made = model()
     for layer in made:
         if isinstance(layer, nn.Linear):

@@ -56,7 +56,7 @@ cdef object TENSOR = torch.Tensor
 cdef object PARAMETER = torch.nn.Parameter
 cdef object STRIDED = torch.strided
 cdef dict DTYPES = {torch.float32: INSTEP_FLOAT32, torch.float64: INSTEP_FLOAT64}
-cdef object INCREMENT_VERSION = torch._C._increment_version
+cdef object INCREMENT_VERSION = torch.autograd.graph.increment_version
 
 
 cdef ExchangeTable *exchange_table() except? NULL:
@@ -169,10 +169,7 @@ cdef inline int count_write(PyObject *tensor) except -1:
     if inside.place != 0 and is_exact(tensor) and not is_inference(tensor):
         inside.bump_version(<char *>tensor + inside.place)
         return 0
-    try:
-        INCREMENT_VERSION((<object>tensor,))
-    except TypeError:  # an older torch takes no several at a time
-        INCREMENT_VERSION(<object>tensor)
+    INCREMENT_VERSION(<object>tensor)
     return 0
 
 

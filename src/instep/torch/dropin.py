@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, ClassVar, NamedTuple, overload
 
 import torch
@@ -16,11 +17,20 @@ from ..optimizers import Optimizer
 # Options that choose one of torch's own ways to compute the same.
 _WAYS = ("foreach", "fused")
 # What torch's own step calls of the class, so that a subclass may do something else there.
-_CALLED = ("_init_group", "_cuda_graph_capture_health_check")
+_CALLED = ("_init_group", "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
 _ANY_NAMES = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
-# The optimizers whose last step was compiled, by id: what such a step writes to an optimizer itself, torch drops.
-_compiled: dict[int, bool] = {}
+
+class _Marks:
+    """What compiled steps write to: torch drops what they write to self, and compiles anew when a dict grows."""
+
+
+_marks = _Marks()
+_compiled: dict[str, bool] = _marks.__dict__  # the optimizers whose last step was compiled
+
+
+def _mark(optimizer: Dropin) -> str:
+    return f"of_{id(optimizer)}"
 
 
 class Fallback(NamedTuple):
@@ -52,6 +62,9 @@ class Dropin(torch.optim.Optimizer):
     _framework: ClassVar[str]
     _torch_step: ClassVar[Callable[..., Any]]
     _watched_torch_step: ClassVar[Callable[..., Any]]
+    _plain_step: ClassVar[Callable[..., Any]]
+    _closure_step: ClassVar[Callable[..., Any]]
+    _watched_step: ClassVar[Callable[..., Any]]
 
     # What stands under "step" in a state.
     _counter: ClassVar[type | None] = torch.Tensor
@@ -64,12 +77,29 @@ class Dropin(torch.optim.Optimizer):
             cls._here, cls._framework = here, framework
             step: Any = cls._theirs().step
             cls._torch_step = step.__wrapped__ if getattr(step, "hooked", False) else step
-            cls._watched_torch_step = torch.optim.Optimizer.profile_hook_step(cls._torch_step)
+            cls._watched_torch_step = cls._own(torch.optim.Optimizer.profile_hook_step(cls._torch_step))
+            cls._closure_step = cls._own(_step)
+            cls._watched_step = torch.optim.Optimizer.profile_hook_step(cls._closure_step)
+            if cls.step is Dropin.step:
+                cls.step = cls._plain_step = cls._own(Dropin.step)  # type: ignore[method-assign]
+
+    @classmethod
+    def _own(cls, function: Any) -> Any:
+        """The function as the step of this class, with torch's name and signature.
+
+        Its code is an object of its own, for torch counts by such objects how often it has compiled, and then stops.
+        """
+        code = function.__code__.replace(co_name="step", co_qualname=cls._torch_step.__qualname__)
+        own: Any = FunctionType(code, function.__globals__, "step", function.__defaults__, function.__closure__)
+        own.__dict__.update(function.__dict__)
+        own.__module__ = cls.__module__
+        own.__signature__ = inspect.signature(cls._torch_step)
+        return own
 
     def _patch_step_function(self) -> None:
         """Called by torch of each new optimizer, be it made, copied or unpickled."""
         super()._patch_step_function()  # type: ignore[no-untyped-call, misc, unused-ignore]
-        _compiled.pop(id(self), None)
+        _compiled.pop(_mark(self), None)
 
     @classmethod
     def _theirs(cls) -> type[torch.optim.Optimizer]:
@@ -90,17 +120,18 @@ class Dropin(torch.optim.Optimizer):
             Reevaluates the model and returns the loss.
         """
         if is_compiling():
-            _compiled[id(self)] = True
+            setattr(_marks, _mark(self), True)
             return type(self)._watched_torch_step(self, *args, **kwargs)  # type: ignore[no-any-return]
         if _compiled:
-            _compiled.pop(id(self), None)
+            _compiled.pop(_mark(self), None)
         gatherer = self._gatherer
         if gatherer is None:
             gatherer = self._gatherer = self._make_gatherer()
-        if gatherer.is_watched(self) and type(self).step is Dropin.step:  # else what is around it has been watched
-            return _watched_step(self, *args, **kwargs)  # type: ignore[no-any-return, unused-ignore]
+        cls = type(self)
+        if gatherer.is_watched(self) and cls.step is cls._plain_step:  # else what is around it has been watched
+            return cls._watched_step(self, *args, **kwargs)  # type: ignore[no-any-return]
         if args or kwargs:
-            return _step(self, *args, **kwargs)
+            return cls._closure_step(self, *args, **kwargs)  # type: ignore[no-any-return]
         gatherer.step(self)
         return None
 
@@ -114,7 +145,7 @@ class Dropin(torch.optim.Optimizer):
         list of Fallback
             Empty where instep stepped every parameter that has a gradient, and before the first step.
         """
-        if id(self) in _compiled:
+        if _mark(self) in _compiled:
             return [Fallback(group, None, None, "the step was compiled") for group in range(len(self.param_groups))]
         return [] if self._gatherer is None else [Fallback(*each) for each in self._gatherer.refused]
 
@@ -130,7 +161,13 @@ class Dropin(torch.optim.Optimizer):
     def _make_gatherer(self) -> _torch.Gatherer:
         theirs = counterpart(self._here, self._framework)
         parameters = inspect.signature(self._theirs()).parameters
-        keys = {key if isinstance(key, str) else key[0] for key in theirs.dialect.names.values()}
+        by_name = {name: key if isinstance(key, str) else key[0] for name, key in theirs.dialect.names.items()}
+        names = {  # of the dialect, those that this torch has
+            name: theirs.dialect.names[name]
+            for name, key in by_name.items()
+            if key in parameters or key in self.defaults
+        }
+        keys = {by_name[name] for name in names}
         fixed = {
             name: parameter.default
             for name, parameter in parameters.items()
@@ -140,7 +177,7 @@ class Dropin(torch.optim.Optimizer):
         language = _torch.Language(
             self._here.rule,
             theirs.preset,
-            dict(theirs.dialect.names),
+            names,
             fixed,
             dict(theirs.dialect.states),
             self._counter,
@@ -168,7 +205,3 @@ def _step(self: Dropin, closure: Callable[[], float] | None = None) -> float | N
     assert self._gatherer is not None
     self._gatherer.step(self)
     return loss
-
-
-_watched_step = torch.optim.Optimizer.profile_hook_step(_step)
-Dropin.step.__signature__ = inspect.signature(_step)  # type: ignore[attr-defined]
