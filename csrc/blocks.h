@@ -17,7 +17,7 @@ enum {
 /* What happens around a rule in an array's step, in double. */
 struct around {
     int any;             /* whether anything does */
-    double scale, clip;  /* g <- clipped(scale g), where clip is not 0; it is the rule that scales otherwise */
+    double scale, clip;  /* g <- clipped(scale g), if `clips`; it is the rule that scales otherwise */
     double average_keep; /* param_avg <- keep param_avg + (1 - keep) p */
     int clips, averages, zeroes, measures;
     uint64_t random; /* the array's step, hashed: see storage.h */

@@ -3,21 +3,26 @@
 #include "dispatch.h"
 #include "internals.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
-/* A block is clipped before its rule is called, and scaled with it; otherwise the rule scales, which costs nothing. */
+/* A block is clipped before its rule is called, and scaled with it; otherwise the rule scales, which costs nothing.
+ * What a huge norm leaves of a gradient may be no normal float, and is then multiplied by twice. */
 static void form_around(struct around *around, const struct preparing *o, int64_t t, struct prepared *prepared)
 {
-    around->clip = o->clip_value;
-    around->clips = o->clip_value != 0;
-    around->scale = prepared->scale;
-    if (o->clip_value != 0)
-        prepared->scale = 1;
+    const int is_subnormal = prepared->scale != 0 && fabs(prepared->scale) < FLT_MIN;
+
+    around->clips = o->clip_value != 0 || is_subnormal;
+    around->clip = o->clip_value != 0 ? o->clip_value : INFINITY;
+    around->scale = is_subnormal ? FLT_MIN : prepared->scale;
+    if (around->clips)
+        prepared->scale /= around->scale;
     around->averages = o->average_decay != 0;
     around->average_keep = t == 1 ? 0 : o->average_decay; /* the first parameters are their own average */
     around->zeroes = o->zero_grads != 0;
     around->measures = o->statistics != 0;
-    around->any = o->clip_value != 0 || around->averages || around->zeroes || around->measures;
+    around->any = around->clips || around->averages || around->zeroes || around->measures;
 }
 
 void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64_t t, double clip)
@@ -38,7 +43,8 @@ void instep_form(struct formed *formed, const instep_optimizer *optimizer, int64
     }
     double *in_double = (double *)&formed->in_double;
     for (size_t k = 0; k < sizeof formed->in_float / sizeof(float); k++) {
-        in_double[k] += 0; /* which flushes a subnormal one, however a loop uses it */
+        /* a sum flushes a subnormal one, however a loop uses it; a scale of -0 keeps its sign */
+        in_double[k] = copysign(in_double[k] + 0, in_double[k]);
         formed->in_float[k] = (float)in_double[k];
     }
 }

@@ -30,15 +30,17 @@
  *
  * Written:       param, low, copy, the states, norms, all counts, grad_norm, with grow_every grad_scale, and
  *                first_block, which is scratch.  grad is set to 0 with zero_grads, and is not written otherwise.
- * Skipped:       with skip_nonfinite or grow_every, a step of gradients whose norm is not finite.  It counts in
- *                skipped_count, and writes grad_norm, norms->grad, finite_count, grad_scale and, with zero_grads, the
- *                gradients, and nothing else.  The status is INSTEP_OK.  In double, squares overflow, and so a norm is
- *                infinite from about 1e154 on.
+ * Skipped:       with skip_nonfinite or grow_every, a step of gradients whose norm is not finite, or is 2^127 or more
+ *                with a grad_scale greater than 1 and an array of float, for there an element may be infinite once it
+ *                is scaled.  It counts in skipped_count, and writes grad_norm, norms, finite_count, grad_scale
+ *                and, with zero_grads, the gradients, and nothing else.  The status is INSTEP_OK.  In double, squares
+ *                overflow, and so a norm is infinite from about 1e154 on.
  * Not finite:    nothing is clipped by a norm that is a NaN; of an infinite one finite gradients become 0.
  * Rows:          only those are read and written that rows names.  The average of a row that waits is what it was, so
  *                start param_avg as a copy of param.
  *                With exact_rows, a row first takes the steps that it missed, as if its gradient had been 0 in them,
- *                with the options of now: its states have the bits of an array that got those gradients.
+ *                with the options of now: its states have the bits of an array that got those gradients.  Before it is
+ *                turned off, step a whole gradient of zeros, or the steps that rows missed are lost.
  * Allocated:     nothing.  A large step asks the system for processors and for threads where it is the first one, or
  *                the first one after instep_set_threads or a fork.
  * May overlap:   gradients with gradients, but with zero_grads not even these.  Nothing else, and this is not checked:
@@ -266,7 +268,7 @@ typedef struct instep_optimizer {
     int64_t step_count;
     /** The options, in the order of instep_option_name. */
     double option[INSTEP_MAX_OPTIONS];
-    /** The norm of all gradients of the last step, if it was wanted: times grad_scale, and before it was clipped. */
+    /** The norm of all gradients of the last step that measured it: times grad_scale, and before it was clipped. */
     double grad_norm;
     /** How many steps were skipped, for their gradients were not finite. */
     int64_t skipped_count;
@@ -274,13 +276,16 @@ typedef struct instep_optimizer {
     int64_t finite_count;
 } instep_optimizer;
 
-/** What an array's last step measured, if the array has room for it: the option statistics asks for all of them. */
+/**
+ * What a step measured of an array that has room for it: with the option statistics all of them, of the rows alone
+ * where the gradient is of rows.  0 where the array had no gradient, and of a step that was skipped all but the first.
+ */
 typedef struct instep_norms {
     /** Of its gradient times grad_scale, before it was clipped; with clip_norm too. */
     double grad;
-    /** Of what the step added to the parameter. */
+    /** Of what the step added to the parameter, before that was rounded to fewer bits. */
     double update;
-    /** Of the parameter after the step. */
+    /** Of the parameter after the step, before it was rounded to fewer bits. */
     double param;
     /** Scratch of a step. */
     int64_t sums[3][INSTEP_LIMBS];
@@ -298,7 +303,7 @@ typedef struct instep_array {
     uint32_t group;
     /** Moved by a step. */
     void *param;
-    /** Read by a step; set to 0 by it with zero_grads.  NULL leaves this array alone, and its count where it is. */
+    /** Read by a step; set to 0 by it with zero_grads.  NULL leaves this array alone, but its norms, which become 0. */
     const void *grad;
     /** As many as instep_state_count says, in the order of instep_state_name.  The others are not looked at. */
     void *state[INSTEP_MAX_STATES];
@@ -381,12 +386,14 @@ INSTEP_API double instep_state_start(const instep_optimizer *optimizer, size_t s
 
 /**
  * Steps every array that has a gradient.  Any status but INSTEP_OK: nothing was written, except first_block, which is
- * scratch.  From INSTEP_NOT_FINITE on, instep_check names the option.
+ * scratch.  From INSTEP_NOT_FINITE on, instep_check names the option, but for INSTEP_OF_ONE_GROUP.
  */
 INSTEP_API int instep_step(instep_optimizer *optimizer, instep_array *arrays, size_t count);
 /**
  * The same where arrays belong to groups with options of their own: array k goes by optimizers[arrays[k].group].  They
  * are of one rule, with the same states.  The first one's step_count is the count, and the others' follow it.
+ * INSTEP_OF_ONE_GROUP: an option whose instep_option_traits have INSTEP_IS_OF_STEP is another number in one of them
+ * than in the first.  No optimizer is at fault by itself, so instep_check finds none.
  */
 INSTEP_API int instep_step_groups(instep_optimizer *optimizers, size_t groups, instep_array *arrays, size_t count);
 /** Steps arrays[index] only, which must have a gradient and be of group 0.  A sweep over all arrays counts as one step.

@@ -18,6 +18,7 @@ struct work {
     struct loop loops[2];
     const struct loop *loop;
     size_t width;
+    int64_t upto; /* which step of the array the rows are to have taken */
 };
 
 /* No more elements than of a block, so that they stay in the first cache. */
@@ -55,20 +56,24 @@ static void take_missed_steps(void *context, size_t begin, size_t end)
         size_t row = array->rows == NULL ? r : (size_t)array->rows[r];
         int64_t last = array->row_steps[row];
         array->row_steps[row] = array->step_count;
-        if (last < 0 || last >= array->step_count - 1)
+        if (last < 0 || last >= work->upto)
             continue;
         size_t first = row * array->row_size, past = first + array->row_size;
         for (size_t i = first, n; i < past; i += n) {
             n = past - i < INSTEP_BLOCK ? past - i : INSTEP_BLOCK;
-            take_steps(work, i, n, (uint64_t)(array->step_count - 1 - last));
+            take_steps(work, i, n, (uint64_t)(work->upto - last));
         }
     }
     float_mode_leave(callers);
 }
 
-void instep_take_missed_steps(const instep_optimizer *optimizer, const instep_array *array)
+static void take_missed_steps_upto(int64_t upto, const instep_optimizer *optimizer, const instep_array *array)
 {
-    struct work work = {.array = array, .width = array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double)};
+    struct work work = {
+        .array = array,
+        .width = array->dtype == INSTEP_FLOAT32 ? sizeof(float) : sizeof(double),
+        .upto = upto,
+    };
 
     if (array->row_steps == NULL || array->size == 0)
         return;
@@ -79,4 +84,19 @@ void instep_take_missed_steps(const instep_optimizer *optimizer, const instep_ar
     work.loop = &work.loops[array->dtype];
     instep_pool_run(take_missed_steps, &work, array->rows == NULL ? array->size / array->row_size : array->row_count,
                     ROWS_A_THREAD);
+}
+
+void instep_take_missed_steps(const instep_optimizer *optimizer, const instep_array *array)
+{
+    take_missed_steps_upto(array->step_count - 1, optimizer, array);
+}
+
+void instep_catch_up(const instep_optimizer *optimizer, const instep_array *array)
+{
+    instep_array whole = *array;
+
+    whole.rows = NULL;
+    instep_pool_enter();
+    take_missed_steps_upto(array->step_count, optimizer, &whole);
+    instep_pool_leave();
 }

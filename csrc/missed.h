@@ -9,4 +9,7 @@
  * ends where they change no more. */
 void instep_take_missed_steps(const instep_optimizer *optimizer, const instep_array *array);
 
+/* The same between two steps, for all rows of an array, whatever its gradient is of. */
+void instep_catch_up(const instep_optimizer *optimizer, const instep_array *array);
+
 #endif

@@ -120,6 +120,17 @@ static void sum_blocks(void *context, size_t begin, size_t end)
     float_mode_leave(callers);
 }
 
+/* Whether a gradient of float that is finite may not be once it is scaled, for all that their norm says. */
+static int overflows(const struct work *work, double grad_scale, double norm)
+{
+    if (grad_scale <= 1 || norm < 0x1p127)
+        return 0;
+    for (size_t k = 0; k < work->count; k++)
+        if (work->arrays[k].grad != NULL && work->arrays[k].dtype == INSTEP_FLOAT32)
+            return 1;
+    return 0;
+}
+
 /* Whether the step is to be taken: not if it would be of gradients that are not finite, and those are to be skipped. */
 static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct work *work, size_t total)
 {
@@ -133,8 +144,8 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
     struct sum squares = {{0}};
     work->total = &squares;
     for (size_t k = 0; k < work->count; k++)
-        if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
-            memset(work->arrays[k].norms->sums, 0, sizeof work->arrays[k].norms->sums);
+        if (work->arrays[k].norms != NULL)
+            memset(work->arrays[k].norms, 0, sizeof *work->arrays[k].norms);
     if (total != 0)
         instep_pool_run(sum_blocks, work, total, grain_of(work, total, BLOCKS_OF_SUM_PER_THREAD));
 
@@ -142,7 +153,8 @@ static int measure_gradients(instep_optimizer *optimizers, size_t groups, struct
     double norm = o->grad_scale * sqrt(sum_value(squares.limb));
     if (o->clip_global_norm != 0 && norm > o->clip_global_norm)
         work->clip = o->clip_global_norm / norm;
-    int taken = isfinite(norm) || (o->skip_nonfinite == 0 && o->grow_every == 0);
+    int taken =
+        (isfinite(norm) && !overflows(work, o->grad_scale, norm)) || (o->skip_nonfinite == 0 && o->grow_every == 0);
     for (size_t k = 0; k < work->count; k++)
         if (work->arrays[k].grad != NULL && work->arrays[k].norms != NULL)
             work->arrays[k].norms->grad = o->grad_scale * sqrt(sum_value(work->arrays[k].norms->sums[0]));

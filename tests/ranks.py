@@ -360,6 +360,10 @@ BAD_GRADS = {
     "one that cannot be pickled": late(lambda grads, _: raises(Unpicklable(1, 2))),
     "several": late(lambda grads, _: raises(ExceptionGroup("two", [ValueError("a"), KeyError("b")]))),
     "a key that is a number": late(lambda grads, _: raises(KeyError(3))),
+    "a step within": late(lambda grads, sharded: sharded.step(good(sharded))),
+    "a save within": late(lambda grads, sharded: sharded.save("nowhere")),
+    "a load within": late(lambda grads, sharded: sharded.load("nowhere")),
+    "averages within": late(lambda grads, sharded: sharded.averaged().__enter__()),
 }
 
 

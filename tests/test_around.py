@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import instep
-from instep import around
-from instep._core import Options
+from instep import around, storage
+from instep._core import Options, run_in_step_arithmetic
+from instep.checkpoint.state_dict import spell_path
 from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -55,7 +56,7 @@ def twin_step(optimizer, before, grads, options, step_count):
     bound = options.get("clip_global_norm", 0)
     factor = around.clip_factor(around.norm(grads.values(), options.get("grad_scale", 1.0)), bound)
     after = {}
-    for stream, place in enumerate(before["param"]):
+    for stream, place in enumerate(sorted(before["param"])):
         arrays = {name: before[name][place].copy("K") for name in before}
         grad = grads[place]
         if options.get("clip_norm"):
@@ -119,6 +120,44 @@ def test_bits_of_the_twin(rule, isa, form):
                 assert grad.tobytes("A") == wanted.tobytes("A"), place
 
 
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "8-bit state"])
+def test_an_infinite_norm_leaves_zeros_of_the_sign_that_the_twin_gives_them(rule, form, clip):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    for options in one_of_each_loop(rule):
+        options = options | {"maximize": True, clip: 0.5}
+        params = {"w": np.linspace(-1, 1, 300).astype(param_dtype)}
+        optimizer = CLASSES[rule](params, **options, **stored)
+        for t in range(1, 3):
+            grads = {"w": np.where(np.arange(300) % 2, 1, -1).astype(grad_dtype)}
+            grads["w"][7] = np.inf
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, t), f"{form}, {options}")
+
+
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "split", "8-bit state"])
+def test_a_huge_norm_is_clipped_to_its_bound(rule, form, clip):
+    """Though the factor is less than any normal float32."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(1)
+    for options in one_of_each_loop(rule)[::3]:
+        for maximize, bound in [(False, 1.0), (True, 1e-3)]:
+            options = options | {"maximize": maximize, clip: bound}
+            params = {"w": np.linspace(-1, 1, 300).astype(param_dtype)}
+            optimizer = CLASSES[rule](params, **options, **stored)
+            grads = {"w": (random.standard_normal(300) * 10.0 ** random.uniform(-45, 38, 300)).astype(grad_dtype)}
+            grads["w"][:3] = [3e38, -1e38, 0]
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, 1), f"{form}, {options}")
+    param = np.zeros(2, param_dtype)
+    optimizer = instep.SGD(param, lr=1.0, **{clip: 1.0})
+    optimizer.step(np.array([3e38, 0], grad_dtype))
+    assert param.tolist() == [-1, 0]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_change_no_bit(form, threads):
@@ -157,6 +196,51 @@ def test_norms_are_exact_sums():
             assert optimizer.norms["update"] == [around.norm([params])]  # which started at 0
 
 
+def test_norms_are_of_the_last_step():
+    """Of nothing where it had no gradient, and of no update where it was skipped."""
+    params = {"a": np.full((3, 2), 2.0), "b": np.full(2, 2.0)}
+    optimizer = instep.SGD(params, lr=0.5, statistics=True, skip_nonfinite=True)
+    optimizer.step({"a": np.ones((3, 2)), "b": np.ones(2)})
+    assert optimizer.norms["update"] == {"a": 0.5 * 6**0.5, "b": 0.5 * 2**0.5}
+    optimizer.step({"a": instep.Rows(np.array([1, 1]), np.ones((2, 2))), "b": None})
+    assert optimizer.norms == {
+        "grad": {"a": 8**0.5, "b": 0.0},
+        "update": {"a": 2**0.5, "b": 0.0},
+        "param": {"a": 0.5 * 2**0.5, "b": 0.0},
+    }
+    optimizer.step_one("b", np.ones(2))
+    assert optimizer.norms["grad"] == {"a": 8**0.5, "b": 2**0.5}
+    assert optimizer.grad_norm == 2**0.5
+    optimizer.step({"a": np.full((3, 2), 3.0), "b": np.full(2, np.inf)})
+    assert optimizer.norms == {
+        "grad": {"a": 54**0.5, "b": np.inf},
+        "update": {"a": 0.0, "b": 0.0},
+        "param": {"a": 0.0, "b": 0.0},
+    }
+
+
+def test_norms_are_of_what_was_computed():
+    param = np.ones(4, BFLOAT16)
+    optimizer = instep.SGD(param, lr=1.0, statistics=True)
+    optimizer.step(np.full(4, 1e-4, np.float32))
+    assert optimizer.norms["update"] == pytest.approx(2e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("row", [(1,), (7,), (100,), (128,), (129,), (256,), (3, 100), (700,)], ids=str)
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", BFLOAT16])
+def test_norms_of_rows(row, grad_dtype):
+    """For any order of the rows, and where some of them are summed."""
+    random = np.random.default_rng(sum(row))
+    param = np.zeros((500, *row), "float64" if grad_dtype == "float64" else "float32")
+    optimizer = instep.SGD(param, lr=0.0, statistics=True)
+    for indices in (np.arange(97), random.permutation(500)[:97], random.integers(0, 60, 97), np.arange(0)):
+        values = random.standard_normal((len(indices), *row)) * 10.0 ** random.uniform(-4, 2, (len(indices), *row))
+        rows = instep.Rows(indices, values.astype(grad_dtype))
+        optimizer.step(rows)
+        assert optimizer.grad_norm == around.norm([rows])
+        assert optimizer.norms["grad"] == optimizer.grad_norm
+
+
 # ---- skipping ----
 
 
@@ -181,6 +265,34 @@ def test_a_step_of_what_is_not_finite_is_skipped_whole(rule, dtype):
         assert optimizer.skipped_steps == 3
         optimizer.step(good)
         assert optimizer.step_count == 2
+
+
+@pytest.mark.parametrize("form", ["float32", "bfloat16 gradient", "bfloat16", "float16"])
+def test_a_step_is_skipped_if_its_gradients_overflow_once_they_are_scaled(form):
+    param_dtype, grad_dtype, stored = FORMS[form]
+    big = 6e4 if grad_dtype == "float16" else 1e37
+    for skips in ({"skip_nonfinite": True}, {"grow_every": 5}, {"skip_nonfinite": True, "clip_norm": 1.0}):
+        param = np.ones(3, param_dtype)
+        optimizer = instep.SGD(param, lr=2.0**-100, grad_scale=2e38 / big * 2, **skips, **stored)
+        optimizer.step(np.array([1, big, 0], grad_dtype))
+        assert optimizer.skipped_steps == 1
+        assert optimizer.step_count == 0
+        assert (param == 1).all()
+        optimizer.grad_scale = 1.0
+        optimizer.step(np.array([1, big, big], grad_dtype))
+        assert optimizer.step_count == 1
+    param = np.ones(3)
+    optimizer = instep.SGD(param, lr=1e-40, grad_scale=100.0, skip_nonfinite=True)
+    optimizer.step(np.full(3, 1e37, grad_dtype) if big == 1e37 else np.full(3, 1e37, "float32"))
+    assert optimizer.step_count == 1  # in float64
+
+
+def test_large_gradients_that_are_not_scaled_are_stepped():
+    param = np.zeros(4, np.float32)
+    optimizer = instep.SGD(param, lr=2e-38, skip_nonfinite=True)
+    optimizer.step(np.full(4, 3e38, np.float32))
+    assert optimizer.skipped_steps == 0
+    assert (param == np.float32(2e-38) * np.float32(-3e38)).all()
 
 
 def test_the_gradients_of_a_skipped_step_are_zeroed_too():
@@ -209,7 +321,65 @@ def test_a_dynamic_loss_scale_halves_and_doubles():
     assert optimizer.skipped_steps == 2
 
 
+@pytest.mark.parametrize("start", [2.0**-99, 2.0**-15, 1.0, 2.0**99])
+def test_a_dynamic_loss_scale_goes_by_its_rule(start):
+    """Of any sequence: it halves with every step that is skipped, and doubles with every third in a row that is not."""
+    random = np.random.default_rng(7)
+    optimizer = instep.SGD(np.zeros(3), lr=1.0, grad_scale=start, grow_every=3)
+    scale, row, skipped = 1 / start, 0, 0
+    for is_finite in random.random(60) < 0.7:
+        optimizer.step(np.full(3, 1.0 if is_finite else np.inf))
+        if is_finite:
+            row += 1
+            if row == 3:
+                row, scale = 0, min(2 * scale, 2.0**100)
+        else:
+            row, skipped, scale = 0, skipped + 1, max(scale / 2, 2.0**-100)
+        assert optimizer.loss_scale == scale
+        assert optimizer.skipped_steps == skipped
+        assert optimizer.state_dict()["finite_steps"] == row
+
+
 # ---- accumulation ----
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_bits_of_a_step_of_a_sum(form):
+    """In the arithmetic of a step, one after the other."""
+    random = np.random.default_rng(11)
+    param_dtype, grad_dtype, stored = FORMS[form]
+    params = {str(size): numbers(random, size, param_dtype) for size in (1, 300)}
+    wide = np.float64 if param_dtype == "float64" else np.float32
+    optimizer = instep.Adam(params, grad_scale=1 / 3, **stored)
+    sums = {}
+    for _ in range(3):
+        grads = {place: numbers(random, p.size, grad_dtype) for place, p in params.items()}
+        optimizer.accumulate(grads)
+        for place, grad in grads.items():
+            number = storage.as_numbers(grad)
+            if place in sums:
+                sums[place] = run_in_step_arithmetic(np.add, (sums[place], number), {"dtype": wide})
+            else:
+                sums[place] = run_in_step_arithmetic(number.astype, (wide,), {})
+    before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+    optimizer.step()
+    assert_same(arrays_of(optimizer), twin_step(optimizer, before, sums, {"grad_scale": 1 / 3}, 1), form)
+
+
+def test_the_bits_of_a_step_of_summed_rows():
+    random = np.random.default_rng(12)
+    table, other = np.ones((9, 5), np.float32), np.ones((9, 5), np.float32)
+    optimizer, once = instep.Adam(table), instep.Adam(other)
+    given = [
+        (random.integers(0, 9, 7), (random.standard_normal((7, 5)) * 10.0 ** random.uniform(-44, 3, (7, 5))))
+        for _ in range(3)
+    ]
+    for indices, values in given:
+        optimizer.accumulate(instep.Rows(indices, values.astype(BFLOAT16)))
+    optimizer.step()
+    every = np.concatenate([values for _, values in given]).astype(BFLOAT16)
+    once.step(instep.Rows(*storage.summed(np.concatenate([indices for indices, _ in given]), every, np.float32)))
+    assert table.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
@@ -242,6 +412,26 @@ def test_accumulated_gradients(grad_dtype):
         optimizer.step_one(0, grads[0][0])
     optimizer.accumulate(None)
     optimizer.step(grads[0])
+
+
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", BFLOAT16])
+def test_a_sum_of_one_gradient_is_that_gradient(grad_dtype):
+    """Also of numbers that are subnormal in their own type, and so 0 for a step, and normal in the parameter's."""
+    sizes = [1e-310, 1e-40, -1e-40, 6e-8, 1.2e-38, 1e-3, -0.0, np.inf, np.nan]
+    grad = np.array(sizes).astype(grad_dtype).reshape(9, 1)
+    found = []
+    for given in (grad, instep.Rows(np.arange(9), grad)):
+        for accumulates in (False, True):
+            param = np.zeros((9, 1))
+            optimizer = instep.Adam(param, lr=1.0, eps=1e-300)
+            if accumulates:
+                optimizer.accumulate(given)
+                optimizer.step()
+            else:
+                optimizer.step(given)
+            found.append(param)
+    for param in found[1:]:
+        assert param.tobytes() == found[0].tobytes()
 
 
 @pytest.mark.parametrize("grad_dtype", ["float32", "float16", BFLOAT16])
@@ -423,6 +613,19 @@ def test_an_average_that_begins_later_begins_at_the_parameters():
     assert (optimizer.state["param_avg"] == -1.5).all()
 
 
+@pytest.mark.parametrize("master", ["split", "float32"])
+def test_an_average_that_begins_later_has_the_bits_beside_the_parameter(master):
+    params = [np.ones((3, 4), BFLOAT16), np.ones((4, 3), BFLOAT16).T, np.ones(5, np.float32)]
+    wide = [param.astype(np.float32) for param in params]
+    optimizer, other = instep.SGD(params, lr=1e-3, master=master), instep.SGD(wide, lr=1e-3)
+    for each, arrays in ((optimizer, params), (other, wide)):
+        each.step([np.ones_like(array) for array in arrays])
+        each.average_decay = 0.5
+    for one, same in zip(optimizer.state["param_avg"], other.state["param_avg"], strict=True):
+        assert one.tobytes("A") == same.tobytes("A")
+        assert one.strides == same.strides
+
+
 def test_gradients_that_cannot_be_zeroed():
     params = [np.ones((2, 3)), np.ones((2, 3))]
     optimizer = instep.RMSprop(params, zero_grads=True)
@@ -509,6 +712,53 @@ def test_averages_in_few_bits_do_not_stall():
         assert 0.0095 < v.mean() < 0.0108, state_dtype
 
 
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+@pytest.mark.parametrize(
+    ("rule", "options", "change"),
+    [
+        ("sgd", dict(momentum=0.9), dict(lr_in_momentum=True)),
+        ("sgd", dict(momentum=0.9, lr_in_momentum=True), dict(lr_in_momentum=False)),
+        ("rmsprop", dict(momentum=0.9), dict(lr_in_momentum=True)),
+        ("rmsprop", dict(centered=True), dict(centered=False)),
+        ("rmsprop", dict(centered=True, momentum=0.5), dict(centered=False, lr_in_momentum=True)),
+    ],
+)
+def test_options_convert_states_of_fewer_bits(state_dtype, rule, options, change):
+    """As those of float32 with the same numbers, rounded once, to the nearest."""
+    random = np.random.default_rng(11)
+    shapes = [(300, 3), (4, 70), (), (5,)]
+    params = [np.asarray(random.standard_normal(shape), np.float32) for shape in shapes]
+    params[1] = np.asfortranarray(params[1])
+    optimizer = CLASSES[rule]([p.copy("K") for p in params], lr=0.1, state_dtype=state_dtype, **options)
+    for _ in range(3):
+        optimizer.step([np.asarray(random.standard_normal(shape), np.float32) for shape in shapes])
+
+    def numbers_of(optimizer):
+        return {
+            name: [storage.decoded(array, param) for array, param in zip(arrays, params, strict=True)]
+            for name, arrays in optimizer.state.items()
+        }
+
+    wide = CLASSES[rule](params, lr=0.1, **options, state=numbers_of(optimizer), step_count=3)
+    for name, value in change.items():
+        setattr(wide, name, value)
+        setattr(optimizer, name, value)
+    assert wide.state.keys() == optimizer.state.keys()
+    for name, arrays in numbers_of(optimizer).items():
+        for k, found in enumerate(arrays):
+            exact = wide.state[name][k]
+            near = np.abs(exact) * (2**-8 if state_dtype == "bfloat16" else 1 / 16)
+            if state_dtype == "8bit":  # and no less than a step of the smallest
+                near += np.abs(exact).max(initial=0) * 2.0**-15
+            assert found.shape == exact.shape
+            assert (np.abs(found - exact) <= near).all(), (name, k)
+            assert optimizer.state[name][k].strides == storage.encoded(exact, optimizer.state[name][k]).strides
+            same = storage.encoded(exact, optimizer.state[name][k]).tobytes("A")
+            if len(change) == 1:
+                assert optimizer.state[name][k].tobytes("A") == same, (name, k)
+    optimizer.step([np.asarray(random.standard_normal(shape), np.float32) for shape in shapes])
+
+
 def test_bad_forms():
     with pytest.raises(ValueError, match="state_dtype='int4' must be None, 'bfloat16' or '8bit'"):
         instep.RMSprop(np.ones(3, np.float32), state_dtype="int4")
@@ -549,6 +799,69 @@ def test_checkpoints(form, tmp_path):
     assert_same(arrays_of(again), arrays_of(optimizer), form)
     assert again.options == optimizer.options
     assert Options("adam").of_step[0] == "grad_scale"
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "bit" in form or "float16" in form])
+def test_the_order_of_a_dict_changes_no_bit(form, tmp_path):
+    """Neither of one that is made nor of one that is loaded: what is rounded at random is known by its keys."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(10)
+    start = {
+        "b": random.standard_normal(300).astype(param_dtype),
+        10: [random.standard_normal(30).astype(param_dtype) for _ in range(11)],
+        "a": {9: random.standard_normal(300).astype(param_dtype), "9": random.standard_normal(7).astype(param_dtype)},
+        2: random.standard_normal((3, 4)).astype(param_dtype),
+    }
+
+    def ordered(nesting, key):
+        if isinstance(nesting, list):
+            return [array.copy() for array in nesting]
+        if isinstance(nesting, dict):
+            return {place: ordered(nesting[place], key) for place in sorted(nesting, key=key)}
+        return nesting.copy()
+
+    def by_place(optimizer):
+        return dict(zip(map(spell_path, optimizer._paths), optimizer._leaves, strict=True))
+
+    def gradients(nesting, path, found):
+        if isinstance(nesting, list):
+            return [gradients(child, (*path, k), found) for k, child in enumerate(nesting)]
+        if isinstance(nesting, dict):
+            return {key: gradients(child, (*path, key), found) for key, child in nesting.items()}
+        return found[spell_path(path)][: nesting.size].reshape(nesting.shape)
+
+    def run(optimizer):
+        for t in range(3):
+            draw = np.random.default_rng(t)
+            found = {place: draw.standard_normal(300).astype(grad_dtype) for place in sorted(by_place(optimizer))}
+            optimizer.step(gradients(optimizer.params, (), found))
+
+    orders = [
+        lambda key: 0,
+        str,
+        lambda key: [-ord(letter) for letter in str(key)],
+        lambda key: (isinstance(key, int), str(key)),
+    ]
+    made = [instep.Adam(ordered(start, key), lr=0.1, **stored) for key in orders]
+    for optimizer in made:
+        run(optimizer)
+    made[0].save(tmp_path / "a")
+    again = [instep.load(tmp_path / "a", ordered(made[0].params, key)) for key in orders]
+    for optimizer in again:
+        run(optimizer)
+    for same in (made, again):
+        for optimizer in same[1:]:
+            for place, array in by_place(same[0]).items():
+                assert array.tobytes() == by_place(optimizer)[place].tobytes(), place
+
+
+def test_arrays_whose_keys_have_no_order_are_numbered_as_they_come():
+    arrays = {None: np.ones(300, BFLOAT16), ("a", 1): np.ones(300, BFLOAT16), "a": np.ones(300, BFLOAT16)}
+    listed = [array.copy() for array in arrays.values()]
+    instep.SGD(arrays, lr=1e-3).step({key: np.ones(300, BFLOAT16) for key in arrays})
+    instep.SGD(listed, lr=1e-3).step([np.ones(300, BFLOAT16) for _ in arrays])
+    for one, other in zip(arrays.values(), listed, strict=True):
+        assert one.tobytes() == other.tobytes()
 
 
 def test_states_are_named(rule):

@@ -194,6 +194,24 @@ def test_other_ways_do_what_instep_does_around_a_step(way, kind, extra):
         np.testing.assert_allclose(ours.average, theirs.average, rtol=0, atol=2 * moved)  # ours begins with this step
 
 
+@pytest.mark.parametrize(
+    "extra", [one for one in around.EXTRAS if "skip_nonfinite" in one.options], ids=lambda e: e.name
+)
+@pytest.mark.parametrize("way", [around.OURS, around.PASSES, around.TORCH])
+def test_all_ways_skip_what_is_not_finite(way, extra):
+    if way == around.TORCH:
+        pytest.importorskip("torch")
+    arrays = around.Arrays("rmsprop", 1000)
+    before = arrays.param.copy()
+    for value in (np.inf, np.nan):
+        arrays.grad[700] = arrays.own_grad[700] = value
+        if way == around.OURS:
+            arrays.step(arrays.param, arrays.grad, extra.options)()
+        else:
+            (extra.torch if way == around.TORCH else extra.passes)(arrays)()
+        assert (arrays.param == before).all()
+
+
 @pytest.mark.parametrize("kind", ["rmsprop", "adam"])
 def test_rows_are_stepped_alike(kind):
     contenders = {one.name: one for one in around.contenders_over_rows(kind, 64, with_torch=False)}

@@ -166,6 +166,26 @@ def test_buffer(rule, options, buffer, tmp_path):
         assert_same_bits({name: np.asarray(array) for name, array in arrays.items()}, after, f"{role} of {door}")
 
 
+@pytest.mark.parametrize("buffer", BUFFERS, ids=lambda buffer: buffer.kind)
+def test_buffer_as_values_of_rows(buffer, tmp_path):
+    """Taken as a gradient is."""
+    values, param = buffer.make(tmp_path), np.full((2, 3), 0.5, np.float32)
+    optimizer = instep.RMSprop(param)
+
+    def call():
+        optimizer.step(instep.Rows(np.array([0, 1]), values))
+
+    if isinstance(buffer.grad, Refused):
+        with pytest.raises(buffer.grad.error):
+            call()
+        assert (param == 0.5).all()
+        return
+    other = param.copy()
+    instep.RMSprop(other).step(plain_copy(values))
+    call()
+    assert param.tobytes() == other.tobytes()
+
+
 def test_the_table_is_large_enough():
     assert len(BUFFERS) >= 30
     assert len({buffer.kind for buffer in BUFFERS}) == len(BUFFERS)

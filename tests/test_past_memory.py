@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -229,6 +230,69 @@ def test_the_state_of_eight_bits_is_given_alike():
     assert given["square_avg"][0].tobytes() == made.state["square_avg"][0].tobytes()
     with pytest.raises((ValueError, TypeError), match=r"state\['square_avg'\]\[0\] has (shape|dtype)"):
         instep.RMSprop(params, state_dtype="8bit", state={"square_avg": [np.zeros(300, np.float32)]})
+
+
+@pytest.mark.parametrize("name", ["grad_avg", "square_avg"])
+def test_bytes_that_no_step_leaves_are_found_wherever_they_are(name):
+    """As in a state that is loaded: they would be read as other numbers than are written, or as NaN."""
+    for size in (1, 256, 257, 300, 256 * 4096 + 1):
+        fit = size + -(-size // 256)
+        for block in {0, -(-size // 256) - 1}:
+            for code, exponent in [(0, 5), (1, 0), (1, 5)]:
+                state = {"grad_avg": np.zeros(fit, np.int8), "square_avg": np.zeros(fit, np.uint8)}
+                state[name][size + block] = exponent
+                state[name][min(256 * block + 255, size - 1)] = code
+                with pytest.raises(
+                    ValueError, match=rf"^state\['{name}'\] holds an exponent that no step leaves there"
+                ):
+                    instep.Adam(np.ones(size, np.float32), state_dtype="8bit", state=state, step_count=1)
+
+
+def test_bytes_of_zeros_are_a_state_of_zeros(rule, tmp_path):
+    """Given, stepped or not, saved and loaded."""
+    given = [np.ones(300, np.float32), np.ones(3, np.float32)]
+    made = [param.copy() for param in given]
+    a = CLASSES[rule](made, lr=0.1, state_dtype="8bit")
+    starts = Options(rule).states
+    state = {name: [np.zeros_like(array) for array in arrays] for name, arrays in a.state.items()}
+    for name in starts:
+        if starts[name] != 0:
+            state[name] = [array.copy() for array in a.state[name]]
+    b = CLASSES[rule](given, lr=0.1, state_dtype="8bit", state=state)
+    for _ in range(2):
+        for each in (a, b):
+            each.step([np.full(300, 0.5, np.float32), None])
+    assert given[0].tobytes() == made[0].tobytes()
+    for name, arrays in a.state.items():
+        assert arrays[0].tobytes() == b.state[name][0].tobytes()
+    b.save(tmp_path / "checkpoint")
+    again = instep.load(tmp_path / "checkpoint", [given[0].copy(), given[1].copy()])
+    b.load_state_dict(again.state_dict())
+    for each in (b, again):
+        each.step([np.full(300, 0.5, np.float32), np.full(3, 0.5, np.float32)])
+    for one, other in zip(b.params, again.params, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("bits", [ml_dtypes.bfloat16, np.float16])
+def test_a_master_that_is_not_its_parameter_is_refused(bits):
+    """A step would write it over what it was given beside.  Rounded either way it is taken, and one of few bits too."""
+    random = np.random.default_rng(3)
+    wide = (random.standard_normal((5, 700)) * 10.0 ** random.uniform(-44, 4, (5, 700))).astype(np.float32)
+    wide[0, :3] = np.inf, np.nan, 0
+    nearest = wide.astype(bits)
+    for param in (nearest, np.asfortranarray(nearest)):
+        master = np.copy(wide, order="F" if param.flags.f_contiguous else "C")
+        instep.SGD([param.copy("K")], master="float32", state={"param_master": [master]})
+    for place in ((0, 0), (4, 699)):
+        param = np.ones((5, 700), bits)
+        param[place] += np.finfo(np.float16).eps * 16
+        with pytest.raises(ValueError, match=r"^state\['param_master'\]\[0\] is not its parameter in float32"):
+            instep.SGD([param], master="float32", state={"param_master": [np.ones((5, 700), np.float32)]})
+    with pytest.raises(ValueError, match="is not its parameter"):
+        instep.SGD([np.ones(3, bits)], master="float32", state={"param_master": [np.zeros(3, np.float32)]})
+    state = {"param_master": [np.zeros(0, np.float32)]}
+    instep.SGD([np.ones(3)], master="float32", state=state)
 
 
 # ---- files under a limit ----------------------------------------------------------------------------------------

@@ -330,6 +330,52 @@ def test_exact_rows_of_other_arrays_and_steps():
     assert optimizer.state["row_steps"]["w"].tolist() == [5, 5, 5, 5]
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_catch_up_before_they_are_exact_no_more(rule, dtype, threads):
+    """Their averages are those of zeros for all rows that a gradient left out, at once and for what follows."""
+    instep.set_num_threads(threads)
+    random = np.random.default_rng(16)
+    for options in still(rule):
+        exact = {"a": random.standard_normal((300, 2, 40)).astype(dtype), "b": random.standard_normal(5).astype(dtype)}
+        exact["c"] = random.standard_normal((7, 3)).astype(dtype)
+        whole = {place: param.copy() for place, param in exact.items()}
+        groups = {"c": {"lr": options["lr"] / 2, "maximize": True}}
+        a = CLASSES[rule](exact, **options, groups=groups, exact_rows=True)
+        b = CLASSES[rule](whole, **options, groups=groups)
+        for turns in range(2):
+            for t in range(5):
+                rows = {
+                    place: instep.Rows(
+                        random.integers(0, len(exact[place]) // 2, 2),
+                        random.standard_normal((2, *exact[place].shape[1:])).astype(dtype),
+                    )
+                    for place in ("a", "c")
+                }
+                small = random.standard_normal(5).astype(dtype) if t < 3 else None
+                a.step(rows | {"b": small})
+                b.step({place: dense(exact[place], given) for place, given in rows.items()} | {"b": small})
+            a.exact_rows = False
+            assert a.state.keys() == b.state.keys()
+            for name, arrays in ({"param": exact} | a.state).items():
+                assert_same_bits(arrays, ({"param": whole} | b.state)[name], f"{name}, {options}")
+            a.exact_rows = True
+            assert (a.state["row_steps"]["a"] == 5 * (turns + 1)).all()
+
+
+def test_rows_that_cannot_catch_up_stay_exact():
+    """Where a state is frozen; and nothing has been written."""
+    optimizer = instep.RMSprop([np.ones((3, 2)), np.ones((3, 2))], exact_rows=True)
+    for row in (0, 1):
+        optimizer.step([instep.Rows(np.array([row]), np.ones((1, 2)))] * 2)
+    before = str(optimizer.state_dict())
+    optimizer.state["square_avg"][1].flags.writeable = False
+    with pytest.raises(ValueError, match=r"state\['square_avg'\]\[1\] has become read-only"):
+        optimizer.exact_rows = False
+    assert str(optimizer.state_dict()) == before
+    optimizer.state["square_avg"][1].flags.writeable = True
+    optimizer.exact_rows = False
+
+
 def test_checkpoints_of_exact_rows(tmp_path):
     random = np.random.default_rng(15)
     param = random.standard_normal((50, 3))

@@ -64,6 +64,9 @@ cdef extern from "step.h":
         int64_t step_count,
     ) nogil
 
+cdef extern from "missed.h":
+    void instep_catch_up(const instep_optimizer *optimizer, const instep_array *array) nogil
+
 cdef extern from "float_mode.h":
     ctypedef struct float_mode:
         pass

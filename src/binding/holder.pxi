@@ -143,7 +143,8 @@ cdef class Holder(Locked):
             leaf = leaves[k]
             self.arrays[k].size = cnp.PyArray_SIZE(leaf)
             self.arrays[k].dtype = _dtype_number(dtypes[k])
-            self.arrays[k].stream = k
+        for stream, k in enumerate(_in_order(paths)):
+            self.arrays[k].stream = stream
         self.rule_name = options.rule
         self.optimizers[0] = options.optimizer
         self.optimizers[0].grad_norm = NAN
@@ -254,6 +255,8 @@ cdef class Holder(Locked):
                     groups[pattern] = groups[pattern] | changes
                 every = self.options_of_groups(options, groups)
                 every_before = self.options_of_groups(before, dict(self.patterns))
+                if before.sets("exact_rows") and not options.sets("exact_rows"):
+                    self.catch_up()
                 if not self.keeps_every_state(every, every_before):
                     states = self.states_of_groups(every, every_before, states, groups)
                     if self._adopt(options, states, since=since, groups=groups):
@@ -386,10 +389,34 @@ cdef class Holder(Locked):
                 continue
             states[name] = arrays = []
             for k in range(self.count):
-                arrays.append(self._storage.start(options, name, self.leaves[k]))
+                param = self.in_full(k, old) if name == "param_avg" else self.leaves[k]
+                arrays.append(self._storage.start(options, name, param))
                 if name == "row_steps":
                     arrays[k] += self.arrays[k].step_count  # what came before is not caught up with
         return states
+
+    @cython.final
+    cdef int catch_up(self) except -1:
+        """Let every row take the steps that it missed, with the options of now, for nobody will know of them."""
+        cdef Py_ssize_t k
+        for k in range(self.count):
+            self.check_states(k, -1)
+        for k in range(self.count):
+            with nogil:
+                instep_catch_up(&self.optimizers[self.arrays[k].group], &self.arrays[k])
+        return 0
+
+    @cython.final
+    cdef object in_full(self, Py_ssize_t k, dict old):
+        """The k-th parameter with the bits that these states have of it beside its own."""
+        if _param_format(<cnp.ndarray>self.leaves[k]) != INSTEP_AS_COMPUTED:
+            if "param_master" in old:
+                return old["param_master"][k]
+            if "param_low" in old:
+                from . import storage
+
+                return storage.in_full(self.leaves[k], old["param_low"][k])
+        return self.leaves[k]
 
     def _first_states(self, Options options, dict groups):
         """State arrays as they start with these options and groups."""
@@ -508,7 +535,7 @@ cdef class Holder(Locked):
         cdef uintptr_t *start
         cdef uintptr_t *end
         if are_given:
-            from instep.checkpoint.state_dict import check_numbers
+            from instep.checkpoint.state_dict import check_master, check_numbers
         options = options.replace({}, self.dtypes)
         groups = dict(self._patterns if groups is None else groups)
         every_options = self.options_of_groups(options, groups)
@@ -542,6 +569,8 @@ cdef class Holder(Locked):
                 _check_state(root, self.paths[k], array, self.leaves[k], form)
                 if are_given:
                     check_numbers(_spell(root, self.paths[k]), options, name, array, step_count)
+                    if name == "param_master" and form[1] == (<object>self.leaves[k]).shape:
+                        check_master(_spell(root, self.paths[k]), array, self.leaves[k])
                 every.append(array)
         for k in range(len(every)):
             if every[k].size:
@@ -676,3 +705,24 @@ cdef class Holder(Locked):
     def state(self):
         """The state arrays by name, each in the nesting of the params.  They are no copies."""
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}
+
+
+cdef list _in_order(list paths):
+    """The numbers of the arrays in the order of their keys, which is the same for dicts of the same items.
+
+    Where a key could not be saved, in the order of the params: such keys may have no order.
+    """
+    cdef list found = []
+    cdef list keys
+    for k, path in enumerate(paths):
+        keys = []
+        for key in path:
+            if type(key) is int:
+                keys.append((0, key))
+            elif isinstance(key, str):
+                keys.append((1, str.__str__(key)))
+            else:
+                return list(range(len(paths)))
+        found.append((keys, k))
+    found.sort()
+    return [k for _, k in found]

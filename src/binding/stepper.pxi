@@ -37,7 +37,8 @@ cdef class Stepper(Holder):
         ----------
         grads : nesting of numpy.ndarray, Rows or None
             In the nesting of the params, each gradient of the shape of its parameter and of its dtype or one of fewer
-            bits (float32, float16, bfloat16), which is read exactly; lists and tuples may stand for each other, and a
+            bits (float32, float16, bfloat16), which is read exactly but for subnormal numbers of float32 and bfloat16,
+            which count as 0; lists and tuples may stand for each other, and a
             subclass of dict is asked for its items, as it is in the params.  Read only, unless `zero_grads` is set.  A
             gradient that is not laid out in memory as its parameter is copied first.  `Rows` are of some rows alone.
             None leaves an array, its state and its count alone.  May be left out after `bind` and after `accumulate`.
@@ -370,10 +371,11 @@ cdef class Stepper(Holder):
 
     @property
     def grad_norm(self):
-        """The norm of all gradients of the last step, times `grad_scale`, before it was clipped.
+        """The norm of all gradients of the last step that measured it, times `grad_scale`, before it was clipped.
 
-        It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`; NaN before
-        the first such step.
+        It is measured with `clip_norm`, `clip_global_norm`, `skip_nonfinite`, `grow_every` and `statistics`, also where
+        the step is then skipped; NaN before the first such step.  Of `Rows` an index that stands several times counts
+        once, with the sum of its values.  In `step_one` it is that of the one gradient.
         """
         return last_grad_norm(self.shown())
 
@@ -387,7 +389,11 @@ cdef class Stepper(Holder):
         """The norms of ``grad``, ``update`` and ``param`` in the last step, each in the nesting of the params.
 
         They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of
-        what the step added to the parameter; and that of the parameter after it.  0 for an array never stepped.
+        what the step added to the parameter; and that of the parameter after it.  Both of the latter are of what was
+        computed, before it was rounded to fewer bits.  Of `Rows`, all three are of the rows that were touched.
+
+        0 where that step measured nothing: all three of an array whose gradient was None, ``update`` and ``param``
+        where the step was skipped.  `step_one` measures one array, and leaves those of the others.
         """
         cdef Py_ssize_t k
         cdef list grad = []
@@ -415,9 +421,10 @@ cdef class Stepper(Holder):
 
         Until then a step that is given gradients is refused, and so is `step_one`.
 
-        The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others.
-        With ``grad_scale = 1 / k`` the step after k calls is one of their mean.  The sum is not saved with the state,
-        and forgotten when one is loaded.
+        The sum is kept in the type of the arithmetic, float64 for parameters of float64 and float32 for all others, and
+        formed as a step computes: of one gradient it gives the step that this gradient would.  With
+        ``grad_scale = 1 / k`` the step after k calls is one of their mean; with `grow_every`, divide the loss by k
+        instead.  The sum is not saved with the state, and forgotten when one is loaded.
 
         Parameters
         ----------
@@ -455,7 +462,7 @@ cdef class Stepper(Holder):
                 if self.held[k] is not NULL:
                     added.append((k, <object>self.held[k], self.arithmetic_of(k)))
             if added:
-                run_in_default_arithmetic(storage.add, (pending, added), {})
+                run_in_step_arithmetic(storage.add, (pending, added), {})
                 self.pending = pending
         finally:
             self.let_go()

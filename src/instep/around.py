@@ -4,7 +4,8 @@ In this order:
 
 ================================================  =====================================================================
 ``g = grad``                                      read exactly from float16, bfloat16 or float32
-``g = c grad_scale g``                            with c of `clip_factor`; one product, with the sign of `maximize`
+``g = c grad_scale g``                            with c of `clip_factor`; one product, with the sign of `maximize`,
+                                                  but two where ``c grad_scale`` is less than any normal float32
 ``g = max(min(g, clip_value), -clip_value)``      if `clip_value`
 the rule                                          on float32 or float64, whatever the arrays are stored in
 ``param_avg = d param_avg + (1 - d) p``           if `average_decay`, which is d; d is 0 in an array's first step
@@ -22,23 +23,26 @@ from typing import Any
 import numpy as np
 
 from . import reference, storage
-from ._core import Options, run_in_step_arithmetic
+from ._core import Options, Rows, run_in_step_arithmetic
 from .arithmetic import Array
 
 __all__ = ["clip_factor", "missed", "norm", "square_sum", "step"]
 
 _LANES = 32  # partial sums of a block
+_SMALLEST_FLOAT = 2.0**-126  # that is normal
 
 
-def square_sum(grads: Iterable[Array]) -> float:
+def square_sum(grads: Iterable[Array | Rows]) -> float:
     """The sum of the squares of all elements, exact over blocks of 256, within which 32 partial sums are folded.
 
     It does not depend on the order of the blocks.  Squares are formed in double: those of float32 numbers are exact.
+    A row of `Rows` begins a block: as many as are whole in 256 elements are a block together, a longer one has several.
 
     Parameters
     ----------
-    grads : iterable of numpy.ndarray
-        The gradients.
+    grads : iterable of numpy.ndarray or Rows
+        The gradients.  Rows of the same index are added up first: in float64 if their values are of it, else in
+        float32, as beside a parameter of that dtype.
 
     Returns
     -------
@@ -47,13 +51,28 @@ def square_sum(grads: Iterable[Array]) -> float:
     """
     sums: list[float] = []
     for grad in grads:
-        sums += run_in_step_arithmetic(_sums_of_blocks, (storage.as_numbers(grad).ravel(order="K"),), {})
+        flat = _runs(grad) if isinstance(grad, Rows) else storage.as_numbers(grad).ravel(order="K")
+        sums += run_in_step_arithmetic(_sums_of_blocks, (flat,), {})
     if any(map(math.isnan, sums)):
         return math.nan
     try:
         return math.fsum(sums)
     except OverflowError:  # of the sum of finite numbers
         return math.inf
+
+
+def _runs(rows: Rows) -> Array:
+    """The values in ascending order of their rows, with zeros where a block ends before 256 elements."""
+    dtype = np.float64 if rows.values.dtype == np.float64 else np.float32
+    values = storage.summed(rows.indices, rows.values, dtype)[1]
+    size = math.prod(values.shape[1:])
+    together = max(storage.BLOCK // max(size, 1), 1)
+    padded = np.zeros((-(-len(values) // together) * together, size), dtype)
+    padded[: len(values)] = values.reshape(len(values), size)
+    run = together * size
+    blocks = np.zeros((len(padded) // together, -(-run // storage.BLOCK) * storage.BLOCK), dtype)
+    blocks[:, :run] = padded.reshape(-1, run)
+    return blocks.ravel()
 
 
 def _sums_of_blocks(flat: Array) -> list[float]:
@@ -68,12 +87,12 @@ def _sums_of_blocks(flat: Array) -> list[float]:
     return found
 
 
-def norm(grads: Iterable[Array], grad_scale: float = 1.0) -> float:
+def norm(grads: Iterable[Array | Rows], grad_scale: float = 1.0) -> float:
     """The norm of all gradients together, times `grad_scale`.
 
     Parameters
     ----------
-    grads : iterable of numpy.ndarray
+    grads : iterable of numpy.ndarray or Rows
         The gradients.
     grad_scale : float
         The option.
@@ -133,7 +152,7 @@ def step(
     step_count : int
         Which step this is, from 1.
     stream : int
-        The number of the array among the parameters.
+        The number of the array among the parameters, in the order of their keys: see `instep.storage`.
     clip : float
         What `clip_factor` gives for the norm of this gradient, or of all of them.
     copy : numpy.ndarray
@@ -165,6 +184,8 @@ def _step(
     p = storage.from_split(_flat16(param), low.ravel(order="K")) if low is not None else _opened(param)
     g = storage.as_numbers(grad).ravel(order="K").astype(p.dtype)
     scale = options["grad_scale"] * clip
+    if 0 < scale < _SMALLEST_FLOAT:  # where the norm was huge: no normal float32, and so a product of two
+        g, scale = _SMALLEST_FLOAT * g, scale / _SMALLEST_FLOAT
     if options["clip_value"]:
         bound = p.dtype.type(options["clip_value"])
         g = (-scale if options["maximize"] else scale) * g

@@ -25,29 +25,35 @@ PARTS = {
     clip_value : float
         No element of a gradient is larger than this, either way; 0 for no bound.
     clip_norm : float
-        A gradient whose norm is larger is scaled down to it, array by array; 0 for no bound.
+        A gradient whose norm is larger is scaled down to it, array by array; 0 for no bound.  Squares are formed in
+        float64: there, elements of less than 1.5e-154 count as 0, and a norm of more than 1.3e154 is infinite and
+        leaves zeros.
     clip_global_norm : float
         The same for the norm of all gradients together; 0 for no bound.  At most one of the three bounds may be set.
     skip_nonfinite : bool
-        Skip a step whose gradients hold a NaN or an infinity, whole: no parameter, state or count changes, but
-        `skipped_steps`.
+        Skip a step whose gradients hold a NaN or an infinity, or may do so times `grad_scale`, whole: no parameter,
+        state or count changes, but `skipped_steps`.
     grow_every : int
         Let `grad_scale` change by itself, as a dynamic loss scale does: it doubles after a step that was skipped, as
-        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.
+        with `skip_nonfinite`, and halves after this many steps in a row that were not; 0 for never.  It is one over the
+        scale of the loss then, and nothing else: where k gradients are accumulated, divide the loss by k.
     statistics : bool
-        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.
+        Measure the norms of gradient, update and parameter of every array at each step: see `norms`.  Where a gradient
+        is of `Rows` they are of these rows alone.
     zero_grads : bool
         Set every gradient to 0 as soon as it has been used, for trainers that add to it.
     average_decay : float
         How much of an average of the parameters a step keeps, in [0, 1); 0 for no average.  The state ``param_avg`` is
-        that average; the first step makes it the parameters.
+        that average; the first step makes it the parameters.  What is written into parameters between steps does not
+        reach the average of arrays and rows that are not stepped: write it into ``state["param_avg"]`` too.
     exact_rows : bool
         Let the averages of a row catch up with the steps that it missed when it is next among the `Rows` of a gradient,
         as if that had been 0 in them; otherwise they wait.  Goes where nothing else would have happened: without
         momentum, an average of gradients, weight decay or `average_decay`.  The state ``row_steps`` has the last step
-        of every row.
+        of every row.  Where it is turned off all rows catch up first.
     seed : int
-        Of the random numbers that parameters and states of fewer than 32 bits are rounded with.
+        Of the random numbers that parameters and states of fewer than 32 bits are rounded with.  Those of an array go
+        by its number among the parameters in the order of their keys, whatever the order of the items of a dict.
     groups : dict of dict
         Options by place: ``{"*/bias": {"weight_decay": 0.0}}`` gives the arrays whose place matches the pattern options
         of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches
@@ -58,12 +64,15 @@ PARTS = {
     master : {None, "split", "float32"}
         What is kept beside parameters of 16 bits: nothing, so that each step is rounded stochastically; the 16 lower
         bits of a bfloat16 as ``param_low``, which makes the training that of float32; or the parameter in float32 as
-        ``param_master``, of which the 16 bits are a copy, rounded to the nearest.
+        ``param_master``, of which the 16 bits are a copy, rounded to the nearest.  With that it is the master that is
+        trained: what is written into the parameters is lost at the next step, unless it is written into
+        ``state["param_master"]`` too.
     state : dict
         Arrays to keep the state in, such as ``numpy.memmap``: by name, each in the nesting of the params, as in the
         attribute `state`.  Steps update them in place, and go on from what is in them.  They are read through once:
-        where no step leaves a negative number, in an average of squares for instance, there must be none.  They are
-        used until an option or `load` needs others.  By default they are made.
+        what no step leaves there is refused, such as a negative number in an average of squares, and so is a
+        ``param_master`` that is not its parameter.  They are used until an option or `load` needs others.  By default
+        they are made.
     step_count : int
         How many steps that state has taken.
 """,

@@ -56,7 +56,8 @@ class Sharded:
     all ranks.  A rank holds the parameters and gradients, and one n-th of the state.
 
     All methods are to be called by all ranks, in the same order.  What is wrong on one rank raises on all of them:
-    there its own exception, elsewhere a copy of it with a note of the rank.
+    there its own exception, elsewhere a copy of it with a note of the rank.  What computes the gradients of a step must
+    call none of them: there it is a RuntimeError.
 
     Parameters
     ----------
@@ -146,6 +147,7 @@ class Sharded:
         self._sum = Pairwise(list(self._grads.values()), each)
         self._buckets = {name: self._bucket(name) for name in flat.sizes} if ranks > 1 else {}
         self._checked = False  # whether all ranks have the same parameters
+        self._is_collecting = False  # a step asks the trainer for its gradients
 
         self.params = flat.nest.build(views)
         self.grads = flat.nest.build(self._grad_views)
@@ -178,6 +180,15 @@ class Sharded:
             "the groups": shard._patterns,
         }
 
+    def _refuse_within(self, call: str) -> None:
+        """Raise if the trainer makes this call while it computes the gradients of a step.
+
+        Another rank may be about to agree about that step, and this call would be taken for its answer.  The exception
+        ends the step, which then raises it on all ranks.
+        """
+        if self._is_collecting:
+            raise RuntimeError(f"{call} was called while a step of the same optimizer waits for its gradients")
+
     @contextmanager
     def averaged(self) -> Iterator[Any]:
         """A context in which the parameters are their averages, on all ranks.  Needs `average_decay`.
@@ -190,6 +201,7 @@ class Sharded:
         nesting of numpy.ndarray
             `params`, which hold the averages until the context is left.
         """
+        self._refuse_within("averaged")
         facts: Facts = {}
         error: BaseException | None = None
         with ExitStack() as swapped:
@@ -246,9 +258,12 @@ class Sharded:
         ValueError
             A gradient has another shape, or there is none for an array; there are too many or too few micro-batches;
             the ranks differ in options, counts, or which gradients are None, or before the first step in parameters.
+        RuntimeError
+            The iterable has called a method of this optimizer that all ranks are to call.
         Exception
             Whatever the iterable has raised, on any rank.
         """
+        self._refuse_within("step")
         facts: Facts = {}
         error: BaseException | None = None
         try:
@@ -273,6 +288,13 @@ class Sharded:
 
     def _collect(self, given: Iterable[Any]) -> list[bool]:
         """Sum the gradients of this rank; which of them are None."""
+        self._is_collecting = True
+        try:
+            return self._add_up(given)
+        finally:
+            self._is_collecting = False
+
+    def _add_up(self, given: Iterable[Any]) -> list[bool]:
         missing: list[bool] = []
         term = -1
         for term, grads in enumerate(given):
@@ -385,6 +407,7 @@ class Sharded:
         TypeError, ValueError
             As for `Optimizer.save`; the ranks differ in options or counts.
         """
+        self._refuse_within("save")
         facts, error = {}, None
         try:
             facts = {"the call": "save", "the folder": os.fspath(folder)} | self._state_facts()
@@ -412,6 +435,7 @@ class Sharded:
         ValueError
             The checkpoint is sound, but of another rule or other params.
         """
+        self._refuse_within("load")
         checkpoint.load(os.fsdecode(folder), self.shard, self._flat, self._cuts, self._private)
         self._checked = False
 

@@ -281,7 +281,11 @@ class Optimizer(Declared):
 
     @property
     def loss_scale(self) -> float:
-        """What to multiply the loss by, ``1 / grad_scale``."""
+        """What to multiply the loss by, ``1 / grad_scale``.
+
+        With `grow_every` a step may change it.  Where k gradients are accumulated for a step, the loss of each is to be
+        ``loss * loss_scale / k``: their sum is the mean then, and `grad_scale` has no ``1 / k`` in it.
+        """
         return 1 / float(self.options["grad_scale"])
 
     @contextmanager

@@ -5,8 +5,10 @@ a probability by how near either is, so that a value is right on the average.  R
 moves by less than half a bit a step would stand still for ever; a copy of a parameter, which no step goes on from, is
 rounded to the nearest, as NumPy does it.  What is written is the result of arithmetic, whose NaNs are quiet.
 
-The random numbers of an array depend on the option ``seed``, on the array's place among the parameters (its stream), on
-its step and on the element, and on nothing else.
+The random numbers of an array depend on the option ``seed``, on the array's number among the parameters (its stream),
+on its step and on the element, and on nothing else.  The numbers count from 0 in the order of the keys, integers before
+text, so that the order of the items of a dict does not matter.  Where there are other keys, such as None, which no
+checkpoint takes, they count in the order of the params.
 
 ======================  ===============================================================================================
 bfloat16                the upper 16 bits of a float32
@@ -56,6 +58,7 @@ _QUIET = 0x00400000
 _HALF_BIAS = 112 << 23
 _SMALLEST_NORMAL_HALF = 0x38800000  # 2**-14
 _DIGIT = 1 << 20  # of a byte, among the bits of a float32
+_BLOCKS_TOGETHER = 4096  # that are looked at together
 
 
 def hashed(x: int) -> int:
@@ -88,7 +91,7 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
     seed : int
         The option.
     stream : int
-        The number of the array among the parameters.
+        The number of the array among the parameters, in the order of their keys.
     step_count : int
         Which step this is, from 1.
     place : int
@@ -294,10 +297,22 @@ def from_bytes(form: ByteFormat, stored: Array, size: int) -> Array:
 
 
 def has_exponents(stored: Array) -> bool:
-    """Whether every exponent is one that `to_bytes` gives."""
+    """Whether every exponent is one that `to_bytes` gives, or of a block of zeros, such as a new file holds.
+
+    Part by part, for the array may be larger than memory.
+    """
     form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+    stored = stored.reshape(-1).view(np.uint8)
     blocks = -(-stored.size // (BLOCK + 1))
-    return bool((stored[stored.size - blocks :].view(np.uint8) > form.reach).all())
+    size = stored.size - blocks
+    for begin in range(0, blocks, _BLOCKS_TOGETHER):
+        end = min(begin + _BLOCKS_TOGETHER, blocks)
+        exponents = stored[size + begin : size + end]
+        codes = stored[begin * BLOCK : min(end * BLOCK, size)]
+        largest = np.maximum.reduceat(codes, np.arange(0, codes.size, BLOCK)) if codes.size else codes
+        if len(largest) != len(exponents) or ((exponents <= form.reach) & (exponents | largest > 0)).any():
+            return False
+    return True
 
 
 def to_bytes(form: ByteFormat, x: Array, random: Array) -> Array:
@@ -346,6 +361,49 @@ def as_numbers(stored: Array) -> Array:
     if stored.dtype.name == "bfloat16":
         return np.asarray(from_bfloat16(stored.view(np.uint16)))
     return stored
+
+
+def rounds_to(x: Array, stored: Array) -> Array:
+    """Whether a number of float32 is what a 16-bit one stands for, or the one is the other rounded either way.
+
+    What is not finite may stand for anything: a number that is too large, say.
+    """
+    write = to_half if stored.dtype == np.float16 else to_bfloat16
+    bits = stored.view(np.uint16)
+    down, up = (write(x, np.full(x.size, random, np.int32)) for random in (0, 65535))
+    found: Array = (bits == down) | (bits == up) | (as_numbers(stored) == x) | ~np.isfinite(as_numbers(stored))
+    return found
+
+
+def in_full(param: Array, low: Array) -> Array:
+    """The numbers of a parameter in two halves, in its memory order."""
+    found = np.empty_like(param, np.float32, subok=False)
+    halves = (param.reshape(-1, order="A").view(np.uint16), low.reshape(-1, order="A"))
+    found.reshape(-1, order="A")[...] = from_split(*halves)
+    return found
+
+
+def decoded(stored: Array, param: Array) -> Array:
+    """The numbers of a state of this parameter, in float32 where they are stored in fewer bits; exact."""
+    if stored.dtype in (np.uint8, np.int8):
+        form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+        found = np.empty_like(param, np.float32, subok=False)
+        found.reshape(-1, order="A")[...] = from_bytes(form, stored.view(np.uint8), param.size)
+        return found
+    return numbers_like(stored, np.float32, stored.shape) if stored.dtype.itemsize == 2 else stored
+
+
+def encoded(numbers: Array, stored: Array) -> Array:
+    """The numbers of a state as another one is stored, rounded to the nearest, which is right for what is done once."""
+    half = np.full(numbers.size, 1 << 15, np.int32)
+    if stored.dtype in (np.uint8, np.int8):
+        form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+        return to_bytes(form, numbers.reshape(-1, order="A"), half).view(stored.dtype)
+    if stored.dtype.itemsize != 2:
+        return numbers
+    found = np.empty_like(numbers, stored.dtype, subok=False)
+    found.reshape(-1, order="A").view(np.uint16)[...] = to_bfloat16(numbers.reshape(-1, order="A"), half)
+    return found
 
 
 def zeros_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:

@@ -417,6 +417,8 @@ static bool measure(instep_optimizer *optimizers, size_t groups, instep_array *a
         return true;
     for (size_t k = 0; k < count; k++) {
         struct exact own = {.parts = 0};
+        if (arrays[k].norms != NULL)
+            memset(arrays[k].norms, 0, sizeof *arrays[k].norms);
         if (arrays[k].grad == NULL)
             continue;
         if (arrays[k].dtype == INSTEP_FLOAT32) {
@@ -430,7 +432,11 @@ static bool measure(instep_optimizer *optimizers, size_t groups, instep_array *a
             arrays[k].norms->grad = norm_of(&own, o.grad_scale);
     }
     *norm = optimizers->grad_norm = norm_of(&all, o.grad_scale);
-    bool taken = isfinite(*norm) || (o.skip_nonfinite == 0 && o.grow_every == 0);
+    bool is_finite = isfinite(*norm);
+    for (size_t k = 0; k < count; k++) /* of which one may not be any more, scaled up */
+        if (arrays[k].grad != NULL && arrays[k].dtype == INSTEP_FLOAT32 && o.grad_scale > 1 && *norm >= 0x1p127)
+            is_finite = false;
+    bool taken = is_finite || (o.skip_nonfinite == 0 && o.grow_every == 0);
     optimizers->skipped_count += !taken;
     optimizers->finite_count = taken ? optimizers->finite_count + 1 : 0;
     return taken;

@@ -148,7 +148,7 @@ static void NAME(take_missed_steps)(const struct options *o, instep_array *array
 static void NAME(step_array)(const struct options *o, instep_array *array, size_t states, double clip)
 {
     const size_t size = array->size, per_run = elements_of_run(array);
-    const double scale = (o->maximize != 0 ? -1 : 1) * (o->grad_scale * clip) + 0; /* a zero without a sign */
+    const double scale = (o->maximize != 0 ? -1 : 1) * (o->grad_scale * clip);
     const double keep = array->step_count == 1 ? 0 : o->average_decay;
     T *p = NAME(opened)(array->param, array->low, array->formats.param, size);
     T *moved = some(size * sizeof *moved), *state[INSTEP_MAX_STATES] = {NULL}, *average = NULL;
@@ -169,7 +169,8 @@ static void NAME(step_array)(const struct options *o, instep_array *array, size_
         for (size_t k = 0; k < per_run; k++) {
             const size_t i = begin_of_run(array, run) + k;
             const T before = p[i];
-            T g = (T)scale * grad[run * per_run + k], *at[INSTEP_MAX_STATES] = {NULL};
+            T g = grad[run * per_run + k], *at[INSTEP_MAX_STATES] = {NULL};
+            g = scale != 0 && fabs(scale) < FLT_MIN ? (T)(scale / FLT_MIN) * ((T)FLT_MIN * g) : (T)scale * g;
             if (o->clip_value != 0 && g > (T)o->clip_value)
                 g = (T)o->clip_value;
             if (o->clip_value != 0 && g < -(T)o->clip_value)

@@ -960,6 +960,14 @@ static void test_nothing_is_written(void)
         EXPECT(answer == status);
         if (status == INSTEP_OK)
             break;
+        if (status >= INSTEP_NOT_FINITE) {
+            int is_named = 0;
+            for (size_t k = 0; k < 2; k++) {
+                const char *option;
+                is_named |= instep_check(&optimizers[k], INSTEP_FLOAT32, &option) == status && option != NULL;
+            }
+            EXPECT(is_named == (status != INSTEP_OF_ONE_GROUP));
+        }
         EXPECT(memcmp(optimizers, before, sizeof before) == 0);
         EXPECT(memcmp(p, p_before, sizeof p) == 0 && memcmp(g, g_before, sizeof g) == 0);
         for (size_t k = 0; k < 3; k++)

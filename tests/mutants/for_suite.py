@@ -349,9 +349,23 @@ BUGS = [
     Bug(
         "a missed step too many",
         "csrc/missed.c",
-        "(uint64_t)(array->step_count - 1 - last)",
-        "(uint64_t)(array->step_count - last)",
+        "(uint64_t)(work->upto - last)",
+        "(uint64_t)(work->upto + 1 - last)",
         EXACT,
+    ),
+    Bug(
+        "rows that are exact no more not caught up",
+        "src/binding/holder.pxi",
+        "                    self.catch_up()\n",
+        "                    pass\n",
+        ROWS + "::test_rows_catch_up_before_they_are_exact_no_more",
+    ),
+    Bug(
+        "rows caught up to the step before",
+        "csrc/missed.c",
+        "take_missed_steps_upto(array->step_count, optimizer, &whole)",
+        "take_missed_steps_upto(array->step_count - 1, optimizer, &whole)",
+        ROWS + "::test_rows_catch_up_before_they_are_exact_no_more",
     ),
     Bug(
         "missed steps given up once nothing is seen to change in the first elements",
@@ -373,6 +387,13 @@ BUGS = [
         "exact_rows != 0 && (*option = mover(optimizer)) != NULL",
         "exact_rows > 1 && (*option = mover(optimizer)) != NULL",
         ROWS + "::test_what_moves_without_a_gradient_is_refused",
+    ),
+    Bug(
+        "random numbers by the order of a dict",
+        "src/binding/holder.pxi",
+        "    found.sort()\n",
+        "",
+        "tests/test_around.py::test_the_order_of_a_dict_changes_no_bit",
     ),
     Bug(
         "the past missed by rows that become exact",

@@ -160,14 +160,27 @@ def copied_in_passes(of: Arrays) -> Step:
     return step
 
 
-def clipped_in_passes(of: Arrays) -> Step:
-    """The norm of all gradients, and the gradient scaled by it."""
+def clipped_in_passes(of: Arrays, *, skips: bool = False) -> Step:
+    """The norm of all gradients, and the gradient scaled by it, if it is finite where it has to be."""
     plain = of.plain(of.param, of.own_grad)
 
     def step() -> None:
         norm = np.sqrt(np.vdot(of.grad, of.grad))
+        if skips and not np.isfinite(norm):
+            return
         np.multiply(of.grad, min(np.float32(BOUND) / norm, np.float32(1)), out=of.own_grad)
         plain()
+
+    return step
+
+
+def skipped_in_passes(of: Arrays) -> Step:
+    """A look at every element of the gradient."""
+    plain, finite = of.plain(of.param, of.grad), np.empty(of.grad.shape, np.bool_)
+
+    def step() -> None:
+        if np.isfinite(of.grad, out=finite).all():
+            plain()
 
     return step
 
@@ -225,14 +238,28 @@ def copied_by_torch(of: Arrays) -> Step:
     return step
 
 
-def clipped_by_torch(name: str, of: Arrays) -> Step:
-    """By a function of ``torch.nn.utils``."""
-    clip = getattr(import_module("torch").nn.utils, name)
+def clipped_by_torch(name: str, of: Arrays, *, skips: bool = False) -> Step:
+    """By a function of ``torch.nn.utils``, and only if the norm that it returns is finite where that has to be."""
+    torch: Any = import_module("torch")
+    clip = getattr(torch.nn.utils, name)
     optimizer, param, _ = of.in_torch(of.param, of.own_grad)
 
     def step() -> None:
-        clip([param], BOUND)
-        optimizer.step()
+        norm = clip([param], BOUND)
+        if not skips or torch.isfinite(norm):
+            optimizer.step()
+
+    return step
+
+
+def skipped_by_torch(of: Arrays) -> Step:
+    """A look at every element of the gradient."""
+    torch: Any = import_module("torch")
+    optimizer, _, grad = of.in_torch(of.param, of.grad)
+
+    def step() -> None:
+        if torch.isfinite(grad).all():
+            optimizer.step()
 
     return step
 
@@ -306,6 +333,16 @@ EXTRAS = (
     Extra(
         "clipped by the global norm", 1.36, None, {"clip_global_norm": BOUND},
         passes=clipped_in_passes, torch=partial(clipped_by_torch, "clip_grad_norm_"),
+    ),
+    Extra(
+        "skipped if not finite", 1.36, None, {"skip_nonfinite": True},
+        passes=skipped_in_passes, torch=skipped_by_torch,
+    ),
+    Extra(
+        "clipped by the global norm, skipped if not finite", 1.36, None,
+        {"clip_global_norm": BOUND, "skip_nonfinite": True},
+        passes=partial(clipped_in_passes, skips=True),
+        torch=partial(clipped_by_torch, "clip_grad_norm_", skips=True),
     ),
     Extra(
         "clipped by value", 1.03, None, {"clip_value": BOUND},

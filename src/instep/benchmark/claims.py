@@ -275,7 +275,7 @@ def of_what_is_around(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """What comes with a step, over a plain one; and steps of some rows."""
     for row in rows_of(result, "around", rule):
         where = "in cache" if row["elements"] == AROUND_IN_CACHE else "in memory"
-        for extra in around.extras_of(rule):
+        for extra in extras_in(row, rule):
             limit = extra.in_cache if where == "in cache" else extra.in_memory
             if limit is not None:
                 ratio = over_plain(row, extra.name, around.OURS)
@@ -288,6 +288,11 @@ def of_what_is_around(result: dict[str, Any], rule: str) -> Iterator[Claim]:
         yield at_most(what, around.MOST_SECONDS * 1e6, seconds * 1e6, " us")
         ratio = median(by_count[most], around.ROWS) / most / (seconds / around.JUDGED)
         yield at_most(f"a row of {spelled(most)} over a row of {around.JUDGED}", 1.1, ratio, "x")
+
+
+def extras_in(row: Row, rule: str) -> list[around.Extra]:
+    """What was measured around a step: a saved result may be older than some of it."""
+    return [extra for extra in around.extras_of(rule) if find(row, around.called(extra.name, around.OURS))]
 
 
 def over_plain(row: Row, extra: str, way: str) -> float:

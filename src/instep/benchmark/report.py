@@ -6,7 +6,7 @@ from typing import Any
 
 from ..tables import Table
 from . import around
-from .claims import WAYS, claims, find, median, over_plain, roof, rows_of, slower, spelled
+from .claims import WAYS, claims, extras_in, find, median, over_plain, roof, rows_of, slower, spelled
 from .peers import BOUND, DROP_IN, INSTEP
 from .picture import peers
 from .suite import AROUND_IN_CACHE
@@ -221,7 +221,7 @@ def around_tables(result: dict[str, Any]) -> list[tuple[Row, dict[str, list[str]
     first, found = result["rules"][0], []
     for row, others in zip(rows_of(result, "around", first), rows_of(result, "passes", first), strict=True):
         cells = {}
-        for extra in around.extras_of(first):
+        for extra in extras_in(row, first):
             limit = extra.in_cache if row["elements"] == AROUND_IN_CACHE else extra.in_memory
             cells[extra.name] = [
                 f"{over_plain(row, extra.name, around.OURS):.2f}x",

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._core import DEEPEST_NESTING, LARGEST_COUNT, Options, Storage, some
 from ..arithmetic import Array, default_arithmetic
-from ..storage import has_exponents
+from ..storage import has_exponents, rounds_to
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
@@ -153,9 +153,6 @@ def check(state_dict: StateDict) -> Options:
         kinds = {(shape, np.dtype(np.uint8) if dtype == np.int8 else dtype) for shape, dtype in kinds}
         if len(kinds) > (1 if storage.state_dtype is None else 2):  # of which the other is that of the average
             raise ValueError(f"the state arrays of {path!r} differ in shape or dtype")
-        for name, arrays in state.items():
-            if arrays[path].dtype in (np.uint8, np.int8) and not has_exponents(arrays[path]):
-                raise ValueError(f"state[{name!r}][{path!r}] holds an exponent that no step leaves there")
         dtypes |= {dtype if dtype.kind == "f" else np.dtype(np.float32) for _, dtype in kinds}
     for dtype in dtypes:
         options.replace({}, (dtype,))
@@ -168,6 +165,10 @@ def check(state_dict: StateDict) -> Options:
 @default_arithmetic
 def check_numbers(what: str, options: Options, name: str, array: Array, step_count: int) -> None:
     """Refuse a state array with numbers that no step leaves there; part by part, for it may be larger than memory."""
+    if array.dtype in (np.uint8, np.int8):
+        if not has_exponents(array):
+            raise ValueError(f"{what} holds an exponent that no step leaves there")
+        return
     if name != "row_steps" and name not in options.never_negative:
         return
     flat = array.reshape(-1, order="A")
@@ -178,6 +179,15 @@ def check_numbers(what: str, options: Options, name: str, array: Array, step_cou
                 raise ValueError(f"{what} holds a number that is not of a step that was taken")
         elif (part < 0).any():
             raise ValueError(f"{what} holds a negative number, which no step leaves there")
+
+
+@default_arithmetic
+def check_master(what: str, master: Array, param: Array) -> None:
+    """Refuse a master that is not its parameter but for the rounding: the next step would write it over that."""
+    flat, stored = master.reshape(-1, order="A"), param.reshape(-1, order="A")
+    for begin in range(0, flat.size, _PART):
+        if not rounds_to(flat[begin : begin + _PART], stored[begin : begin + _PART]).all():
+            raise ValueError(f"{what} is not its parameter in float32, which a step would lose: copy that into it")
 
 
 @default_arithmetic
