@@ -19,14 +19,17 @@
 #define INLINE static __forceinline
 #define ANY_ALIGNMENT __unaligned
 #define INDEPENDENT __pragma(loop(ivdep))
+#define UNROLLED
 #elif defined __clang__
 #define INLINE static inline __attribute__((always_inline))
 #define ANY_ALIGNMENT __attribute__((aligned(1), may_alias))
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define UNROLLED
 #else
 #define INLINE static inline __attribute__((always_inline))
 #define ANY_ALIGNMENT __attribute__((aligned(1), may_alias))
 #define INDEPENDENT _Pragma("GCC ivdep")
+#define UNROLLED _Pragma("GCC unroll 8")
 #endif
 
 #if defined INSTEP_LANES /* made of vectors already */
@@ -76,6 +79,7 @@ INLINE void elements(size_t i, size_t n, const struct streams *a, const int stat
                      const struct coefficients *c, void (*const rule)(T *, T, T *, const struct coefficients *))
 {
     T p = load(a->param + i, n), g = load(a->grad + i, n), s[INSTEP_MAX_STATES];
+    UNROLLED
     for (int k = 0; k < states; k++)
         s[k] = load(a->state[k] + i, n);
 
@@ -83,6 +87,7 @@ INLINE void elements(size_t i, size_t n, const struct streams *a, const int stat
     rule(&p, g, s, c);
 
     store(a->param + i, p, n);
+    UNROLLED
     for (int k = 0; k < states; k++)
         store(a->state[k] + i, s[k], n);
 }

@@ -4,10 +4,12 @@ enum {
     /* Between jobs that follow each other within this time workers stay awake, and in any case for the other. */
     LONGEST_GAP = 2000000,
     SHORTEST_STAY = 50000,
-    /* More than this is not learned from: the machine stood still. */
+    LOWEST_PRICE = 1000,
     HIGHEST_PRICE = 150000,
-    /* Waking for the sake of later jobs costs this part of what was missed. */
-    MISSED_OF_PRICE = 10,
+    /* Waking for the sake of later jobs costs this part of what was missed; and this, where workers do not stay awake
+     * for those, so that it only finds out what waking takes now. */
+    MISSED_OF_PRICE = 5,
+    MISSED_OF_PRICE_IN_DOUBT = 20,
     /* The caller is held up if it waits longer than this, and than this part of the job. */
     SHORTEST_WAIT = 100000,
     JOB_OF_WAIT = 8,
@@ -49,8 +51,8 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
                            int interrupted)
 {
     int64_t gap = now - pace->last_end;
-    if (gap > 4 * (int64_t)LONGEST_GAP)
-        gap = 4 * (int64_t)LONGEST_GAP; /* which is forgotten within some jobs */
+    if (gap > 2 * (int64_t)LONGEST_GAP)
+        gap = 2 * (int64_t)LONGEST_GAP; /* which is forgotten within some jobs */
     pace->longest_gap = gap > pace->longest_gap ? gap : pace->longest_gap - (pace->longest_gap - gap) / 4;
     learn(&pace->interrupted, interrupted, LONG_DOUBT);
 
@@ -61,8 +63,9 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
         return most;
     }
     double alone = grains * pace->grain_time / awake;
+    int enough = stays_awake(pace) ? MISSED_OF_PRICE : MISSED_OF_PRICE_IN_DOUBT;
     pace->missed = is_dense(pace) ? pace->missed + alone - alone * awake / most : 0;
-    if (alone < 2 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)
+    if (alone < 2 * (double)pace->price && pace->missed < enough * (double)pace->price)
         return awake;
     pace->missed = 0;
     return most;
@@ -85,7 +88,10 @@ void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now
 
 void instep_pace_woke(struct pace *pace, int64_t price)
 {
-    pace->price += ((price < HIGHEST_PRICE ? price : HIGHEST_PRICE) - pace->price) / 8;
+    /* Towards the median: after a pause it may take three times as long as between jobs, which is not to keep them
+     * alone. */
+    pace->price += price > pace->price ? pace->price / 16 : -pace->price / 16;
+    pace->price = pace->price < LOWEST_PRICE ? LOWEST_PRICE : pace->price > HIGHEST_PRICE ? HIGHEST_PRICE : pace->price;
 }
 
 int64_t instep_pace_stay(const struct pace *pace)

@@ -1,6 +1,7 @@
 """What surrounds a rule has the bits of its NumPy twin, for every rule, format and number of threads."""
 
 import math
+import re
 
 import ml_dtypes
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import instep
 from instep import around, storage
 from instep._core import Options, run_in_step_arithmetic
+from instep.checkpoint.state_dict import spell_path
 from trials import CLASSES, assert_same_bits, hard, one_of_each_loop, states_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -55,7 +57,7 @@ def twin_step(optimizer, before, grads, options, step_count):
     bound = options.get("clip_global_norm", 0)
     factor = around.clip_factor(around.norm(grads.values(), options.get("grad_scale", 1.0)), bound)
     after = {}
-    for stream, place in enumerate(before["param"]):
+    for stream, place in enumerate(sorted(before["param"])):
         arrays = {name: before[name][place].copy("K") for name in before}
         grad = grads[place]
         if options.get("clip_norm"):
@@ -525,6 +527,7 @@ def test_bad_groups():
         ({1: {}}, TypeError, "a pattern must be a str"),
         ({"b": 1}, TypeError, r"groups\['b'\] must be a dict of options"),
         ({"x*": {}}, ValueError, r"matches no array; there are 'w', 'b'"),
+        ({"[w]x": {}}, ValueError, r"matches no array; there are 'w', 'b'"),
         ({"b": {}, "*": {}}, ValueError, r"both match 'b'"),
         ({"b": {"alpha": 1}}, TypeError, "alpha"),
         ({"b": {"lr": -1}}, ValueError, r"groups\['b'\]: lr=-1.0 must not be negative"),
@@ -534,6 +537,13 @@ def test_bad_groups():
     ]:
         with pytest.raises(error, match=message):
             instep.RMSprop(params, groups=groups)
+    with pytest.raises(ValueError, match=re.escape("glob.escape gives 'a[[]0]', which is that place alone")):
+        instep.RMSprop({"a[0]": np.ones(3)}, groups={"a[0]": {"lr": 0.5}})
+    assert instep.RMSprop({"a[0]": np.ones(3)}, groups={"a[[]0]": {"lr": 0.5}}).groups["a[[]0]"].lr == 0.5
+    with pytest.raises(TypeError, match=r"must be a str or an int for groups, not \('a', 'b'\)"):
+        instep.RMSprop({("a", "b"): np.ones(3)}, groups={"*": {"lr": 0.5}})
+    with pytest.raises(ValueError, match="is not Unicode text, as it must be for groups"):
+        instep.RMSprop({"\ud800": np.ones(3)}, groups={"*": {"lr": 0.5}})
     optimizer = instep.RMSprop(params, groups={"b": {"lr": 0.5}})
     with pytest.raises(ValueError, match="must not be negative"):
         optimizer.groups["b"].lr = -1
@@ -547,6 +557,29 @@ def test_bad_groups():
         optimizer.groups["w"]
     assert optimizer.groups["b"].lr == 0.5
     assert repr(optimizer).endswith("groups={'b': {'lr': 0.5}})")
+
+
+def test_a_group_that_a_load_has_dropped():
+    def params():
+        return {"a": np.ones(3), "b": np.ones(3)}
+
+    optimizer = instep.SGD(params(), groups={"b": {"lr": 0.5}})
+    group = optimizer.groups["b"]
+    kept = optimizer.state_dict()
+    optimizer.load_state_dict(instep.SGD(params(), groups={"a": {"lr": 0.25}}).state_dict())
+    message = r"^the optimizer has no group 'b' any more: the state that was loaded has other groups$"
+    for use in (lambda: group.lr, lambda: group.options, lambda: group.changes, lambda: setattr(group, "lr", 1.0)):
+        with pytest.raises(RuntimeError, match=message):
+            use()
+    with pytest.raises(AttributeError, match="no option 'alpha'"):
+        group.alpha = 1.0
+    assert repr(group) == "Group('b', gone)"
+    assert optimizer._patterns == {"a": {"lr": 0.25}}
+    optimizer.load_state_dict(kept)
+    assert repr(group) == "Group('b', lr=0.5)"
+    group.lr = 2.0
+    assert optimizer.groups["b"].lr == group.lr == 2.0
+    assert repr(instep.SGD(params(), groups={"b": {}}).groups["b"]) == "Group('b')"
 
 
 # ---- averages, zeroed gradients, statistics ----
@@ -711,6 +744,53 @@ def test_averages_in_few_bits_do_not_stall():
         assert 0.0095 < v.mean() < 0.0108, state_dtype
 
 
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+@pytest.mark.parametrize(
+    ("rule", "options", "change"),
+    [
+        ("sgd", dict(momentum=0.9), dict(lr_in_momentum=True)),
+        ("sgd", dict(momentum=0.9, lr_in_momentum=True), dict(lr_in_momentum=False)),
+        ("rmsprop", dict(momentum=0.9), dict(lr_in_momentum=True)),
+        ("rmsprop", dict(centered=True), dict(centered=False)),
+        ("rmsprop", dict(centered=True, momentum=0.5), dict(centered=False, lr_in_momentum=True)),
+    ],
+)
+def test_options_convert_states_of_fewer_bits(state_dtype, rule, options, change):
+    """As those of float32 with the same numbers, rounded once, to the nearest."""
+    random = np.random.default_rng(11)
+    shapes = [(300, 3), (4, 70), (), (5,)]
+    params = [np.asarray(random.standard_normal(shape), np.float32) for shape in shapes]
+    params[1] = np.asfortranarray(params[1])
+    optimizer = CLASSES[rule]([p.copy("K") for p in params], lr=0.1, state_dtype=state_dtype, **options)
+    for _ in range(3):
+        optimizer.step([np.asarray(random.standard_normal(shape), np.float32) for shape in shapes])
+
+    def numbers_of(optimizer):
+        return {
+            name: [storage.decoded(array, param) for array, param in zip(arrays, params, strict=True)]
+            for name, arrays in optimizer.state.items()
+        }
+
+    wide = CLASSES[rule](params, lr=0.1, **options, state=numbers_of(optimizer), step_count=3)
+    for name, value in change.items():
+        setattr(wide, name, value)
+        setattr(optimizer, name, value)
+    assert wide.state.keys() == optimizer.state.keys()
+    for name, arrays in numbers_of(optimizer).items():
+        for k, found in enumerate(arrays):
+            exact = wide.state[name][k]
+            near = np.abs(exact) * (2**-8 if state_dtype == "bfloat16" else 1 / 16)
+            if state_dtype == "8bit":  # and no less than a step of the smallest
+                near += np.abs(exact).max(initial=0) * 2.0**-15
+            assert found.shape == exact.shape
+            assert (np.abs(found - exact) <= near).all(), (name, k)
+            assert optimizer.state[name][k].strides == storage.encoded(exact, optimizer.state[name][k]).strides
+            same = storage.encoded(exact, optimizer.state[name][k]).tobytes("A")
+            if len(change) == 1:
+                assert optimizer.state[name][k].tobytes("A") == same, (name, k)
+    optimizer.step([np.asarray(random.standard_normal(shape), np.float32) for shape in shapes])
+
+
 def test_bad_forms():
     with pytest.raises(ValueError, match="state_dtype='int4' must be None, 'bfloat16' or '8bit'"):
         instep.RMSprop(np.ones(3, np.float32), state_dtype="int4")
@@ -718,6 +798,14 @@ def test_bad_forms():
         instep.RMSprop([np.ones(3, np.float32), np.ones(3)], state_dtype="8bit")
     with pytest.raises(ValueError, match="float16: use master='float32'"):
         instep.RMSprop(np.ones(3, np.float16), master="split")
+    for name in ("state_dtype", "master"):
+        for bad in (np.array([1, 2]), [], np.float32, True):
+            with pytest.raises(ValueError, match=rf"^{name}={re.escape(repr(bad))} must be None, '"):
+                instep.RMSprop(np.ones(3, np.float16), **{name: bad})
+    for states in ({}, {"param_avg": np.zeros(3)}):
+        message = r"^states lacks 'square_avg'(, 'param_avg')?: rmsprop needs it with these options$"
+        with pytest.raises(ValueError, match=message):
+            around.step("rmsprop", np.ones(3), np.ones(3), states, average_decay=0.5)
     with pytest.raises(ValueError, match="master='none'"):
         instep.RMSprop(np.ones(3, np.float16), master="none")
     optimizer = instep.RMSprop([np.ones(3, np.float32)])
@@ -751,6 +839,69 @@ def test_checkpoints(form, tmp_path):
     assert_same(arrays_of(again), arrays_of(optimizer), form)
     assert again.options == optimizer.options
     assert Options("adam").of_step[0] == "grad_scale"
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "bit" in form or "float16" in form])
+def test_the_order_of_a_dict_changes_no_bit(form, tmp_path):
+    """Neither of one that is made nor of one that is loaded: what is rounded at random is known by its keys."""
+    param_dtype, grad_dtype, stored = FORMS[form]
+    random = np.random.default_rng(10)
+    start = {
+        "b": random.standard_normal(300).astype(param_dtype),
+        10: [random.standard_normal(30).astype(param_dtype) for _ in range(11)],
+        "a": {9: random.standard_normal(300).astype(param_dtype), "9": random.standard_normal(7).astype(param_dtype)},
+        2: random.standard_normal((3, 4)).astype(param_dtype),
+    }
+
+    def ordered(nesting, key):
+        if isinstance(nesting, list):
+            return [array.copy() for array in nesting]
+        if isinstance(nesting, dict):
+            return {place: ordered(nesting[place], key) for place in sorted(nesting, key=key)}
+        return nesting.copy()
+
+    def by_place(optimizer):
+        return dict(zip(map(spell_path, optimizer._paths), optimizer._leaves, strict=True))
+
+    def gradients(nesting, path, found):
+        if isinstance(nesting, list):
+            return [gradients(child, (*path, k), found) for k, child in enumerate(nesting)]
+        if isinstance(nesting, dict):
+            return {key: gradients(child, (*path, key), found) for key, child in nesting.items()}
+        return found[spell_path(path)][: nesting.size].reshape(nesting.shape)
+
+    def run(optimizer):
+        for t in range(3):
+            draw = np.random.default_rng(t)
+            found = {place: draw.standard_normal(300).astype(grad_dtype) for place in sorted(by_place(optimizer))}
+            optimizer.step(gradients(optimizer.params, (), found))
+
+    orders = [
+        lambda key: 0,
+        str,
+        lambda key: [-ord(letter) for letter in str(key)],
+        lambda key: (isinstance(key, int), str(key)),
+    ]
+    made = [instep.Adam(ordered(start, key), lr=0.1, **stored) for key in orders]
+    for optimizer in made:
+        run(optimizer)
+    made[0].save(tmp_path / "a")
+    again = [instep.load(tmp_path / "a", ordered(made[0].params, key)) for key in orders]
+    for optimizer in again:
+        run(optimizer)
+    for same in (made, again):
+        for optimizer in same[1:]:
+            for place, array in by_place(same[0]).items():
+                assert array.tobytes() == by_place(optimizer)[place].tobytes(), place
+
+
+def test_arrays_whose_keys_have_no_order_are_numbered_as_they_come():
+    arrays = {None: np.ones(300, BFLOAT16), ("a", 1): np.ones(300, BFLOAT16), "a": np.ones(300, BFLOAT16)}
+    listed = [array.copy() for array in arrays.values()]
+    instep.SGD(arrays, lr=1e-3).step({key: np.ones(300, BFLOAT16) for key in arrays})
+    instep.SGD(listed, lr=1e-3).step([np.ones(300, BFLOAT16) for _ in arrays])
+    for one, other in zip(arrays.values(), listed, strict=True):
+        assert one.tobytes() == other.tobytes()
 
 
 def test_states_are_named(rule):

@@ -10,6 +10,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -259,6 +260,19 @@ def test_exponents_of_bytes_that_no_step_leaves(name, exponent):
         assert str(optimizer.state_dict()) == before
         damaged["state"][name]["w"][place] = exponent + 1
         optimizer.load_state_dict(damaged)
+
+
+def test_parameters_of_bfloat16_beside_a_checkpoint(tmp_path):
+    """As `save` and the page on checkpoints advise; NumPy gives back bytes of no dtype, and we say what to do."""
+    optimizer = instep.SGD({"w": np.full(3, 1.5, ml_dtypes.bfloat16)})
+    optimizer.save(tmp_path / "checkpoint")
+    np.savez(tmp_path / "params.npz", **optimizer.params)
+    with np.load(tmp_path / "params.npz") as saved:
+        read = saved["w"]
+    with pytest.raises(TypeError, match=r"bfloat16, not \|V2; .* pass params\['w'\].view\(ml_dtypes.bfloat16\)"):
+        instep.load(tmp_path / "checkpoint", {"w": read})
+    again = instep.load(tmp_path / "checkpoint", {"w": read.view(ml_dtypes.bfloat16)})
+    assert (again.params["w"] == 1.5).all()
 
 
 # ---- the form -------------------------------------------------------------------------------------------------------

@@ -436,6 +436,12 @@ def test_the_table_of_keywords_is_what_they_do(capsys):
     )
 
 
+def test_the_page_on_groups_has_all_options_of_the_step():
+    page = (ROOT / "docs/how-to/groups.md").read_text()
+    sentence = page[page.index("Options of the step as a whole") : page.index("Groups are in")]
+    assert re.findall(r"`(\w+)`", sentence) == Options("rmsprop").of_step
+
+
 def test_the_table_of_keywords_has_all_of_them():
     formula = {"params", *_core.Options("rmsprop").of_formula}
     listed = {name for values in keywords.KEYWORDS.values() for name in values}

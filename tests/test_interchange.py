@@ -421,7 +421,7 @@ LACKING = [
     for framework, variant in VARIANTS
     for name in default_options(variant, framework)
     if name not in {*dialects()[framework][variant].all_names, *dialects()[framework][variant].otherwise}
-    and name != "lr_in_momentum"
+    and name not in ("lr_in_momentum", "seed")
     and not name.startswith("initial_")
 ]
 
@@ -458,6 +458,15 @@ def test_the_message_names_framework_rule_and_option(cls, options, to, message):
         to(cls(start(), **options))
 
 
+@pytest.mark.parametrize("form", ["float16", "bfloat16", "8bit"])
+def test_a_seed_that_changes_something_is_refused(form):
+    peer("torch")
+    pytest.importorskip("ml_dtypes")
+    dtype, stored = (np.float32, dict(state_dtype=form)) if form == "8bit" else (np.dtype(form), {})
+    with pytest.raises(ValueError, match=r"^torch has no Adam with seed=3"):
+        to_torch(instep.Adam([np.ones(3, dtype)], seed=3, **stored))
+
+
 @pytest.mark.parametrize(("framework", "variant"), VARIANTS)
 def test_what_changes_nothing_is_not_refused(framework, variant):
     """How a momentum that there is not would be kept; how a state was made that there is already."""
@@ -472,6 +481,7 @@ def test_what_changes_nothing_is_not_refused(framework, variant):
     if "lr_in_momentum" in base:
         idle["lr_in_momentum"] = not base["lr_in_momentum"]
     idle |= {name: base[name] + 0.5 for name in base if name.startswith("initial_")}
+    idle["seed"] = 3  # of no random number, where nothing has fewer bits
     ours = CLASSES[variant](start(), **base | {"lr": LR} | idle | {"weight_decay": 0.0})
     if framework == "optax" and variant == "adamw":
         return  # without weight decay an Adam

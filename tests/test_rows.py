@@ -140,7 +140,11 @@ def test_bad_rows():
         (lambda: instep.Rows(np.array([0, 5]), values), IndexError, "from 0 to 5, expected them from 0 to 4"),
         (lambda: instep.Rows(np.array([-1, 2]), values), IndexError, "from -1 to 2"),
         (lambda: instep.Rows(np.array([4, 5, 4])[:2], values), IndexError, "from 4 to 5"),
-        (lambda: instep.Rows(np.array([0, 2**63], np.uint64), values), IndexError, "to 0, expected them from 0 to 4"),
+        (
+            lambda: instep.Rows(np.array([0, 2**63 + 1], np.uint64), values),
+            IndexError,
+            "from 0 to 9223372036854775809, expected them from 0 to 4",
+        ),
         (lambda: instep.Rows(np.array([0, 2**62]), values), IndexError, "from 0 to 4611686018427387904"),
         (lambda: instep.Rows(np.array([0, None]), values), TypeError, "must be integers, not object"),
         (lambda: instep.Rows(np.array(0), values), ValueError, "one dimension"),
@@ -160,6 +164,11 @@ def test_bad_rows():
             optimizer.step({"t": bad()})
         assert (table == 1).all()
         assert optimizer.step_count == 0
+    with pytest.raises(IndexError, match=r"grads\[0\] has indices from 0 to 3, and its parameter has no row$"):
+        instep.SGD([np.ones((0, 2))]).step([instep.Rows(np.array([3, 0]), np.ones((2, 2)))])
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"a row for each of the {count} indices, not 2"):
+            storage.summed(np.zeros(count, int), values, np.float32)
     with pytest.raises(TypeError, match="cannot be bound"):
         optimizer.bind({"t": instep.Rows(np.array([0, 1]), values)})
     with pytest.raises(ValueError, match="two dimensions or more"):

@@ -75,8 +75,11 @@ cdef int _check_numbers(str root, tuple path, cnp.ndarray array) except -1:
 cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
     """A parameter of an optimizer."""
     if cnp.PyArray_ISNOTSWAPPED(array) and _param_format(array) == NO_FORMAT:
+        hint = ""
+        if (<object>array).dtype == "V2":  # what numpy.savez makes of it
+            hint = f"; if NumPy saved it as a bfloat16, pass {_spell(root, path)}.view(ml_dtypes.bfloat16)"
         raise TypeError(
-            f"{_spell(root, path)} must be float32, float64, float16 or bfloat16, not {(<object>array).dtype}"
+            f"{_spell(root, path)} must be float32, float64, float16 or bfloat16, not {(<object>array).dtype}{hint}"
         )
     return _check_written(root, path, array)
 

@@ -44,6 +44,11 @@ def import_bfloat16():
         raise ImportError("NumPy has no bfloat16 of its own: pip install ml_dtypes") from None
 
 
+cdef bint _is_none_or_among(value, tuple names) except -1:
+    """What is no string may compare in a way of its own, as an array does."""
+    return value is None or (isinstance(value, str) and value in names)
+
+
 @cython.final
 cdef class Storage:
     """What an optimizer keeps of its arrays, and in which form, beside what its options say."""
@@ -52,10 +57,10 @@ cdef class Storage:
     cdef readonly object master
 
     def __cinit__(self, state_dtype=None, master=None):
-        if state_dtype not in (None, "bfloat16", "8bit"):
-            raise ValueError(f"state_dtype={state_dtype!r} must be None, 'bfloat16' or '8bit'")
-        if master not in (None, "split", "float32"):
-            raise ValueError(f"master={master!r} must be None, 'split' or 'float32'")
+        if not _is_none_or_among(state_dtype, ("bfloat16", "8bit")):
+            raise ValueError(f"state_dtype={state_dtype!r:.80} must be None, 'bfloat16' or '8bit'")
+        if not _is_none_or_among(master, ("split", "float32")):
+            raise ValueError(f"master={master!r:.80} must be None, 'split' or 'float32'")
         if state_dtype == "bfloat16":
             import_bfloat16()
         self.state_dtype = state_dtype

@@ -143,7 +143,8 @@ cdef class Holder(Locked):
             leaf = leaves[k]
             self.arrays[k].size = cnp.PyArray_SIZE(leaf)
             self.arrays[k].dtype = _dtype_number(dtypes[k])
-            self.arrays[k].stream = k
+        for stream, k in enumerate(_in_order(paths)):
+            self.arrays[k].stream = stream
         self.rule_name = options.rule
         self.optimizers[0] = options.optimizer
         self.optimizers[0].grad_norm = NAN
@@ -704,3 +705,24 @@ cdef class Holder(Locked):
     def state(self):
         """The state arrays by name, each in the nesting of the params.  They are no copies."""
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}
+
+
+cdef list _in_order(list paths):
+    """The numbers of the arrays in the order of their keys, which is the same for dicts of the same items.
+
+    Where a key could not be saved, in the order of the params: such keys may have no order.
+    """
+    cdef list found = []
+    cdef list keys
+    for k, path in enumerate(paths):
+        keys = []
+        for key in path:
+            if type(key) is int:
+                keys.append((0, key))
+            elif isinstance(key, str):
+                keys.append((1, str.__str__(key)))
+            else:
+                return list(range(len(paths)))
+        found.append((keys, k))
+    found.sort()
+    return [k for _, k in found]

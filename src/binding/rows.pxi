@@ -109,12 +109,18 @@ cdef Rows _fit_rows(Rows given, str root, tuple path, cnp.ndarray param, int dty
         least, most = min(least, index[k]), max(most, index[k])
         ascends = ascends and (k == 0 or index[k - 1] < index[k])
     if count and (least < 0 or most >= len(param)):
-        raise IndexError(
-            f"{_spell(root, path)} has indices from {least} to {most}, expected them from 0 to {len(param) - 1}"
-        )
+        raise _bad_indices(given._indices, root, path, len(param))
     if not ascends:
         _sum_rows(found, dtype, most)
     return found
+
+
+cdef object _bad_indices(cnp.ndarray indices, str root, tuple path, Py_ssize_t rows):
+    """As they were given: those of uint64 may be more than an int64 holds."""
+    found = f"{_spell(root, path)} has indices from {indices.min()} to {indices.max()}"
+    if rows == 0:
+        return IndexError(f"{found}, and its parameter has no row")
+    return IndexError(f"{found}, expected them from 0 to {rows - 1}")
 
 
 cdef int _sum_rows(Rows rows, int dtype, int64_t last) except -1:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import reference, storage
-from ._core import Options, Rows, run_in_step_arithmetic
+from ._core import Options, Rows, run_in_step_arithmetic, some
 from .arithmetic import Array
 
 __all__ = ["clip_factor", "missed", "norm", "square_sum", "step"]
@@ -152,13 +152,18 @@ def step(
     step_count : int
         Which step this is, from 1.
     stream : int
-        The number of the array among the parameters.
+        The number of the array among the parameters, in the order of their keys: see `instep.storage`.
     clip : float
         What `clip_factor` gives for the norm of this gradient, or of all of them.
     copy : numpy.ndarray
         float16 or bfloat16: what the parameter is written to as well, rounded to the nearest.
     **options
         Of the optimizer.
+
+    Raises
+    ------
+    ValueError
+        There is no state of a name that these options need.
     """
     run_in_step_arithmetic(_step, (rule, param, grad, states, step_count, stream, clip, copy, options), {})
 
@@ -194,7 +199,11 @@ def _step(
         of_formula["maximize"] = False
     else:
         g = scale * g
-    names = [name for name in Options(rule).replace(options, ()).states if name != "param_avg"]
+    needed = Options(rule).replace(options, ()).states
+    lacking = [name for name in needed if name not in states]
+    if lacking:
+        raise ValueError(f"states lacks {some(lacking)}: {rule} needs it with these options")
+    names = [name for name in needed if name != "param_avg"]
     opened = {name: _opened_state(states[name], p.size) for name in names}
     getattr(reference, rule)(p, g, **opened, step_count=step_count, **of_formula)
 

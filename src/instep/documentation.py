@@ -52,7 +52,8 @@ PARTS = {
         momentum, an average of gradients, weight decay or `average_decay`.  The state ``row_steps`` has the last step
         of every row.  Where it is turned off all rows catch up first.
     seed : int
-        Of the random numbers that parameters and states of fewer than 32 bits are rounded with.
+        Of the random numbers that parameters and states of fewer than 32 bits are rounded with.  Those of an array go
+        by its number among the parameters in the order of their keys, whatever the order of the items of a dict.
     groups : dict of dict
         Options by place: ``{"*/bias": {"weight_decay": 0.0}}`` gives the arrays whose place matches the pattern options
         of their own.  A place is spelled as in `state_dict`, and ``*`` matches slashes too.  A pattern that matches

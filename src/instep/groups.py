@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Group:
     """The options of the arrays whose place matches a pattern: read and assigned as those of the optimizer are.
 
-    What a group does not change follows the optimizer's option.
+    What a group does not change follows the optimizer's option.  A state that is loaded brings its own groups: where it
+    has none of this pattern, to read or assign options here is a RuntimeError.
     """
 
     __slots__ = ("_optimizer", "_pattern")
@@ -29,7 +30,10 @@ class Group:
     @property
     def changes(self) -> dict[str, float | bool]:
         """What the group has of its own, by name."""
-        return self._optimizer._patterns[self._pattern]
+        found = self._optimizer._patterns.get(self._pattern)
+        if found is None:
+            raise _gone(self._pattern)
+        return found
 
     @property
     def options(self) -> dict[str, float | bool]:
@@ -37,22 +41,31 @@ class Group:
         return self._optimizer.options | self.changes
 
     def __getattr__(self, name: str) -> float | bool:
-        try:
-            return self.options[name]
-        except KeyError:
-            raise AttributeError(_unknown(self._optimizer, name)) from None
+        options = self.options
+        if name not in options:
+            raise AttributeError(_unknown(self._optimizer, name))
+        return options[name]
 
     def __setattr__(self, name: str, value: float | bool) -> None:
         if name not in self._optimizer.options:
             raise AttributeError(_unknown(self._optimizer, name))
-        self._optimizer._set_options({name: value}, self._pattern)
+        try:
+            self._optimizer._set_options({name: value}, self._pattern)
+        except KeyError:
+            raise _gone(self._pattern) from None
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._optimizer.options})
 
     def __repr__(self) -> str:
-        changes = ", ".join(f"{name}={value!r}" for name, value in self.changes.items())
-        return f"Group({self._pattern!r}, {changes})"
+        found = self._optimizer._patterns.get(self._pattern)
+        if found is None:
+            return f"Group({self._pattern!r}, gone)"
+        return f"Group({', '.join([repr(self._pattern), *(f'{name}={value!r}' for name, value in found.items())])})"
+
+
+def _gone(pattern: str) -> RuntimeError:
+    return RuntimeError(f"the optimizer has no group {pattern!r} any more: the state that was loaded has other groups")
 
 
 def _unknown(optimizer: Optimizer, name: str) -> str:
@@ -92,11 +105,17 @@ def members(paths: list[tuple[Any, ...]], groups: Mapping[str, Any]) -> list[int
     if not groups:
         return member
     from fnmatch import fnmatchcase
+    from glob import escape
 
-    places = [spell_path(path) for path in paths]
+    places = [spell_path(path, "for groups") for path in paths]
     patterns = list(groups)
     for number, pattern in enumerate(patterns, 1):
         matched = [k for k, place in enumerate(places) if fnmatchcase(place, pattern)]
+        if not matched and pattern in places:
+            raise ValueError(
+                f"groups[{pattern!r}] matches no array, for [ begins a set of characters in a pattern: "
+                f"glob.escape gives {escape(pattern)!r}, which is that place alone"
+            )
         if not matched:
             raise ValueError(f"groups[{pattern!r}] matches no array; there are {some(places)}")
         for k in matched:

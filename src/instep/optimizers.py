@@ -346,8 +346,9 @@ class Optimizer(Declared):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the `state_dict` to a checkpoint, a file that is replaced whole or not at all.
 
-        The parameters are not in it, for they are the trainer's: write them beside it, with ``numpy.savez`` say.  The
-        layout is that of safetensors, so that its tools can read the arrays.
+        The parameters are not in it, for they are the trainer's: write them beside it, with ``numpy.savez`` say, which
+        forgets the dtype of a bfloat16: read one back with ``.view(ml_dtypes.bfloat16)``.  The layout is that of
+        safetensors, so that its tools can read the arrays.
 
         Parameters
         ----------

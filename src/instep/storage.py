@@ -5,8 +5,10 @@ a probability by how near either is, so that a value is right on the average.  R
 moves by less than half a bit a step would stand still for ever; a copy of a parameter, which no step goes on from, is
 rounded to the nearest, as NumPy does it.  What is written is the result of arithmetic, whose NaNs are quiet.
 
-The random numbers of an array depend on the option ``seed``, on the array's place among the parameters (its stream), on
-its step and on the element, and on nothing else.
+The random numbers of an array depend on the option ``seed``, on the array's number among the parameters (its stream),
+on its step and on the element, and on nothing else.  The numbers count from 0 in the order of the keys, integers before
+text, so that the order of the items of a dict does not matter.  Where there are other keys, such as None, which no
+checkpoint takes, they count in the order of the params.
 
 ======================  ===============================================================================================
 bfloat16                the upper 16 bits of a float32
@@ -89,7 +91,7 @@ def random_bits(seed: int, stream: int, step_count: int, place: int, size: int) 
     seed : int
         The option.
     stream : int
-        The number of the array among the parameters.
+        The number of the array among the parameters, in the order of their keys.
     step_count : int
         Which step this is, from 1.
     place : int
@@ -381,6 +383,29 @@ def in_full(param: Array, low: Array) -> Array:
     return found
 
 
+def decoded(stored: Array, param: Array) -> Array:
+    """The numbers of a state of this parameter, in float32 where they are stored in fewer bits; exact."""
+    if stored.dtype in (np.uint8, np.int8):
+        form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+        found = np.empty_like(param, np.float32, subok=False)
+        found.reshape(-1, order="A")[...] = from_bytes(form, stored.view(np.uint8), param.size)
+        return found
+    return numbers_like(stored, np.float32, stored.shape) if stored.dtype.itemsize == 2 else stored
+
+
+def encoded(numbers: Array, stored: Array) -> Array:
+    """The numbers of a state as another one is stored, rounded to the nearest, which is right for what is done once."""
+    half = np.full(numbers.size, 1 << 15, np.int32)
+    if stored.dtype in (np.uint8, np.int8):
+        form = BYTE if stored.dtype == np.uint8 else SIGNED_BYTE
+        return to_bytes(form, numbers.reshape(-1, order="A"), half).view(stored.dtype)
+    if stored.dtype.itemsize != 2:
+        return numbers
+    found = np.empty_like(numbers, stored.dtype, subok=False)
+    found.reshape(-1, order="A").view(np.uint16)[...] = to_bfloat16(numbers.reshape(-1, order="A"), half)
+    return found
+
+
 def zeros_like(param: Array, dtype: Any, shape: tuple[int, ...]) -> Array:
     """Zeros in the memory order of `param`."""
     return np.zeros(shape, dtype) if shape != param.shape else np.zeros_like(param, dtype, subok=False)
@@ -418,7 +443,14 @@ def summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
     -------
     tuple of numpy.ndarray
         The indices in order, as int64, and the sums.
+
+    Raises
+    ------
+    ValueError
+        There are more rows of values than indices, or fewer.
     """
+    if len(indices) != len(values):
+        raise ValueError(f"values must have a row for each of the {len(indices)} indices, not {len(values)}")
     found: tuple[Array, Array] = run_in_step_arithmetic(_summed, (indices, values, dtype), {})
     return found
 

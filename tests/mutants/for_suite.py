@@ -389,6 +389,13 @@ BUGS = [
         ROWS + "::test_what_moves_without_a_gradient_is_refused",
     ),
     Bug(
+        "random numbers by the order of a dict",
+        "src/binding/holder.pxi",
+        "    found.sort()\n",
+        "",
+        "tests/test_around.py::test_the_order_of_a_dict_changes_no_bit",
+    ),
+    Bug(
         "the past missed by rows that become exact",
         "src/binding/holder.pxi",
         "arrays[k] += self.arrays[k].step_count",

@@ -43,26 +43,26 @@ class StateDict(TypedDict):
     state: dict[str, dict[str, Array]]
 
 
-def spell_path(path: tuple[Any, ...]) -> str:
+def spell_path(path: tuple[Any, ...], purpose: str = "to be saved") -> str:
     """The place of an array in the nesting of the params as one string: the keys, joined by slashes.
 
     An integer is spelled in digits.  A string is spelled as it is, but with ``~0`` for ``~`` and ``~1`` for ``/``, as a
     JSON pointer has it (RFC 6901), and in single quotes if it is empty, starts with one, or could be taken for an
     integer.  No two places are spelled alike.  The place of an array by itself is the empty string.
     """
-    return "/".join(map(_spell_key, path))
+    return "/".join([_spell_key(key, purpose) for key in path])
 
 
-def _spell_key(key: Any) -> str:
+def _spell_key(key: Any, purpose: str) -> str:
     if type(key) is int:
         return str(key)
     if not isinstance(key, str):
-        raise TypeError(f"a key of the params must be a str or an int to be saved, not {key!r}")
+        raise TypeError(f"a key of the params must be a str or an int {purpose}, not {key!r}")
     spelled = key.replace("~", "~0").replace("/", "~1")
     try:
         spelled.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the key {key!r} of the params is not Unicode text and cannot be saved") from None
+        raise ValueError(f"the key {key!r} of the params is not Unicode text, as it must be {purpose}") from None
     return f"'{spelled}'" if not spelled or spelled[0] == "'" or re.fullmatch(_INTEGER, spelled) else spelled
 
 

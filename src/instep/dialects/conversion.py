@@ -90,7 +90,9 @@ class Counterpart(NamedTuple):
         found: Arrays = {}
         options = by_place(optimizer, ours)
         for place, param in zip(ours["step_counts"], optimizer._leaves, strict=True):
-            arrays = {name: _decoded(of[place], param) for name, of in ours["state"].items() if name not in OTHERS}
+            arrays = {
+                name: storage.decoded(of[place], param) for name, of in ours["state"].items() if name not in OTHERS
+            }
             if "variance" in arrays:
                 arrays["square_avg"] = square_avg_of(arrays.pop("variance"), arrays["grad_avg"])
             found[place] = self._signed(self._lr_moved(arrays, options[place], place, arriving=False))
@@ -161,6 +163,8 @@ def departing(optimizer: Optimizer, framework: str) -> tuple[Counterpart, StateD
         raise TypeError(f"optimizer must be one of instep, not a value of type {type(optimizer).__name__}")
     ours = optimizer.state_dict()
     theirs = counterpart(type(optimizer), framework)
+    if optimizer._storage.state_dtype is None and all(param.itemsize > 2 for param in optimizer._leaves):
+        ours["options"]["seed"] = theirs.preset["seed"]  # of random numbers that there are none of
     for name in MASTERS:
         for place, array in ours["state"].get(name, {}).items():
             if array.size:
@@ -256,16 +260,6 @@ def check_like(value: Any, param: Array, what: str) -> None:
         raise ValueError(f"{what} is an array of {dtype}, the parameter one of {param.dtype}")
     if tuple(value.shape) != param.shape:
         raise ValueError(f"{what} has shape {tuple(value.shape)}, the parameter {param.shape}")
-
-
-def _decoded(stored: Array, param: Array) -> Array:
-    """The numbers of a state array, in float32 where they are stored in fewer bits; exact."""
-    if stored.dtype in (np.uint8, np.int8):
-        form = storage.BYTE if stored.dtype == np.uint8 else storage.SIGNED_BYTE
-        found = np.empty_like(param, np.float32, subok=False)
-        found.reshape(-1, order="A")[...] = storage.from_bytes(form, stored.view(np.uint8), param.size)
-        return found
-    return _widened(stored)
 
 
 def _widened(numbers: Array) -> Array:

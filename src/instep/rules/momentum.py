@@ -7,6 +7,7 @@ import numpy as np
 from .._core import Options
 from ..arithmetic import Array, default_arithmetic
 from ..optimizers import Optimizer
+from ..storage import decoded, encoded
 
 
 class WithMomentum(Optimizer):
@@ -22,7 +23,10 @@ class WithMomentum(Optimizer):
         states = super()._make_states(options, before, old)
         if "momentum_buffer" in old and "momentum_buffer" in states and _moves_lr(options, before):
             lr, into = before.values()["lr"], bool(options.values()["lr_in_momentum"])
-            states["momentum_buffer"] = [move_lr(buffer, lr, into=into) for buffer in old["momentum_buffer"]]
+            buffers = zip(old["momentum_buffer"], self._leaves, strict=True)
+            states["momentum_buffer"] = [
+                encoded(move_lr(decoded(buffer, param), lr, into=into), buffer) for buffer, param in buffers
+            ]
         return states
 
 

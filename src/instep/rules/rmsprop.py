@@ -9,6 +9,7 @@ import numpy as np
 from .._core import Options
 from ..arithmetic import Array, default_arithmetic, prepared, whole_power
 from ..functions import native
+from ..storage import decoded, encoded
 from .momentum import WithMomentum
 
 
@@ -103,8 +104,11 @@ class RMSprop(WithMomentum):
         if "variance" in states and "square_avg" in old:  # grad_avg starts at 0, so that they are equal
             states["variance"] = old["square_avg"]
         elif "square_avg" in states and "variance" in old:
-            pairs = zip(old["variance"], old["grad_avg"], strict=True)
-            states["square_avg"] = [np.asarray(square_avg_of(*pair)) for pair in pairs]
+            averages = zip(old["variance"], old["grad_avg"], self._leaves, strict=True)
+            states["square_avg"] = [
+                encoded(square_avg_of(decoded(variance, param), decoded(grad_avg, param)), variance)
+                for variance, grad_avg, param in averages
+            ]
         return states
 
 
