@@ -386,14 +386,14 @@ cdef class Stepper(Holder):
 
     @property
     def norms(self):
-        """The norms of ``grad``, ``update`` and ``param`` in the last step, each in the nesting of the params.
+        """The norms of ``grad``, ``update`` and ``param`` in the last step that measured any, in the params' nesting.
 
         They are measured with `statistics`: that of the gradient times `grad_scale`, before it was clipped; that of
         what the step added to the parameter; and that of the parameter after it.  Both of the latter are of what was
         computed, before it was rounded to fewer bits.  Of `Rows`, all three are of the rows that were touched.
 
-        0 where that step measured nothing: all three of an array whose gradient was None, ``update`` and ``param``
-        where the step was skipped.  `step_one` measures one array, and leaves those of the others.
+        0 before such a step, and where it measured nothing: all three of an array whose gradient was None, ``update``
+        and ``param`` where the step was skipped.  `step_one` measures one array, and leaves those of the others.
         """
         cdef Py_ssize_t k
         cdef list grad = []
