@@ -134,10 +134,11 @@ def of_sizes(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     """One array, of every size."""
     most = result["machine"]["threads"]
     by_size = {row["elements"]: row for row in rows_of(result, "sizes", rule)}
-    if 100_000 in by_size:
-        row = by_size[100_000]
+    if IN_CACHE in by_size:
+        row = by_size[IN_CACHE]
         over = "the divider" if find(row, DIVIDER) else "the roof"
-        yield at_most(f"100 000 elements, in cache, over {over}", 1.05, median(row, INSTEP, 1) / wall(row), "x")
+        what = f"{spelled(IN_CACHE)} elements, in cache, over {over}"
+        yield at_most(what, 1.05, median(row, INSTEP, 1) / wall(row), "x")
     largest = by_size[max(by_size)]
     for threads in sorted({1, most}):
         yield at_least(
@@ -225,7 +226,8 @@ def of_another(result: dict[str, Any], rule: str) -> Iterator[Claim]:
     most = result["machine"]["threads"]
     for row in rows_of(result, "sizes", rule):
         if row["elements"] == IN_CACHE:
-            what = f"{rule}: {spelled(IN_CACHE)} elements, in cache, over its roots and divisions or the roof"
+            over = "the divider" if find(row, DIVIDER) else "the roof"
+            what = f"{rule}: {spelled(IN_CACHE)} elements, in cache, over {over}"
             yield at_most(what, 1.05, median(row, INSTEP, 1) / wall(row), "x")
     yield from of_small_arrays(result, rule, f"{rule}: ")
     rows = {row["title"]: row for row in rows_of(result, "workloads", rule)}
@@ -266,9 +268,9 @@ def of_values(result: dict[str, Any], rule: str, prefix: str = "") -> Iterator[C
     """The slowest that a step gets by what the arrays hold."""
     rows = [row for row in rows_of(result, "values", rule) if row["title"] != NORMAL]
     if rows:
-        slowest = max(rows, key=lambda row: slower(result, row, BOUND))
+        slowest = max(rows, key=lambda row: row["over_normal"][BOUND])
         detail = f" ({slowest['title']}, {slowest['dtype']})"
-        yield at_most(f"{prefix}whatever the arrays hold", 1.2, slower(result, slowest, BOUND), "x", detail)
+        yield at_most(f"{prefix}whatever the arrays hold", 1.2, slowest["over_normal"][BOUND], "x", detail)
 
 
 def of_what_is_around(result: dict[str, Any], rule: str) -> Iterator[Claim]:
@@ -298,16 +300,6 @@ def extras_in(row: Row, rule: str) -> list[around.Extra]:
 def over_plain(row: Row, extra: str, way: str) -> float:
     """How many times as long as a plain step of instep."""
     return median(row, around.called(extra, way)) / median(row, around.called(around.PLAIN, around.OURS))
-
-
-def slower(result: dict[str, Any], row: Row, name: str) -> float:
-    """How many times as long as over normal numbers a contender takes over these."""
-    normal = next(
-        other
-        for other in rows_of(result, "values", row["rule"])
-        if (other["title"], other["dtype"]) == (NORMAL, row["dtype"])
-    )
-    return median(row, name) / median(normal, name)
 
 
 def of_the_run(result: dict[str, Any]) -> Iterator[Claim]:

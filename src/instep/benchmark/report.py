@@ -6,7 +6,7 @@ from typing import Any
 
 from ..tables import Table
 from . import around
-from .claims import WAYS, claims, extras_in, find, median, over_plain, roof, rows_of, slower, spelled
+from .claims import WAYS, claims, extras_in, find, median, over_plain, roof, rows_of, spelled
 from .peers import BOUND, DROP_IN, INSTEP
 from .picture import peers
 from .suite import AROUND_IN_CACHE
@@ -189,7 +189,7 @@ def values_table(result: dict[str, Any]) -> tuple[list[str], dict[str, list[str]
     columns += [(labels.get(name, name), "float32", name) for name in names]
     cells = {
         what: [
-            f"{slower(result, row, name):.1f}x" if (row := by_place.get((dtype, what))) and find(row, name) else ""
+            f"{row['over_normal'][name]:.1f}x" if (row := by_place.get((dtype, what))) and find(row, name) else ""
             for _, dtype, name in columns
         ]
         for what in dict.fromkeys(what for _, what in by_place)

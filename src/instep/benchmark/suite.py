@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import truediv
 from timeit import Timer
 from typing import Any
 
@@ -43,7 +44,7 @@ WORKLOADS: dict[str, Shapes] = {
     "1000 arrays of 1000": [(1000,)] * 1000,
 }
 MOST_ARRAYS_COMPILED = 100  # beyond which compiling a step takes minutes
-IN_CACHE = 10_000  # elements that stay in cache with all their states
+IN_CACHE = 100_000  # elements that stay in cache with all their states, and beside whose steps a call is little
 VARIANTS = 12  # about as many as a rule has
 IN_MEMORY, NEARBY = "around a step, in memory", "around a step, in cache"
 AROUND_IN_CACHE = 65_536
@@ -86,7 +87,7 @@ class Scale:
     def short(self) -> Scale:
         """For a rule of many."""
         effort = Effort(max(3, self.effort.rounds // 2), self.effort.batch / 2, self.effort.patience / 5)
-        chosen = (1_000, IN_CACHE, 100_000, 1_000_000) if self.thorough else (IN_CACHE,)
+        chosen = (1_000, 10_000, IN_CACHE, 1_000_000) if self.thorough else (IN_CACHE,)
         sizes = tuple(size for size in self.sizes if size in chosen)
         return replace(
             self, effort=effort, sizes=sizes, counts=(6, self.counts[-1]), imports=0, apart=(), options=False
@@ -180,8 +181,10 @@ def what_arrays_hold(kind: str, others: list[Peer], at: Scale) -> Section:
     """A step in both types and, in float32, the steps of those others whose states can be filled."""
     among = [one for one in others if one.fills and not one.compiles]
     turns = [BOUND_STEP, BOUND_STEP, *among] * len(values.held(np.float32))
-    seconds = expected([(values.SIZE,)], turns, at.effort)
-    return Section("values", kind, "what the arrays hold", seconds, at.effort, partial(held, kind, among))
+    # Many short rounds, for each is judged by itself, and by the worst of many rows.
+    effort = replace(at.effort, rounds=4 * at.effort.rounds, batch=at.effort.batch / 4)
+    seconds = expected([(values.SIZE,)], turns, effort)
+    return Section("values", kind, "what the arrays hold", seconds, effort, partial(held, kind, among))
 
 
 def what_is_around(kind: str, with_torch: bool, at: Scale) -> Iterator[Section]:
@@ -262,7 +265,7 @@ def run(
     candidates = {kind: list(peers_of(kind)) for kind in kinds}
     everyone = [peer for found in candidates.values() for peer in found]
     result: dict[str, Any] = {
-        "format": 2,
+        "format": 3,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": not scale.thorough,
         "machine": machine.describe(),
@@ -408,7 +411,11 @@ def surrounded(
 
 
 def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[Row]:
-    """A row for each thing that the arrays may hold, and for normal numbers; one thread."""
+    """A row for each thing that the arrays may hold, and for normal numbers; one thread.
+
+    ``over_normal`` is how many times as long as over those a contender takes: the median over the rounds, for the
+    machine may be slower in one than in the next.
+    """
     rows = []
     for k, dtype in enumerate((np.float32, np.float64)):
         contenders, works = {}, {}
@@ -424,9 +431,21 @@ def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[
                         contenders[what, peer.name] = alone(peer, work, f"{peer.name}: {what}")
             samples = interleave([*contenders.values()], effort, on_round)
         for what, work in works.items():
-            of_what = {(name, 1): samples[one.name, 1] for (held, name), one in contenders.items() if held == what}
-            rows.append(row(work, of_what) | {"title": what, "dtype": np.dtype(dtype).name})
+            of_what = {name: samples[one.name, 1] for (held, name), one in contenders.items() if held == what}
+            over_normal = {
+                name: over_rounds(seconds, samples[contenders[values.NORMAL, name].name, 1])
+                for name, seconds in of_what.items()
+            }
+            times_of = {(name, 1): seconds for name, seconds in of_what.items()}
+            rows.append(
+                row(work, times_of) | {"title": what, "dtype": np.dtype(dtype).name, "over_normal": over_normal}
+            )
     return rows
+
+
+def over_rounds(seconds: list[float], others: list[float]) -> float:
+    """How many times as long as another a contender took, in the middle of the rounds of both."""
+    return float(f"{statistics.median(map(truediv, seconds, others)):.5g}")
 
 
 def alone(peer: Peer, work: Work, name: str) -> Contender:

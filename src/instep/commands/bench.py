@@ -103,6 +103,6 @@ def load(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_bytes())
     except ValueError:
         result = None
-    if not isinstance(result, dict) or result.get("format") != 2 or not all(map(result.get, SECTIONS)):
+    if not isinstance(result, dict) or result.get("format") != 3 or not all(map(result.get, SECTIONS)):
         raise ValueError(f"{path} is not a result of instep bench")
     return result
