@@ -514,7 +514,7 @@ BUGS = [
     Bug(
         "workers woken for every job",
         "csrc/pace.c",
-        "if (alone < 2 * (double)pace->price && pace->missed < MISSED_OF_PRICE * (double)pace->price)",
+        "if (alone < 2 * (double)pace->price && pace->missed < enough * (double)pace->price)",
         "if (alone < 0)",
         PACE,
     ),
@@ -528,8 +528,22 @@ BUGS = [
     Bug(
         "what waking takes not learned",
         "csrc/pace.c",
-        "price < HIGHEST_PRICE ? price : HIGHEST_PRICE",
-        "price < HIGHEST_PRICE ? pace->price : pace->price",
+        "price > pace->price ? pace->price / 16 : -pace->price / 16",
+        "0",
+        PACE,
+    ),
+    Bug(
+        "what waking takes learned as a mean",
+        "csrc/pace.c",
+        "price > pace->price ? pace->price / 16 : -pace->price / 16",
+        "(price - pace->price) / 8",
+        PACE,
+    ),
+    Bug(
+        "workers that do not stay awake woken as often as others",
+        "csrc/pace.c",
+        "stays_awake(pace) ? MISSED_OF_PRICE : MISSED_OF_PRICE_IN_DOUBT",
+        "MISSED_OF_PRICE",
         PACE,
     ),
     Bug(
