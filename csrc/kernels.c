@@ -15,6 +15,7 @@
 #error "the bits of a step are a promise: build without -ffast-math, with arithmetic in the type of the operands"
 #endif
 
+/* UNROLLED: gcc is told to write out no loop by itself, see CMakeLists.txt. */
 #if defined _MSC_VER && !defined __clang__
 #define INLINE static __forceinline
 #define ANY_ALIGNMENT __unaligned
