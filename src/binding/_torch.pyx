@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """Gathers the tensors of an optimizer of torch, and steps them where they lie.
 
-It is not linked to torch: what it knows of a tensor it asks DLPack's exchange table and functions of torch that it looks
-up and tries when it is imported, or the tensor's own methods.  What it does not know how to step it leaves to torch's own
-step, and says why.
+It is not linked to torch: what it knows of a tensor it asks DLPack's exchange table and functions of torch that it
+looks up and tries when it is imported, or the tensor's own methods.  What it does not know how to step it leaves to
+torch's own step, and says why.
 """
 
 cimport cython

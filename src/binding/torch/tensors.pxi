@@ -71,7 +71,7 @@ cdef ExchangeTable *exchange_table() except? NULL:
 
 
 cdef Py_ssize_t place_inside(object tensor) except -1:
-    """Where a tensor of Python's has that of C++, which is but the address that `_cdata` tells; 0 if it is not found."""
+    """Where a tensor of Python's has that of C++, which is but the address that `_cdata` tells; 0 if it is unknown."""
     cdef Py_ssize_t place = sizeof(PyObject)
     cdef uintptr_t address = tensor._cdata
     while place + <Py_ssize_t>sizeof(uintptr_t) <= type(tensor).__basicsize__:
