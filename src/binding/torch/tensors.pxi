@@ -86,14 +86,6 @@ cdef Inside look_inside() except *:
     cdef Inside found, nothing
     cdef list addresses = []
     memset(&nothing, 0, sizeof(Inside))
-    plain = torch.zeros(1)
-    negated = plain._neg_view()
-    with torch.inference_mode():
-        made_there = torch.zeros(1)
-    found.place = place_inside(plain)
-    for other in (negated, made_there, PARAMETER(plain)):
-        if found.place == 0 or place_inside(other) != found.place:
-            return nothing
     try:
         library = ctypes.CDLL(torch._C.__file__)
         for name in (
@@ -104,6 +96,14 @@ cdef Inside look_inside() except *:
             addresses.append(ctypes.cast(library[name], ctypes.c_void_p).value)
     except (AttributeError, OSError):
         return nothing
+    plain = torch.zeros(1)
+    negated = plain._neg_view()
+    with torch.inference_mode():
+        made_there = torch.zeros(1)
+    found.place = place_inside(plain)
+    for other in (negated, made_there, PARAMETER(plain)):
+        if found.place == 0 or place_inside(other) != found.place:
+            return nothing
     found.is_neg = <Question><uintptr_t>addresses[0]
     found.is_inference = <Question><uintptr_t>addresses[1]
     found.bump_version = <Change><uintptr_t>addresses[2]
