@@ -37,10 +37,13 @@ def stand_in() -> None:
     import stable_baselines3.common.sb2_compat.rmsprop_tf_like
     import thinc.optimizers
     import timm.optim.rmsprop_tf
+    import torch._C  # a module, and so with a file, if one that holds no functions
     import torch.optim
 
     torch.__version__ = "2.4"
-    torch.optim.Optimizer = type("Optimizer", (), {"step": None, "profile_hook_step": staticmethod(lambda step: step)})
+    torch.optim.Optimizer = type(
+        "Optimizer", (), {"step": lambda self, closure=None: None, "profile_hook_step": staticmethod(lambda step: step)}
+    )
     for name in ("RMSprop", "SGD", "Adagrad", "Adam", "AdamW", "Adadelta", "Rprop"):
         setattr(torch.optim, name, type(name, (torch.optim.Optimizer,), {}))
     timm.optim.rmsprop_tf.RMSpropTF = type("RMSpropTF", (torch.optim.Optimizer,), {})
