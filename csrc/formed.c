@@ -8,10 +8,11 @@
 #include <string.h>
 
 /* A block is clipped before its rule is called, and scaled with it; otherwise the rule scales, which costs nothing.
- * What a huge norm leaves of a gradient may be no normal float, and is then multiplied by twice. */
+ * What a huge norm leaves of a gradient may be no normal float, and is then multiplied by twice.  Not so with
+ * clip_value: no norm is clipped then, and all of the scale comes before the bound, in doubles where it is so small. */
 static void form_around(struct around *around, const struct preparing *o, int64_t t, struct prepared *prepared)
 {
-    const int is_subnormal = prepared->scale != 0 && fabs(prepared->scale) < FLT_MIN;
+    const int is_subnormal = o->clip_value == 0 && prepared->scale != 0 && fabs(prepared->scale) < FLT_MIN;
 
     around->clips = o->clip_value != 0 || is_subnormal;
     around->clip = o->clip_value != 0 ? o->clip_value : INFINITY;

@@ -159,6 +159,35 @@ def test_a_huge_norm_is_clipped_to_its_bound(rule, form, clip):
     assert param.tolist() == [-1, 0]
 
 
+@pytest.mark.parametrize("form", [form for form in FORMS if FORMS[form][0] == "float64"])
+@pytest.mark.parametrize("scale", [1e-38, 1e-44, 1e-300])
+def test_a_value_is_clipped_to_its_bound_by_any_scale(rule, form, scale):
+    """Though it is less than any normal float32, which only arrays of float64 are scaled by."""
+    grad_dtype = FORMS[form][1]
+    random = np.random.default_rng(2)
+    bound = scale * (10 if grad_dtype == "float16" else 1e35)
+    for options in one_of_each_loop(rule)[::3]:
+        for maximize in (False, True):
+            options = options | {"maximize": maximize, "clip_value": bound, "grad_scale": scale}
+            optimizer = CLASSES[rule]({"w": np.linspace(-1, 1, 300)}, **options)
+            grads = {"w": numbers(random, 300, grad_dtype)}
+            grads["w"][:3] = [6e4, -6e4, 2.0**-24] if grad_dtype == "float16" else [3e37, -3e37, 1e30]
+            before = {name: {p: a.copy("K") for p, a in by.items()} for name, by in arrays_of(optimizer).items()}
+            optimizer.step(grads)
+            assert_same(arrays_of(optimizer), twin_step(optimizer, before, grads, options, 1), f"{form}, {options}")
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_all_of_a_scale_comes_before_the_bound(maximize):
+    grad = np.array([3e37, -3e37, 1e30])
+    expected = np.array([1e-3, -1e-3, 1e-38 * 1e30]) * (1 if maximize else -1)
+    param, of_twin = np.zeros(3), np.zeros(3)
+    options = {"lr": 1.0, "grad_scale": 1e-38, "clip_value": 1e-3, "maximize": maximize}
+    instep.SGD(param, **options).step(grad)
+    around.step("sgd", of_twin, grad, {}, **options)
+    assert param.tolist() == of_twin.tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_change_no_bit(form, threads):

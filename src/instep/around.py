@@ -6,6 +6,7 @@ In this order:
 ``g = grad``                                      read exactly from float16, bfloat16 or float32
 ``g = c grad_scale g``                            with c of `clip_factor`; one product, with the sign of `maximize`,
                                                   but two where ``c grad_scale`` is less than any normal float32
+                                                  and there is no `clip_value`
 ``g = max(min(g, clip_value), -clip_value)``      if `clip_value`
 the rule                                          on float32 or float64, whatever the arrays are stored in
 ``param_avg = d param_avg + (1 - d) p``           if `average_decay`, which is d; d is 0 in an array's first step
@@ -189,7 +190,7 @@ def _step(
     p = storage.from_split(_flat16(param), low.ravel(order="K")) if low is not None else _opened(param)
     g = storage.as_numbers(grad).ravel(order="K").astype(p.dtype)
     scale = options["grad_scale"] * clip
-    if 0 < scale < _SMALLEST_FLOAT:  # where the norm was huge: no normal float32, and so a product of two
+    if 0 < scale < _SMALLEST_FLOAT and not options["clip_value"]:  # the norm was huge: it takes two products in float32
         g, scale = _SMALLEST_FLOAT * g, scale / _SMALLEST_FLOAT
     if options["clip_value"]:
         bound = p.dtype.type(options["clip_value"])

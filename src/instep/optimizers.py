@@ -291,8 +291,8 @@ class Optimizer(Declared):
     def averaged(self) -> AbstractContextManager[Any]:
         """A context in which the parameters are their averages, for an evaluation or to save them.
 
-        The parameters come back, to the bit, when it is left or when a signal interrupts that it is entered; no step can
-        be taken before that.  Needs `average_decay`.  Where one of them has been made read-only meanwhile, leaving
+        The parameters come back, to the bit, when it is left, and where a signal interrupts it on the way in; no step
+        can be taken before that.  Needs `average_decay`.  Where one of them has been made read-only meanwhile, leaving
         raises ValueError and none comes back; they do with the next step, once all can be written again.
 
         Returns
