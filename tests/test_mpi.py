@@ -101,6 +101,13 @@ def test_gradients_are_zeroed_for_a_trainer_that_adds_to_them(ranks):
         assert "is read-only, and zero_grads is to set it to 0" in said
 
 
+@several
+def test_a_step_that_raises_leaves_no_gradients_to_the_next_one(ranks):
+    """Where a trainer adds to them: also on the ranks that had added theirs by then."""
+    for each in run(ranks, "zeroed_after_a_step_that_raised"):
+        assert each == [[-2.0 * ranks] * 3, [0.0] * 3, [-4.0 * ranks] * 3]
+
+
 def test_micro_batches_in_blocks_of_powers_of_two():
     numbers = 1, 2, 3, 4, 6, 12
     one, two, three, four = (run(ranks, "blocks", *numbers)[0] for ranks in (1, 2, 3, 4))
