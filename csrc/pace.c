@@ -47,7 +47,7 @@ static int stays_awake(const struct pace *pace)
     return is_dense(pace) && !is_doubtful(pace->interrupted) && !is_doubtful(pace->absent);
 }
 
-unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsigned most, unsigned awake,
+unsigned instep_pace_begin(struct pace *pace, int64_t now, size_t pieces, size_t grain, unsigned most, unsigned awake,
                            int interrupted)
 {
     int64_t gap = now - pace->last_end;
@@ -62,7 +62,7 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
         pace->missed = 0;
         return most;
     }
-    double alone = grains * pace->grain_time / awake;
+    double alone = (double)pieces / (double)grain * pace->grain_time / awake;
     int enough = stays_awake(pace) ? MISSED_OF_PRICE : MISSED_OF_PRICE_IN_DOUBT;
     pace->missed = is_dense(pace) ? pace->missed + alone - alone * awake / most : 0;
     if (alone < 2 * (double)pace->price && pace->missed < enough * (double)pace->price)
@@ -71,8 +71,10 @@ unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsign
     return most;
 }
 
-void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains, int absent)
+void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, size_t pieces, size_t grain,
+                     int absent)
 {
+    double grains = (double)pieces / (double)grain;
     learn(&pace->absent, absent, LONGEST_DOUBT);
     pace->last_end = now;
     if (grains >= 1)

@@ -12,13 +12,16 @@
  *
  * The caller goes alone where it had to wait for workers again and again, for others run on their cores.
  *
- * Times are in nanoseconds.  Nothing here knows a thread or a clock. */
+ * Times are in nanoseconds.  Nothing here knows a thread or a clock.  Whoever asks does so in a mode of float_mode.h,
+ * for there is arithmetic on doubles here, which is not to raise a flag of the caller of a step. */
 #ifndef INSTEP_PACE_H
 #define INSTEP_PACE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-/* A job is measured in grains, which a thread takes about so long for until it is known better. */
+/* A job is measured in grains, each of so many of its pieces, which a thread takes about so long for until it is known
+ * better. */
 enum { INSTEP_GRAIN_TIME = 3000 };
 
 /* Of something bad, how often it has happened lately. */
@@ -43,14 +46,15 @@ struct pace {
         .longest_gap = 8000000, .price = 50000, .grain_time = INSTEP_GRAIN_TIME                                        \
     }
 
-/* A job begins that is worth `most` threads, of which `awake` are, the caller's included, and one of which has been
- * interrupted since the last or not.  Returns how many threads are to take part. */
-unsigned instep_pace_begin(struct pace *pace, int64_t now, double grains, unsigned most, unsigned awake,
+/* A job of so many pieces begins that is worth `most` threads, of which `awake` are, the caller's included, and one of
+ * which has been interrupted since the last or not.  Returns how many threads are to take part. */
+unsigned instep_pace_begin(struct pace *pace, int64_t now, size_t pieces, size_t grain, unsigned most, unsigned awake,
                            int interrupted);
 
-/* It ends: from `begin` until `done` the caller did so many grains itself, and then it waited for the others, or they
+/* It ends: from `begin` until `done` the caller did so many pieces itself, and then it waited for the others, or they
  * were awake and absent. */
-void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, double grains, int absent);
+void instep_pace_end(struct pace *pace, int64_t begin, int64_t done, int64_t now, size_t pieces, size_t grain,
+                     int absent);
 
 /* What waking has taken. */
 void instep_pace_woke(struct pace *pace, int64_t price);

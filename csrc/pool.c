@@ -17,6 +17,7 @@
 #include "pool.h"
 
 #include "cpu.h"
+#include "float_mode.h"
 #include "instep.h"
 #include "pace.h"
 
@@ -368,12 +369,14 @@ static void close_job(void)
 }
 
 /* How many threads are to take part in a job that is worth `most`. */
-static unsigned threads_for(double grains, unsigned most, unsigned awake, int64_t now)
+static unsigned threads_for(size_t total, size_t grain, unsigned most, unsigned awake, int64_t now)
 {
     int64_t waited = atomic_exchange(&latency, 0);
     if (waited > 0)
         instep_pace_woke(&pace, call_to_wake + waited);
-    unsigned threads = instep_pace_begin(&pace, now, grains, most, awake, atomic_exchange(&interrupted, false));
+    float_mode callers = float_mode_enter(IEEE);
+    unsigned threads = instep_pace_begin(&pace, now, total, grain, most, awake, atomic_exchange(&interrupted, false));
+    float_mode_leave(callers);
     atomic_store_explicit(&stay, instep_pace_stay(&pace), memory_order_relaxed);
     atomic_store_explicit(&callers_core, this_core(), memory_order_relaxed);
     if (worker_count + 1 < threads)
@@ -390,7 +393,7 @@ static void run_on_workers(instep_task *task, void *work, size_t total, size_t g
 {
     int64_t begin = nanoseconds(), done, end;
     unsigned asleep = atomic_load(&sleepers), awake = 1 + worker_count - asleep;
-    unsigned threads = threads_for((double)total / (double)grain, most, awake, begin);
+    unsigned threads = threads_for(total, grain, most, awake, begin);
     size_t did = total;
     if (threads < 2) {
         task(work, 0, total);
@@ -408,7 +411,9 @@ static void run_on_workers(instep_task *task, void *work, size_t total, size_t g
         end = nanoseconds();
     }
     int absent = threads > 1 && awake > 1 && did == total;
-    instep_pace_end(&pace, begin, done, end, (double)did / (double)grain, absent);
+    float_mode callers = float_mode_enter(IEEE);
+    instep_pace_end(&pace, begin, done, end, did, grain, absent);
+    float_mode_leave(callers);
 }
 
 /* The gate stays closed, which keeps the workers out. */

@@ -83,7 +83,8 @@ static size_t grain_of(const struct work *work, size_t total, size_t whole_block
         if (array->grad != NULL && size > NOT_WORTH_FETCHING)
             counted += size - NOT_WORTH_FETCHING;
     }
-    return counted == 0 ? total : (size_t)((double)whole_blocks * INSTEP_BLOCK * (double)total / (double)counted);
+    /* not in doubles: here the caller's mode is on, which would be left with a flag */
+    return counted == 0 ? total : (size_t)((uint64_t)whole_blocks * INSTEP_BLOCK * total / counted);
 }
 
 /* ---- the gradients' squares, before anything is written

@@ -8,6 +8,7 @@ from compiled import shared_library
 
 MICROSECOND, MILLISECOND = 1_000, 1_000_000
 GRAIN = 3 * MICROSECOND  # what a thread takes for one, until it is known better
+PIECES = 4096  # of a grain
 
 pytestmark = pytest.mark.compiler
 
@@ -34,8 +35,8 @@ class Program:
         if gap > self.stay and not absent:
             self.awake = 1
         took_part = self.library.instep_pace_begin(
-            ctypes.byref(self.state), ctypes.c_int64(self.now), ctypes.c_double(grains), self.threads, self.awake,
-            int(interrupted),
+            ctypes.byref(self.state), ctypes.c_int64(self.now), ctypes.c_size_t(grains * PIECES),
+            ctypes.c_size_t(PIECES), self.threads, self.awake, int(interrupted),
         )  # fmt: skip
         self.stay = self.library.instep_pace_stay(ctypes.byref(self.state))
         absent = absent and took_part > 1 and self.awake > 1
@@ -46,8 +47,9 @@ class Program:
         begin, done = self.now, self.now + int(did * GRAIN)
         self.now = done + (waited if took_part > 1 else 0)
         self.library.instep_pace_end(
-            ctypes.byref(self.state), *map(ctypes.c_int64, (begin, done, self.now)), ctypes.c_double(did), int(absent)
-        )
+            ctypes.byref(self.state), *map(ctypes.c_int64, (begin, done, self.now)),
+            ctypes.c_size_t(int(did * PIECES)), ctypes.c_size_t(PIECES), int(absent),
+        )  # fmt: skip
         return took_part
 
     def jobs(self, count, *arguments, **named):

@@ -387,6 +387,25 @@ def test_floating_point_mode_of_workers(mode):
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=os.path.dirname(__file__))
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "traps"])
+def test_what_is_shared_out_leaves_no_exception_flag(mode):
+    """To decide on threads takes arithmetic of its own, for steps, sums of rows and copies alike."""
+    instep.set_num_threads(2)
+    param, rows = np.zeros((7 * ELEMENTS_PER_THREAD // 100 + 3, 100), "float32"), np.zeros((999, 1000), "float32")
+    grads = {
+        "in order": (param, np.ones_like(param)),
+        "turned": (param, np.ones(param.shape[::-1], "float32").T),
+        "rows": (rows, instep.Rows(np.arange(999) // 3, np.ones((999, 1000), "float32"))),
+    }
+    for name, (array, grad) in grads.items():
+        for options in ({}, {"clip_global_norm": 1.0}, {"average_decay": 0.5, "statistics": True}):
+            optimizer = instep.SGD(array, lr=1 / 3, **options)
+            for _ in range(3):
+                with floating_point_mode(MODES[mode]) as left:
+                    optimizer.step(grad)
+                assert left.control == MODES[mode], f"{name}, {options}"
+
+
 # ---- what no step leaves --------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,10 @@
 """A signal never leaves half a step, and finds no worker to be handled by."""
 
+import gc
 import itertools
 import platform
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -234,3 +236,66 @@ def test_what_a_handler_does_in_the_middle_of_an_assignment_comes_first(hook, ha
         (optimizer.params, *optimizer.state.values()), (other.params, *other.state.values()), strict=True
     ):
         assert mine[0].tobytes() == its[0].tobytes()
+
+
+def interrupted(call):
+    """Call it until no handler interrupts it, one place later each time: what each interrupt raised."""
+    caught = []  # and not a variable, in which the traceback would live on
+    for k in itertools.count():
+        tracing = sys.gettrace()
+        sys.settrace(interrupt_at(k))
+        try:
+            call()
+        except KeyboardInterrupt as error:
+            caught.append(error)
+        finally:
+            sys.settrace(tracing)
+        if not caught:
+            return
+        yield caught.pop()
+
+
+def test_an_interrupt_leaves_no_average_in_the_parameters():
+    params = np.ones(20, np.float32)
+    optimizer = instep.SGD(params, average_decay=0.9)
+    for _ in range(3):
+        optimizer.step(np.ones(20, np.float32))
+    before, seen = params.tobytes(), []
+
+    def evaluate():
+        with optimizer.averaged():
+            seen.append(params.tobytes())
+
+    def in_a_stack():
+        with ExitStack() as stack:
+            stack.enter_context(optimizer.averaged())
+            seen.append(params.tobytes())
+
+    count = 0
+    for error in interrupted(evaluate):  # whose traceback is alive, as it is at the prompt
+        assert params.tobytes() == before, error
+        count += 1
+    assert count > 2
+    for error in interrupted(in_a_stack):
+        del error
+        gc.collect()
+        assert params.tobytes() == before
+    assert seen
+    assert before not in seen
+    optimizer.step(np.zeros(20, np.float32))
+
+
+def test_an_interrupt_leaves_the_number_of_threads():
+    before = instep.get_num_threads()
+
+    def limited():
+        with instep.num_threads(before + 1):
+            pass
+
+    count = 0
+    for error in interrupted(limited):
+        del error
+        gc.collect()
+        assert instep.get_num_threads() == before
+        count += 1
+    assert count > 10
