@@ -467,6 +467,7 @@ def differing(bad_rank):
 
 def made_badly(bad_rank):
     bad = int(bad_rank) in (RANK, -1)
+    tied = np.zeros(4)
     here = {
         "a bad option": (dict(beta1=1.5), {}),
         "an unknown option": (dict(momentum=0.5), {}),
@@ -481,6 +482,9 @@ def made_badly(bad_rank):
         "other places": (dict(params={"w": np.zeros(4)}), {}),
         "a list": (dict(params=[[0.0, 1.0]]), {}),
         "nothing": (dict(params=[]), {}),
+        "tied": (dict(params=[tied, tied]), dict(params=[tied, tied.copy()])),
+        "overlapping": (dict(params=[tied[:3], tied[2:]]), dict(params=[tied[:3], tied[2:].copy()])),
+        "interleaved": (dict(params=[tied[::2], tied[1::2]]), dict(params=[tied[::2], tied[1::2].copy()])),
         "no optimizer": (dict(make=lambda params: params), {}),
         "another rule": (dict(make=instep.SGD), {}),
         "other groups": (dict(groups={"*": {"lr": 0.5}}), {}),

@@ -243,6 +243,8 @@ SAID_OF_ARGUMENTS = {
     "swapped": ("TypeError", "params[0] must be float32 or float64 in the machine's byte order"),
     "a list": ("TypeError", "params[0][0] must be a numpy.ndarray"),
     "nothing": ("ValueError", "params holds no array"),
+    "tied": ("ValueError", "params[1] overlaps params[0] in memory"),
+    "overlapping": ("ValueError", "params[1] overlaps params[0] in memory"),
     "no optimizer": ("TypeError", "make must return an Optimizer"),
     "a norm": ("ValueError", "clip_norm=1.0 is not for shards"),
     "a norm in a group": ("ValueError", "clip_norm=1.0 is not for shards"),
@@ -267,6 +269,7 @@ def test_what_cannot_be_made_on_one_rank_is_made_on_none(ranks, bad):
         for kind, (name, words) in SAID_OF_ARGUMENTS.items():
             assert each[kind][0] == name, (kind, each[kind])
             assert words in each[kind][1], (kind, each[kind])
+        assert each["interleaved"] is None
         for kind, what in DIFFER.items():
             if bad == -1:
                 assert each[kind] is None

@@ -66,7 +66,7 @@ class Sharded:
         ``lambda params: instep.Adam.preset("keras", params)``.
     params : nesting of numpy.ndarray
         The start values, float32 or float64, in any memory layout; they are copied.  They must be the same on every
-        rank, which the first step checks.
+        rank, which the first step checks, and no two may overlap in memory.
     comm : mpi4py.MPI.Intracomm
         The ranks; by default all of them.
     micro_batches : int
@@ -93,8 +93,8 @@ class Sharded:
     Raises
     ------
     TypeError, ValueError
-        As for the class of the optimizer; `micro_batches` does not go with the number of ranks; the ranks differ in
-        what they give.
+        As for the class of the optimizer; two params overlap; `micro_batches` does not go with the number of ranks; the
+        ranks differ in what they give.
 
     Examples
     --------
