@@ -1415,7 +1415,31 @@ WHILE_ASKED = {
     "memory": lambda array: array.__setstate__(np.zeros(array.size).__reduce__()[2]),
     "size": lambda array: array.__setstate__(np.zeros(1).__reduce__()[2]),
     "dtype": lambda array: setattr(array, "dtype", np.int64),
+    "shape": lambda array: setattr(array, "shape", (20, 20)),
 }
+
+
+@pytest.mark.parametrize("changed", ["param", "state", "grad"])
+@pytest.mark.parametrize(
+    "shapes", [((6,), (6, 1)), ((6,), (2, 3)), ((2, 3), (3, 2)), ((2, 3, 4), (3, 2, 4)), ((), (1,))]
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_array_that_was_reshaped_in_place_is_refused(tmp_path, shapes, changed):
+    before, after = shapes
+    params, grads = np.zeros(before), np.ones(before)
+    optimizer = instep.RMSprop(params)
+    optimizer.bind(grads)
+    optimizer.step()
+    target = {"param": params, "state": optimizer.state["square_avg"], "grad": grads}[changed]
+    target.shape = after
+    with pytest.raises(ValueError, match=re.escape(str(after))):
+        optimizer.step()
+    if changed == "state":
+        with pytest.raises(ValueError, match=r"its shape is"):
+            optimizer.save(tmp_path / "checkpoint")
+    target.shape = before
+    optimizer.step()
+    assert optimizer.step_count == 2
 
 
 @pytest.mark.parametrize("call", ["step", "bind", "accumulate"])

@@ -2,6 +2,7 @@ cdef enum:
     BLOCKS_WITH_GIL = 64  # of a step that keeps it: some 10 microseconds
     ELEMENTS_WITH_GIL = 16384  # of a function's array
     BYTES_WITH_GIL = 65536  # of a copy
+    FOLD = 1000003  # odd, so that no bit of a shape is lost
 
 
 cdef object MEMMAP = np.memmap
@@ -233,8 +234,21 @@ cdef struct Watched:
     PyArrayObject *array
     const void *data
     size_t size
+    size_t folded  # its shape, by `_folded`
+    int dimensions
     void *dtype
     int flags  # that it must have
+
+
+cdef inline size_t _folded(const cnp.npy_intp *shape, int dimensions) noexcept nogil:
+    """A number that tells shapes of as many dimensions and elements apart: for sure where there are two, or one."""
+    cdef size_t folded = 0
+    cdef int d
+    if dimensions == 1 or dimensions == 2:
+        return shape[0]
+    for d in range(dimensions):
+        folded = (folded + <size_t>shape[d]) * FOLD
+    return folded
 
 
 cdef inline uintptr_t _differences(const Watched *watched, Py_ssize_t count) noexcept:
@@ -264,6 +278,8 @@ cdef inline uintptr_t _differences(const Watched *watched, Py_ssize_t count) noe
             (<uintptr_t>data_of(now) ^ <uintptr_t>watched[k].data)
             | (<uintptr_t>dtype_of(now) ^ <uintptr_t>watched[k].dtype)
             | (size ^ watched[k].size)
+            | (_folded(shape, dimensions) ^ watched[k].folded)
+            | <uintptr_t>(dimensions ^ watched[k].dimensions)
             | <uintptr_t>(~flags_of(now) & watched[k].flags)
         )
     return found
@@ -276,7 +292,11 @@ cdef int _check_watched(str root, tuple path, const Watched *watched, int flags)
         raise ValueError(f"{_spell(root, path)} has become read-only and cannot be updated in place")
     if array.dtype != <object>watched.dtype:
         how = f"its dtype is {array.dtype!r}"
-    elif array.size != watched.size:
+    elif (
+        array.size != watched.size
+        or dimensions_of(watched.array) != watched.dimensions
+        or _folded(shape_of(watched.array), watched.dimensions) != watched.folded
+    ):
         how = f"its shape is {array.shape}"
     elif data_of(watched.array) != watched.data:
         how = "it is elsewhere in memory"

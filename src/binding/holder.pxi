@@ -341,6 +341,8 @@ cdef class Holder(Locked):
         watched.array = <PyArrayObject *>array
         watched.data = cnp.PyArray_DATA(array)
         watched.size = cnp.PyArray_SIZE(array)
+        watched.dimensions = cnp.PyArray_NDIM(array)
+        watched.folded = _folded(cnp.PyArray_DIMS(array), watched.dimensions)
         watched.dtype = <void *>dtype
         watched.flags = flags | (
             cnp.NPY_ARRAY_C_CONTIGUOUS if cnp.PyArray_IS_C_CONTIGUOUS(array) else cnp.NPY_ARRAY_F_CONTIGUOUS

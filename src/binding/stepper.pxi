@@ -354,7 +354,7 @@ cdef class Stepper(Holder):
             array = self.grad_of(k)
             if checked.rows is NULL:
                 size = checked.size
-                is_laid_out = _same_layout(array, <cnp.ndarray>self.leaves[k])
+                is_laid_out = _same_shape(array, self.leaves[k]) and _same_layout(array, <cnp.ndarray>self.leaves[k])
             else:
                 size = checked.row_count * checked.row_size
                 is_laid_out = cnp.PyArray_IS_C_CONTIGUOUS(array)
