@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -386,12 +386,21 @@ BAD_GRADS = {
     "a save within": late(lambda grads, sharded: sharded.save("nowhere")),
     "a load within": late(lambda grads, sharded: sharded.load("nowhere")),
     "averages within": late(lambda grads, sharded: sharded.averaged().__enter__()),
+    "a step of another within": late(lambda grads, sharded: another().step(good(sharded))),
+    "a save of another within": late(lambda grads, sharded: another().save("nowhere")),
+    "another made within": late(lambda grads, sharded: Sharded(instep.SGD, [np.zeros(3)])),
 }
 
 
 class Unpicklable(Exception):
     def __init__(self, a, b):
         super().__init__("made of two")
+
+
+@cache
+def another():
+    """An optimizer of the same ranks."""
+    return Sharded(instep.SGD, arrays(0, "both"), micro_batches=2 * RANKS)
 
 
 def everything(sharded):
@@ -409,6 +418,7 @@ def bad_gradients(bad_rank):
     bad_rank = int(bad_rank)
     sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=2 * RANKS)
     undisturbed = Sharded(instep.Adam, arrays(0, "both"), micro_batches=2 * RANKS)
+    another()
     found = {}
     for name, bad in BAD_GRADS.items():
         before = everything(sharded)

@@ -158,10 +158,13 @@ SAID_OF_GRADS = {
     "none at all": ("ValueError", "the gradients of 0 of 2 micro-batches"),
     "an exception of the trainer": ("ZeroDivisionError", "the trainer's own"),
     "a key": ("KeyError", "'w'"),
-    "a step within": ("RuntimeError", "step was called while a step of the same optimizer waits for its gradients"),
+    "a step within": ("RuntimeError", "step was called while a step on the same ranks waits for its gradients"),
     "a save within": ("RuntimeError", "save was called while a step"),
     "a load within": ("RuntimeError", "load was called while a step"),
     "averages within": ("RuntimeError", "averaged was called while a step"),
+    "a step of another within": ("RuntimeError", "step was called while a step"),
+    "a save of another within": ("RuntimeError", "save was called while a step"),
+    "another made within": ("RuntimeError", "Sharded was called while a step"),
 }
 # They cannot be made of one string, so the other ranks raise a RuntimeError that names them.
 MADE_OF_MORE = {
