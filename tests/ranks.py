@@ -273,6 +273,28 @@ def zeroed():
         return found, left, str(error)
 
 
+def zeroed_after_a_step_that_raised():
+    """What each step adds, and what is left of a step in which the last rank raises before it has added."""
+    sharded = Sharded(instep.SGD, {"w": np.zeros(3)}, lr=1.0, zero_grads=True, micro_batches=2 * RANKS)
+
+    def backward(is_bad):
+        for k in sharded.micro_batches:
+            if is_bad and k == 2 * RANKS - 1:
+                raise ZeroDivisionError
+            sharded.grads["w"] += 1.0
+            yield sharded.grads
+
+    found = []
+    for is_bad in (False, True, False):
+        try:
+            sharded.step(backward(is_bad))
+        except ZeroDivisionError:
+            found.append(sharded.grads["w"].tolist())
+        else:
+            found.append(sharded.params["w"].tolist())
+    return found
+
+
 def nested_like(own, grads):
     """The arrays of `own`, and None where `grads` has None."""
     if isinstance(own, dict):
@@ -445,6 +467,7 @@ def differing(bad_rank):
 
 def made_badly(bad_rank):
     bad = int(bad_rank) in (RANK, -1)
+    tied = np.zeros(4)
     here = {
         "a bad option": (dict(beta1=1.5), {}),
         "an unknown option": (dict(momentum=0.5), {}),
@@ -459,6 +482,9 @@ def made_badly(bad_rank):
         "other places": (dict(params={"w": np.zeros(4)}), {}),
         "a list": (dict(params=[[0.0, 1.0]]), {}),
         "nothing": (dict(params=[]), {}),
+        "tied": (dict(params=[tied, tied]), dict(params=[tied, tied.copy()])),
+        "overlapping": (dict(params=[tied[:3], tied[2:]]), dict(params=[tied[:3], tied[2:].copy()])),
+        "interleaved": (dict(params=[tied[::2], tied[1::2]]), dict(params=[tied[::2], tied[1::2].copy()])),
         "no optimizer": (dict(make=lambda params: params), {}),
         "another rule": (dict(make=instep.SGD), {}),
         "other groups": (dict(groups={"*": {"lr": 0.5}}), {}),

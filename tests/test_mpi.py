@@ -101,6 +101,13 @@ def test_gradients_are_zeroed_for_a_trainer_that_adds_to_them(ranks):
         assert "is read-only, and zero_grads is to set it to 0" in said
 
 
+@several
+def test_a_step_that_raises_leaves_no_gradients_to_the_next_one(ranks):
+    """Where a trainer adds to them: also on the ranks that had added theirs by then."""
+    for each in run(ranks, "zeroed_after_a_step_that_raised"):
+        assert each == [[-2.0 * ranks] * 3, [0.0] * 3, [-4.0 * ranks] * 3]
+
+
 def test_micro_batches_in_blocks_of_powers_of_two():
     numbers = 1, 2, 3, 4, 6, 12
     one, two, three, four = (run(ranks, "blocks", *numbers)[0] for ranks in (1, 2, 3, 4))
@@ -236,6 +243,8 @@ SAID_OF_ARGUMENTS = {
     "swapped": ("TypeError", "params[0] must be float32 or float64 in the machine's byte order"),
     "a list": ("TypeError", "params[0][0] must be a numpy.ndarray"),
     "nothing": ("ValueError", "params holds no array"),
+    "tied": ("ValueError", "params[1] overlaps params[0] in memory"),
+    "overlapping": ("ValueError", "params[1] overlaps params[0] in memory"),
     "no optimizer": ("TypeError", "make must return an Optimizer"),
     "a norm": ("ValueError", "clip_norm=1.0 is not for shards"),
     "a norm in a group": ("ValueError", "clip_norm=1.0 is not for shards"),
@@ -260,6 +269,7 @@ def test_what_cannot_be_made_on_one_rank_is_made_on_none(ranks, bad):
         for kind, (name, words) in SAID_OF_ARGUMENTS.items():
             assert each[kind][0] == name, (kind, each[kind])
             assert words in each[kind][1], (kind, each[kind])
+        assert each["interleaved"] is None
         for kind, what in DIFFER.items():
             if bad == -1:
                 assert each[kind] is None

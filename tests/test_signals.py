@@ -1,8 +1,11 @@
 """A signal never leaves half a step, and finds no worker to be handled by."""
 
+import gc
 import itertools
+import os
 import platform
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import instep
 from another_process import python
 from floating_point import MODES, floating_point_mode
 from instep import _core
+from instep.checkpoint import atomic, file, state_dict
 from interrupts import interrupt_at
 
 
@@ -234,3 +238,113 @@ def test_what_a_handler_does_in_the_middle_of_an_assignment_comes_first(hook, ha
         (optimizer.params, *optimizer.state.values()), (other.params, *other.state.values()), strict=True
     ):
         assert mine[0].tobytes() == its[0].tobytes()
+
+
+def interrupted(call):
+    """Call it until no handler interrupts it, one place later each time: what each interrupt raised."""
+    caught = []  # and not a variable, in which the traceback would live on
+    for k in itertools.count():
+        tracing = sys.gettrace()
+        sys.settrace(interrupt_at(k))
+        try:
+            call()
+        except KeyboardInterrupt as error:
+            caught.append(error)
+        finally:
+            sys.settrace(tracing)
+        if not caught:
+            return
+        yield caught.pop()
+
+
+def test_an_interrupt_leaves_no_average_in_the_parameters():
+    params = np.ones(20, np.float32)
+    optimizer = instep.SGD(params, average_decay=0.9)
+    for _ in range(3):
+        optimizer.step(np.ones(20, np.float32))
+    before, seen = params.tobytes(), []
+
+    def evaluate():
+        with optimizer.averaged():
+            seen.append(params.tobytes())
+
+    def in_a_stack():
+        with ExitStack() as stack:
+            stack.enter_context(optimizer.averaged())
+            seen.append(params.tobytes())
+
+    count = 0
+    for error in interrupted(evaluate):  # whose traceback is alive, as it is at the prompt
+        assert params.tobytes() == before, error
+        count += 1
+    assert count > 2
+    for error in interrupted(in_a_stack):
+        del error
+        gc.collect()
+        assert params.tobytes() == before
+    assert seen
+    assert before not in seen
+    optimizer.step(np.zeros(20, np.float32))
+
+
+def test_an_interrupt_leaves_the_number_of_threads():
+    before = instep.get_num_threads()
+
+    def limited():
+        with instep.num_threads(before + 1):
+            pass
+
+    count = 0
+    for error in interrupted(limited):
+        del error
+        gc.collect()
+        assert instep.get_num_threads() == before
+        count += 1
+    assert count > 10
+
+
+class Deadline(TimeoutError):
+    """What a handler may raise: an OSError, but none of the system."""
+
+
+class Stop(ValueError):
+    """What a handler may raise: a ValueError, but none about a file."""
+
+
+def write(folder):
+    abandoned = folder / f".instep-{'0' * 16}.tmp"
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    instep.SGD(np.ones(3)).save(folder / "checkpoint")
+
+
+def read(folder):
+    instep.SGD(np.ones(3)).load(folder / "sound")
+
+
+def step_by_maps(folder):
+    grads = [np.memmap(folder / "map", np.float64, "r", shape=3, offset=24 * k) for k in range(2)]
+    instep.SGD([np.ones(3), np.ones(3)]).step(grads)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a file that was opened as the handler raised
+@pytest.mark.parametrize("call", [write, read, step_by_maps])
+@pytest.mark.parametrize("kind", [Deadline, Stop])
+def test_what_a_handler_raises_arrives_as_it_is(tmp_path, call, kind):
+    instep.SGD(np.ones(3)).save(tmp_path / "sound")
+    np.ones(6).tofile(tmp_path / "map")
+    files = (atomic.__file__, file.__file__, state_dict.__file__, os.path.getsize.__code__.co_filename, __file__)
+    for k in itertools.count():
+        raised = kind("from the handler")
+        tracing, arrived = sys.gettrace(), None
+        try:
+            sys.settrace(interrupt_at(k, *files, error=raised))
+            call(tmp_path)
+        except Exception as error:
+            arrived = error
+        finally:
+            sys.settrace(tracing)
+        if arrived is None and raised.__traceback__ is None:
+            break
+        assert arrived is raised, k
+    assert k > 5

@@ -56,7 +56,8 @@ def set_num_threads(threads):
     if threads is None:
         instep_set_threads(0)
         return
-    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral):
+    # An int is not asked about its class by Python code, in which a handler might raise: `num_threads` puts one back.
+    if type(threads) is not int and (isinstance(threads, bool) or not isinstance(threads, numbers.Integral)):
         raise TypeError(f"threads must be an integer or None, not {threads!r}")
     if not 1 <= threads <= 256:
         raise ValueError(f"threads={threads} must be from 1 to 256")

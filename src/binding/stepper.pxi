@@ -470,7 +470,8 @@ cdef class Stepper(Holder):
 
     # -- averages in the parameters' place
 
-    def _begin_average(self):
+    @cython.final
+    cdef int begin_average(self) except -1:
         """Write the averages into the parameters, and keep those."""
         cdef Py_ssize_t k
         cdef list kept = []
@@ -491,24 +492,20 @@ cdef class Stepper(Holder):
                 self.put_back()
                 raise
             self.is_to_put_back = False
-        finally:
-            self.release()
-
-    def _end_average(self):
-        """Put the parameters back; where one cannot be written now, the next step does."""
-        self.acquire_to_step()
-        try:
-            self.is_to_put_back = True
-            self.put_back()
+            return 0
         finally:
             self.release()
 
     @cython.final
     cdef int put_back(self) except -1:
+        """All of them or none; where one cannot be written now, the next step does it."""
         cdef Py_ssize_t k
+        cdef cnp.ndarray kept
         for k in range(self.count):
             self.check_written(k)
-        run_in_default_arithmetic(_assign, (self.leaves, self.kept), {})
+        for k in range(self.count):  # without Python code, in which a signal handler might raise
+            kept = self.kept[k]
+            memcpy(cnp.PyArray_DATA(<cnp.ndarray>self.leaves[k]), cnp.PyArray_DATA(kept), cnp.PyArray_NBYTES(kept))
         self.kept = None
         return 0
 
@@ -724,3 +721,43 @@ cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const ui
         else:
             high = middle
     return low < count and start[low] < _end(array)
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Averaged:
+    """The context of `Optimizer.averaged`.
+
+    In C, for a signal handler may raise between any two calls of Python code: after the averages have been written and
+    before the `try` that would put the parameters back.
+    """
+
+    cdef Stepper optimizer
+    cdef bint is_inside
+
+    def __init__(self, Stepper optimizer not None):
+        self.optimizer = optimizer
+
+    def __enter__(self):
+        params = self.optimizer.params
+        self.optimizer.begin_average()
+        self.is_inside = True
+        return params
+
+    def __exit__(self, *error):
+        self.leave()
+
+    def __del__(self):
+        """Where Python code entered it, as that of an ExitStack does, and a handler has raised right after that."""
+        if self.is_inside:
+            self.leave()
+
+    cdef int leave(self) except -1:
+        self.optimizer.acquire_to_step()
+        try:
+            self.is_inside = False
+            self.optimizer.is_to_put_back = True
+            self.optimizer.put_back()
+            return 0
+        finally:
+            self.optimizer.release()

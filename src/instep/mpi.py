@@ -66,7 +66,7 @@ class Sharded:
         ``lambda params: instep.Adam.preset("keras", params)``.
     params : nesting of numpy.ndarray
         The start values, float32 or float64, in any memory layout; they are copied.  They must be the same on every
-        rank, which the first step checks.
+        rank, which the first step checks, and no two may overlap in memory.
     comm : mpi4py.MPI.Intracomm
         The ranks; by default all of them.
     micro_batches : int
@@ -82,7 +82,7 @@ class Sharded:
         The parameters, in C order, to compute gradients with.
     grads : nesting of numpy.ndarray
         Arrays of the same shapes to write gradients into, which spares a copy.  A step overwrites them, with zeros
-        where `zero_grads` is set, for a trainer that adds to them.
+        where `zero_grads` is set, for a trainer that adds to them; so does one that raises.
     shard : Optimizer
         That of this rank.  Assign options to it, on every rank alike: ``opt.shard.lr = 1e-4``.
     micro_batches : range
@@ -93,8 +93,8 @@ class Sharded:
     Raises
     ------
     TypeError, ValueError
-        As for the class of the optimizer; `micro_batches` does not go with the number of ranks; the ranks differ in
-        what they give.
+        As for the class of the optimizer; two params overlap; `micro_batches` does not go with the number of ranks; the
+        ranks differ in what they give.
 
     Examples
     --------
@@ -240,7 +240,8 @@ class Sharded:
     def step(self, grads: Iterable[Any]) -> None:
         """Sum the gradients of all micro-batches on all ranks, advance the state and move every parameter.
 
-        Whatever is raised, no parameter, state or count has changed, on any rank, and training can go on.
+        Whatever is raised, no parameter, state or count has changed, on any rank, and training can go on.  The
+        gradients of that step are lost, and `grads` is 0 on every rank where `zero_grads` is set.
 
         Parameters
         ----------
@@ -274,7 +275,11 @@ class Sharded:
                 facts |= {f"the values of {what}": digest for what, digest in self._digests()}
         except (Exception, SystemExit) as caught:
             error = caught
-        agree(self._private, facts, error)
+        try:
+            agree(self._private, facts, error)
+        except (Exception, SystemExit):
+            self._zero([False] * len(self._grad_views))  # or the next step would add to what this one had summed up
+            raise
         self._checked = True
         self._sum_over_ranks()
         own = [None if lacks else piece for lacks, piece in zip(missing, self._grad_pieces, strict=True)]

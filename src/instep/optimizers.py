@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, dataclass_transform
 
 from . import groups as groups_of
-from ._core import Option, Options, Stepper, Storage
+from ._core import Averaged, Option, Options, Stepper, Storage
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
 from .documentation import filled
 from .groups import Group
@@ -288,24 +288,19 @@ class Optimizer(Declared):
         """
         return 1 / float(self.options["grad_scale"])
 
-    @contextmanager
-    def averaged(self) -> Iterator[Any]:
+    def averaged(self) -> AbstractContextManager[Any]:
         """A context in which the parameters are their averages, for an evaluation or to save them.
 
-        The parameters come back, to the bit, when it is left; no step can be taken before that.  Needs `average_decay`.
-        Where one of them has been made read-only meanwhile, leaving raises ValueError and none comes back; they do with
-        the next step, once all can be written again.
+        The parameters come back, to the bit, when it is left, and where a signal interrupts it on the way in; no step
+        can be taken before that.  Needs `average_decay`.  Where one of them has been made read-only meanwhile, leaving
+        raises ValueError and none comes back; they do with the next step, once all can be written again.
 
-        Yields
-        ------
-        nesting of numpy.ndarray
-            `params`, which hold the averages, rounded to the nearest where they have fewer bits.
+        Returns
+        -------
+        context manager
+            It gives `params`, which hold the averages, rounded to the nearest where they have fewer bits.
         """
-        self._begin_average()
-        try:
-            yield self.params
-        finally:
-            self._end_average()
+        return Averaged(self)
 
     def state_dict(self) -> StateDict:
         """Everything but the parameters, as plain dicts of arrays and numbers.

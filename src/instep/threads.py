@@ -23,8 +23,8 @@ def num_threads(threads: int | None) -> Iterator[None]:
         As for `set_num_threads`.
     """
     before = get_num_threads()
-    set_num_threads(threads)
-    try:
+    try:  # before the call, for a signal handler may raise as that returns
+        set_num_threads(threads)
         yield
     finally:
         set_num_threads(before)

@@ -28,6 +28,7 @@ class Flat:
             check_array(what, leaf)
             if leaf.dtype not in (np.float32, np.float64) or not leaf.dtype.isnative:
                 raise TypeError(f"{what} must be float32 or float64 in the machine's byte order, not {leaf.dtype}")
+        _check_apart(self.paths, leaves)
         self.given = leaves
         self.shapes: list[tuple[int, ...]] = [leaf.shape for leaf in leaves]
         self.dtypes: list[str] = [leaf.dtype.name for leaf in leaves]
@@ -88,3 +89,23 @@ def check_array(what: str, value: Any) -> None:
     """Refuse what is not a plain array."""
     if type(value) not in (np.ndarray, np.memmap):
         raise TypeError(f"{what} must be a numpy.ndarray, not a value of type {type(value).__name__}")
+
+
+def _check_apart(paths: list[tuple[Any, ...]], arrays: list[Array]) -> None:
+    """Refuse arrays that have elements in common, such as tied weights: copies of them would not stay alike."""
+    others: list[tuple[int, int]] = []  # where those that start before end, and which they are
+    for start, end, k in sorted((*_span(array), k) for k, array in enumerate(arrays) if array.size):
+        others = [other for other in others if other[0] > start]
+        for _, other in others:
+            if np.shares_memory(arrays[k], arrays[other]):
+                raise ValueError(f"{spell('params', paths[k])} overlaps {spell('params', paths[other])} in memory")
+        others.append((end, k))
+
+
+def _span(array: Array) -> tuple[int, int]:
+    """From the first to the last byte of an array, of any layout."""
+    start = end = array.ctypes.data
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        start += min((length - 1) * stride, 0)
+        end += max((length - 1) * stride, 0)
+    return start, end + array.itemsize
