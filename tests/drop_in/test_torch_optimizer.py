@@ -797,6 +797,17 @@ def test_reads_within_torch():
     assert _torch.read_within(table=True, functions=True) == (torch.__version__ >= "2.10", True)
 
 
+def test_imports_in_inference_mode():
+    done = python("""
+        import torch
+        with torch.inference_mode():
+            from instep.torch import RMSprop
+        from instep import _torch
+        assert _torch.read_within(table=True, functions=True) == (True, True)
+    """)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_older_torch():
     """One without DLPack's table; and one that is too old."""
     done = python("""

@@ -1,5 +1,6 @@
 """What tensors are stepped here, what is left to torch, and that both are right: beside torch's own class."""
 
+import collections
 import gc
 import weakref
 
@@ -529,6 +530,45 @@ def test_one_state_made_under_inference_mode(name, state):
         results.append((tensors_of(optimizer, [param]), str(raised.value)))
     assert_close(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
+
+
+@pytest.mark.parametrize("what", ["param", "momentum_buffer"])
+def test_what_was_an_inference_tensor(what):
+    """Of one whose data were replaced torch still cannot count the writes: an exception, where its C++ has one too."""
+    messages = []
+    for cls in PAIRS["SGD"]:
+        param = of(dense(3))
+        optimizer = cls([param], lr=0.1, momentum=0.9)
+        if what == "param":
+            with torch.inference_mode():
+                param = torch.nn.Embedding(4, 3)
+            param = param.double().weight
+            optimizer = cls([param], lr=0.1, momentum=0.9)
+            param.grad = dense(4, 3)
+        else:
+            optimizer.step()
+            with torch.inference_mode():
+                optimizer.state[param][what] = optimizer.state[param][what].clone()
+            optimizer.state[param][what].data = dense(3)
+        with pytest.raises(RuntimeError, match="inference tensor") as raised:
+            optimizer.step()
+        messages.append(str(raised.value).splitlines()[0])
+    assert messages[0] == messages[1]
+
+
+def test_a_state_that_is_no_dict():
+    """torch only asks it for items."""
+
+    def run(cls):
+        param = of(dense(3))
+        optimizer = cls([param], lr=0.1, momentum=0.9)
+        optimizer.state = collections.UserDict({param: {}})
+        optimizer.step()
+        return optimizer, param
+
+    (ours, mine), (_, theirs) = (run(cls) for cls in PAIRS["SGD"])
+    assert_close([mine], [theirs])
+    assert [fallback.reason for fallback in ours.fallbacks()] == ["its state is a UserDict"]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch's own rules for tangents

@@ -143,6 +143,8 @@ cdef inline str why_not_at_all(object optimizer):
         return "a TorchDispatchMode is to see the operations"
     if FORWARD_AD["_current_level"] >= 0:
         return "forward-mode differentiation is to see the operations"
+    if not isinstance(optimizer.state, dict):
+        return f"its state is a {type(optimizer.state).__name__}"
     if getattr(optimizer, "found_inf", None) is not None or getattr(optimizer, "grad_scale", None) is not None:
         return "the gradients are to be unscaled by the step"
     return None

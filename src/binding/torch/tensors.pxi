@@ -39,6 +39,7 @@ cdef struct View:
     int64_t dims[2 * MOST_DIMS]
 
 ctypedef uint8_t (*Question)(const void *tensor) noexcept  # a bool of C++
+ctypedef void **(*Counter)(const void *tensor) noexcept  # a pointer by reference
 ctypedef void (*Change)(const void *tensor) noexcept
 
 # What torch's own methods and functions call, which take five to ten times as long: Python's arguments, warnings, and
@@ -47,7 +48,8 @@ cdef struct Inside:
     Py_ssize_t place  # of C++'s tensor in that of Python
     Question is_neg
     Question is_inference
-    Change bump_version  # of an inference tensor it is a C++ exception, which nothing here would catch
+    Counter version_counter  # NULL in what was made in inference mode, whatever it has become
+    Change bump_version  # without a counter it is a C++ exception, which nothing here would catch
 
 cdef ExchangeTable *exchange = NULL
 cdef Inside inside
@@ -91,13 +93,15 @@ cdef Inside look_inside() except *:
         for name in (
             "_ZN2at6native6is_negERKNS_6TensorE",
             "_ZN2at6native12is_inferenceERKNS_6TensorE",
+            "_ZN5torch8autograd4impl15version_counterERKN2at6TensorE",
             "_ZN5torch8autograd4impl12bump_versionERKN2at6TensorE",
         ):
             addresses.append(ctypes.cast(library[name], ctypes.c_void_p).value)
     except (AttributeError, OSError):
         return nothing
-    plain = torch.zeros(1)
-    negated = plain._neg_view()
+    with torch.inference_mode(False):
+        plain = torch.zeros(1)
+        negated = plain._neg_view()
     with torch.inference_mode():
         made_there = torch.zeros(1)
     found.place = place_inside(plain)
@@ -106,7 +110,12 @@ cdef Inside look_inside() except *:
             return nothing
     found.is_neg = <Question><uintptr_t>addresses[0]
     found.is_inference = <Question><uintptr_t>addresses[1]
-    found.bump_version = <Change><uintptr_t>addresses[2]
+    found.version_counter = <Counter><uintptr_t>addresses[2]
+    found.bump_version = <Change><uintptr_t>addresses[3]
+    if found.version_counter(<char *><PyObject *>made_there + found.place)[0] is not NULL:
+        return nothing
+    if found.version_counter(<char *><PyObject *>plain + found.place)[0] is NULL:
+        return nothing
     before = plain._version
     found.bump_version(<char *><PyObject *>plain + found.place)
     for one in (plain, negated, made_there):
@@ -166,8 +175,9 @@ cdef inline bint is_inference(PyObject *tensor) except -1:
 
 cdef inline int count_write(PyObject *tensor) except -1:
     """Tell autograd that it is written, or raise torch's exception."""
-    if inside.place != 0 and is_exact(tensor) and not is_inference(tensor):
-        inside.bump_version(<char *>tensor + inside.place)
+    cdef char *within = <char *>tensor + inside.place
+    if inside.place != 0 and is_exact(tensor) and inside.version_counter(within)[0] is not NULL:
+        inside.bump_version(within)
         return 0
     INCREMENT_VERSION(<object>tensor)
     return 0

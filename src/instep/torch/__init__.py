@@ -10,7 +10,8 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ModuleNotFoundError(
-        "instep.torch has the optimizers of torch, which is not installed: pip install torch", name="torch"
+        "instep.torch has the optimizers of torch, which is not installed: pip install torch (the extra torch)",
+        name="torch",
     ) from None
 
 if tuple(map(int, _version.split(".")[:2])) < (2, 4):
