@@ -318,6 +318,19 @@ def blocks(*numbers):
     return found
 
 
+def nothing_in_a_dtype(folder):
+    """Empty arrays only, and those of one dtype beside others: whatever one process does."""
+    for number, params in enumerate(([np.zeros((0, 3))], [np.zeros((0, 3)), np.zeros(3, "float32")])):
+        sharded = Sharded(instep.SGD, params, lr=1.0, average_decay=0.5)
+        for _ in range(2):
+            sharded.step([[np.ones_like(param) for param in params]])
+        with sharded.averaged():
+            pass
+        sharded.save(Path(folder) / str(number))
+        sharded.load(Path(folder) / str(number))
+    return [param.tolist() for param in sharded.params], sharded.step_count
+
+
 def default():
     """One micro-batch a rank, many more ranks than lines to cut, and messages of the trainer's own."""
     request = MPI.COMM_WORLD.irecv(source=MPI.ANY_SOURCE, tag=MPI.ANY_TAG)

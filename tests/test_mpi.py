@@ -117,6 +117,11 @@ def test_micro_batches_in_blocks_of_powers_of_two():
     assert four == one | {"1": None, "2": None, "3": None, "6": None, "12": None}
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_all_arrays_of_a_dtype_may_be_empty(ranks, tmp_path):
+    assert run(ranks, "nothing_in_a_dtype", tmp_path) == [[[[], [-2.0 * ranks] * 3], 2]] * ranks
+
+
 @several
 def test_one_micro_batch_a_rank_by_default(ranks):
     found = run(ranks, "default")

@@ -154,7 +154,7 @@ class Sharded:
         self._grad_views = flat.views(self._grads)
         self._grad_pieces = flat.pieces(self._grad_views, self._cuts, rank)
         self._sum = Pairwise(list(self._grads.values()), each)
-        self._buckets = {name: self._bucket(name) for name in flat.sizes} if ranks > 1 else {}
+        self._buckets = {name: self._bucket(name) for name, size in flat.sizes.items() if size and ranks > 1}
         self._checked = False  # whether all ranks have the same parameters
 
         self.params = flat.nest.build(views)
