@@ -196,3 +196,20 @@ def test_weights_of_another_dtype_are_named(other):
     with pytest.raises(TypeError, match=f"weights must be float32, not {other}"):
         optimizer((1, "W"), np.ones(3, other), np.ones(3, other))
     assert not optimizer.nr_update[1, "W"]
+
+
+def step_of(cls, kind):
+    weights = np.ones(6, np.float32)[:: 2 if kind == "with gaps" else 1]
+    gradient = weights if kind == "in the weights" else np.ones(weights.shape, np.float32)
+    weights.flags.writeable = kind != "read-only"
+    cls(0.1, grad_clip=0.0)((1, "W"), weights, gradient)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("with gaps", "contiguous"), ("in the weights", "overlaps"), ("read-only", "read-only")]
+)
+def test_arrays_that_thinc_takes_and_instep_refuses(kind, said):
+    """The kinds that the documentation names."""
+    step_of(api.Adam, kind)
+    with pytest.raises(ValueError, match=said):
+        step_of(Adam, kind)
