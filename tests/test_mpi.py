@@ -400,7 +400,26 @@ def test_the_extra_is_named_where_it_is_missing(missing):
         except ImportError as error:
             print(error)
     """
-    assert "pip install mpi4py mpich" in python(script)
+    assert "pip install mpi4py mpich (the extra mpi): " in python(script)
+
+
+def test_the_message_of_an_absent_library_has_one_line():
+    """mpi4py adds where it has looked, a line for each name."""
+    script = """
+        import sys
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "mpi4py.MPI":
+                    raise RuntimeError("cannot load MPI library\\nlibmpi.so: no such file\\nlibmpi.so.12: no such file")
+        sys.meta_path.insert(0, Finder())
+        try:
+            import instep.mpi
+        except ImportError as error:
+            print(error)
+    """
+    assert python(script).splitlines() == [
+        "instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich (the extra mpi): cannot load MPI library"
+    ]
 
 
 def test_examples():

@@ -27,7 +27,10 @@ from .sharding.sums import Pairwise, add_up
 try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
-    raise ImportError(f"instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich ({error})") from error
+    why = str(error).partition("\n")[0]  # the other lines are all the names that were tried
+    raise ImportError(
+        f"instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich (the extra mpi): {why}"
+    ) from error
 
 __all__ = ["Sharded"]
 

@@ -19,7 +19,8 @@ except ModuleNotFoundError as error:
     if error.name != "thinc":
         raise
     raise ModuleNotFoundError(
-        "instep.thinc has an optimizer for thinc, which is not installed: pip install thinc", name="thinc"
+        "instep.thinc has an optimizer for thinc, which is not installed: pip install thinc (the extra thinc)",
+        name="thinc",
     ) from None
 
 from .rules.adam import adam

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import instep
+from another_process import python
 from peers import peer
 
 peer("thinc")
@@ -213,3 +214,15 @@ def test_arrays_that_thinc_takes_and_instep_refuses(kind, said):
     step_of(api.Adam, kind)
     with pytest.raises(ValueError, match=said):
         step_of(Adam, kind)
+
+
+def test_the_extra_is_named_where_thinc_is_missing():
+    script = """
+        import sys
+        sys.modules["thinc"] = None
+        try:
+            import instep.thinc
+        except ModuleNotFoundError as error:
+            print(error)
+    """
+    assert "pip install thinc (the extra thinc)" in python(script)
