@@ -15,8 +15,8 @@ def checked(code):
     return {after.offset for before, after in pairwise(places) if before.opname in CHECKING}
 
 
-def interrupt_at(k, *files):
-    """A trace function that raises KeyboardInterrupt at the k-th of these places in code of these files, or in any."""
+def interrupt_at(k, *files, error=KeyboardInterrupt):
+    """A trace function that raises `error` at the k-th of these places in code of these files, or in any."""
     seen = 0
 
     def trace(frame, event, argument):
@@ -27,7 +27,7 @@ def interrupt_at(k, *files):
         if event == "opcode" and frame.f_lasti in checked(frame.f_code):
             seen += 1
             if seen > k:
-                raise KeyboardInterrupt
+                raise error
         return trace
 
     return trace

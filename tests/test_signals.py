@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import os
 import platform
 import sys
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import instep
 from another_process import python
 from floating_point import MODES, floating_point_mode
 from instep import _core
+from instep.checkpoint import atomic, file, state_dict
 from interrupts import interrupt_at
 
 
@@ -299,3 +301,50 @@ def test_an_interrupt_leaves_the_number_of_threads():
         assert instep.get_num_threads() == before
         count += 1
     assert count > 10
+
+
+class Deadline(TimeoutError):
+    """What a handler may raise: an OSError, but none of the system."""
+
+
+class Stop(ValueError):
+    """What a handler may raise: a ValueError, but none about a file."""
+
+
+def write(folder):
+    abandoned = folder / f".instep-{'0' * 16}.tmp"
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    instep.SGD(np.ones(3)).save(folder / "checkpoint")
+
+
+def read(folder):
+    instep.SGD(np.ones(3)).load(folder / "sound")
+
+
+def step_by_maps(folder):
+    grads = [np.memmap(folder / "map", np.float64, "r", shape=3, offset=24 * k) for k in range(2)]
+    instep.SGD([np.ones(3), np.ones(3)]).step(grads)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a file that was opened as the handler raised
+@pytest.mark.parametrize("call", [write, read, step_by_maps])
+@pytest.mark.parametrize("kind", [Deadline, Stop])
+def test_what_a_handler_raises_arrives_as_it_is(tmp_path, call, kind):
+    instep.SGD(np.ones(3)).save(tmp_path / "sound")
+    np.ones(6).tofile(tmp_path / "map")
+    files = (atomic.__file__, file.__file__, state_dict.__file__, os.path.getsize.__code__.co_filename, __file__)
+    for k in itertools.count():
+        raised = kind("from the handler")
+        tracing, arrived = sys.gettrace(), None
+        try:
+            sys.settrace(interrupt_at(k, *files, error=raised))
+            call(tmp_path)
+        except Exception as error:
+            arrived = error
+        finally:
+            sys.settrace(tracing)
+        if arrived is None and raised.__traceback__ is None:
+            break
+        assert arrived is raised, k
+    assert k > 5

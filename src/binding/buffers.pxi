@@ -93,8 +93,10 @@ cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
         owner = owner.base
     try:
         size = os.path.getsize(owner.filename)
-    except OSError:  # renamed or removed: the map has what it had
-        return 0
+    except OSError as error:
+        if error.errno is None:  # from a signal handler, such as a TimeoutError
+            raise
+        return 0  # renamed or removed: the map has what it had
     if size < owner.offset + owner.nbytes:
         raise ValueError(
             f"{_spell(root, path)} maps past the end of {os.fspath(owner.filename)!r}, which has been truncated"
@@ -118,8 +120,10 @@ cdef int _check_maps_apart(str root, list paths, list arrays) except -1:
             owner = owner.base
         try:
             file = os.stat(owner.filename)
-        except OSError:  # renamed or removed
-            continue
+        except OSError as error:
+            if error.errno is None:
+                raise
+            continue  # renamed or removed
         start = owner.offset + (_start(arrays[k]) - _start(owner))
         places.append(((file.st_dev, file.st_ino), start, start + arrays[k].nbytes, k))
     places.sort()

@@ -10,7 +10,6 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 
 # Windows has the one flag, the others have the other.
 _PRIVATE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
@@ -26,14 +25,22 @@ _NOT_TO_BE_SYNCED = (errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 def replace_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     """Make `path` a file of these chunks, on the disk when this returns; until then it is what it was before.
 
-    What the system refuses is an OSError that names `path`, as the caller spelled it.
+    What the system refuses is an OSError that names `path`, as the caller spelled it.  What a signal handler raises,
+    such as a TimeoutError, is passed on as it is.
     """
     try:
         if os.path.basename(path) in ("", os.curdir):  # `realpath` would make a file of the name before it
             raise IsADirectoryError(errno.EISDIR, "the name of a folder, not of a file")
         _replace(path, chunks)
     except OSError as error:
+        if not is_of_the_system(error):
+            raise
         raise OSError(error.errno, error.strerror, path) from error
+
+
+def is_of_the_system(error: OSError) -> bool:
+    """Whether a call of the system failed with it: a TimeoutError that a signal handler raises has no number."""
+    return error.errno is not None
 
 
 def _replace(path: str, chunks: Iterable[bytes | memoryview]) -> None:
@@ -53,10 +60,11 @@ def _replace(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         _write(temporary, permissions, chunks)
         os.replace(temporary, path)
     except BaseException:
-        try:  # noqa: SIM105 - a handler of signals might raise in what `suppress` calls before it
+        try:  # here, for a handler of signals might raise on the way into a function, before its `try`
             os.unlink(temporary)
-        except OSError:
-            pass
+        except OSError as error:
+            if not is_of_the_system(error):
+                raise
         raise
     _sync_directory(directory)
 
@@ -65,13 +73,18 @@ def _remove_abandoned(directory: str) -> None:
     """Remove what killed saves have left there: not what another process or thread may be writing."""
     try:
         names = os.listdir(directory)
-    except OSError:
+    except OSError as error:
+        if not is_of_the_system(error):
+            raise
         return  # it may be writable and not readable
     for name in filter(_TEMPORARY.fullmatch, names):
         path = os.path.join(directory, name)
-        with suppress(OSError):
+        try:
             if time.time() - os.stat(path).st_mtime > _ABANDONED:
                 os.unlink(path)
+        except OSError as error:
+            if not is_of_the_system(error):
+                raise
 
 
 def _write(path: str, permissions: int | None, chunks: Iterable[bytes | memoryview]) -> None:

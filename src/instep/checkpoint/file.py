@@ -42,6 +42,20 @@ from .atomic import replace_file
 from .state_dict import CheckpointError, StateDict, check, check_places
 
 VERSION = 1
+
+# What a file raises that is not sound, and no subclass of it: a signal handler may raise one, which is to be passed on.
+UNSOUND = (
+    ValueError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    UnicodeEncodeError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 LONGEST_HEADER = 100_000_000  # the limit of safetensors
 MOST_DIMENSIONS = 64  # the limit of NumPy
 
@@ -87,7 +101,9 @@ def read(path: str | os.PathLike[str], params: Iterable[Array] | None = None) ->
             if params is not None:  # what it asks room for is no more than they need
                 raise
             raise CheckpointError(f"{os.fsdecode(path)!r} holds more than there is memory for") from error
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        except Exception as error:
+            if type(error) not in UNSOUND:
+                raise
             raise CheckpointError(f"{os.fsdecode(path)!r} is not a sound checkpoint: {error}") from error
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from .._core import Options, Storage, some
 from ..arithmetic import default_arithmetic
 from ..checkpoint import file
-from ..checkpoint.atomic import make_folder, replace_file
+from ..checkpoint.atomic import is_of_the_system, make_folder, replace_file
 from ..checkpoint.state_dict import CheckpointError, StateDict, check, restore, spell_path
 from .agreement import agree
 from .flat import Cuts, Flat, part
@@ -97,8 +97,11 @@ def _clean(folder: str, named: set[str]) -> None:
     """Remove the shards of earlier saves, those that failed or were killed included."""
     for name in os.listdir(folder):
         if _SHARD.fullmatch(name) and name not in named:
-            with suppress(OSError):
+            try:
                 os.unlink(os.path.join(folder, name))
+            except OSError as error:
+                if not is_of_the_system(error):
+                    raise
 
 
 def _manifest(state_dict: StateDict, flat: Flat, cuts: Cuts, shards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -159,7 +162,9 @@ def _read_manifest(folder: str) -> dict[str, Any]:
             raise ValueError("it is not as instep writes it")
         _check(content)
         return content
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except Exception as error:
+        if type(error) not in file.UNSOUND:
+            raise
         raise CheckpointError(f"{path!r} is not a sound manifest: {error}") from error
 
 
