@@ -430,13 +430,13 @@ def test_values_are_stepped_in_the_same_arrays():
     """No contender has luckier pages; each finds what its row is of, whoever had the arrays before."""
     normal, zeros = (values.holding("adam", what, np.float32) for what in (values.NORMAL, "zeros"))
     shared = normal.copy()
-    first, second = (suite.refilled(peers.BOUND_STEP, work, shared, "") for work in (normal, zeros))
-    for contender, work in ((first, normal), (second, zeros), (first, normal)):
+    first, second = (suite.refilled(peers.BOUND_STEP, held, shared, "") for held in (normal, zeros))
+    for contender, held in ((first, normal), (second, zeros), (first, normal)):
         contender.prepare()
-        for array, expected in zip(shared.of_each[0], work.of_each[0], strict=True):
-            np.testing.assert_array_equal(array, expected)
+        for array, wanted in zip(shared.of_each[0], held.of_each[0], strict=True):
+            np.testing.assert_array_equal(array, wanted)
         assert contender.seconds(2) > 0
-        assert (shared.params[0] != work.params[0]).any() == (work is normal)
+        assert (shared.params[0] != held.params[0]).any() == (held is normal)
 
 
 def test_values_are_judged_within_a_round():
