@@ -73,7 +73,8 @@ static atomic_uint sleepers;
 static atomic_int to_wake; /* how many of them are still to be woken */
 static atomic_bool quit;
 
-/* Guarded by the mutex: of each worker, whether it sleeps, and where it fell asleep. */
+/* Guarded by the mutex: of each worker, whether it sleeps, where it fell asleep, and where it was allowed when it was
+ * sent away from there. */
 static struct {
     bool asleep;
 #if defined __linux__
@@ -172,34 +173,46 @@ static int this_core(void)
 
 #if defined __linux__
 
-/* Of the cores that a thread may run on all but this one; false if there are no others. */
-static bool other_cores(cpu_set_t *others, const cpu_set_t *allowed, int core)
+/* Of the cores that a thread may run on now all but this one; false if there are no others. */
+static bool other_cores(pthread_t thread, int core, cpu_set_t *allowed, cpu_set_t *others)
 {
+    if (core < 0 || pthread_getaffinity_np(thread, sizeof *allowed, allowed) != 0)
+        return false;
     *others = *allowed;
     CPU_CLR((size_t)core, others);
-    return core >= 0 && CPU_COUNT(others) != 0;
+    return CPU_COUNT(others) != 0;
+}
+
+/* Allows the calling thread where it was allowed when it was sent away from this core, unless somebody else has put it
+ * elsewhere since. */
+static void allow_back(const cpu_set_t *allowed, int core)
+{
+    cpu_set_t others = *allowed, now;
+    CPU_CLR((size_t)core, &others);
+    if (pthread_getaffinity_np(pthread_self(), sizeof now, &now) == 0 && CPU_EQUAL(&now, &others))
+        pthread_setaffinity_np(pthread_self(), sizeof *allowed, allowed);
 }
 
 static void note_where(unsigned k)
 {
     sleeper[k].core = this_core();
-    if (sched_getaffinity(0, sizeof sleeper[k].allowed, &sleeper[k].allowed) != 0)
-        CPU_ZERO(&sleeper[k].allowed);
 }
 
+/* One that was sent away and has not woken since still is. */
 static void send_sleepers_away(void)
 {
     int here = this_core();
     cpu_set_t others;
     for (unsigned k = 0; k < worker_count; k++)
-        if (sleeper[k].asleep && sleeper[k].core == here && other_cores(&others, &sleeper[k].allowed, here))
+        if (sleeper[k].asleep && sleeper[k].core == here && !sleeper[k].sent_away
+            && other_cores(workers[k], here, &sleeper[k].allowed, &others))
             sleeper[k].sent_away = pthread_setaffinity_np(workers[k], sizeof others, &others) == 0;
 }
 
 static void be_allowed_back(unsigned k)
 {
     if (sleeper[k].sent_away)
-        pthread_setaffinity_np(pthread_self(), sizeof sleeper[k].allowed, &sleeper[k].allowed);
+        allow_back(&sleeper[k].allowed, sleeper[k].core);
     sleeper[k].sent_away = false;
 }
 
@@ -209,10 +222,9 @@ static void leave_the_caller(void)
     int here = this_core();
     cpu_set_t allowed, others;
     if (here == atomic_load_explicit(&callers_core, memory_order_relaxed)
-        && sched_getaffinity(0, sizeof allowed, &allowed) == 0 && other_cores(&others, &allowed, here)) {
-        pthread_setaffinity_np(pthread_self(), sizeof others, &others);
-        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
-    }
+        && other_cores(pthread_self(), here, &allowed, &others)
+        && pthread_setaffinity_np(pthread_self(), sizeof others, &others) == 0)
+        allow_back(&allowed, here);
 }
 
 #else

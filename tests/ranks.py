@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -318,6 +318,19 @@ def blocks(*numbers):
     return found
 
 
+def nothing_in_a_dtype(folder):
+    """Empty arrays only, and those of one dtype beside others: whatever one process does."""
+    for number, params in enumerate(([np.zeros((0, 3))], [np.zeros((0, 3)), np.zeros(3, "float32")])):
+        sharded = Sharded(instep.SGD, params, lr=1.0, average_decay=0.5)
+        for _ in range(2):
+            sharded.step([[np.ones_like(param) for param in params]])
+        with sharded.averaged():
+            pass
+        sharded.save(Path(folder) / str(number))
+        sharded.load(Path(folder) / str(number))
+    return [param.tolist() for param in sharded.params], sharded.step_count
+
+
 def default():
     """One micro-batch a rank, many more ranks than lines to cut, and messages of the trainer's own."""
     request = MPI.COMM_WORLD.irecv(source=MPI.ANY_SOURCE, tag=MPI.ANY_TAG)
@@ -386,12 +399,21 @@ BAD_GRADS = {
     "a save within": late(lambda grads, sharded: sharded.save("nowhere")),
     "a load within": late(lambda grads, sharded: sharded.load("nowhere")),
     "averages within": late(lambda grads, sharded: sharded.averaged().__enter__()),
+    "a step of another within": late(lambda grads, sharded: another().step(good(sharded))),
+    "a save of another within": late(lambda grads, sharded: another().save("nowhere")),
+    "another made within": late(lambda grads, sharded: Sharded(instep.SGD, [np.zeros(3)])),
 }
 
 
 class Unpicklable(Exception):
     def __init__(self, a, b):
         super().__init__("made of two")
+
+
+@cache
+def another():
+    """An optimizer of the same ranks."""
+    return Sharded(instep.SGD, arrays(0, "both"), micro_batches=2 * RANKS)
 
 
 def everything(sharded):
@@ -409,6 +431,7 @@ def bad_gradients(bad_rank):
     bad_rank = int(bad_rank)
     sharded = Sharded(instep.Adam, arrays(0, "both"), micro_batches=2 * RANKS)
     undisturbed = Sharded(instep.Adam, arrays(0, "both"), micro_batches=2 * RANKS)
+    another()
     found = {}
     for name, bad in BAD_GRADS.items():
         before = everything(sharded)

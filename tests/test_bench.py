@@ -426,6 +426,19 @@ def test_the_slowest_value_is_judged(result):
     assert report.markdown_values({"rules": FAMILY, "values": []}) == "The last run did not measure it.\n"
 
 
+def test_values_are_stepped_in_the_same_arrays():
+    """No contender has luckier pages; each finds what its row is of, whoever had the arrays before."""
+    normal, zeros = (values.holding("adam", what, np.float32) for what in (values.NORMAL, "zeros"))
+    shared = normal.copy()
+    first, second = (suite.refilled(peers.BOUND_STEP, held, shared, "") for held in (normal, zeros))
+    for contender, held in ((first, normal), (second, zeros), (first, normal)):
+        contender.prepare()
+        for array, wanted in zip(shared.of_each[0], held.of_each[0], strict=True):
+            np.testing.assert_array_equal(array, wanted)
+        assert contender.seconds(2) > 0
+        assert (shared.params[0] != held.params[0]).any() == (held is normal)
+
+
 def test_values_are_judged_within_a_round():
     """A machine that gets slower from round to round makes none of them slow."""
     normal = [1.0, 2.0, 3.0, 4.0]

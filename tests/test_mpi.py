@@ -117,6 +117,11 @@ def test_micro_batches_in_blocks_of_powers_of_two():
     assert four == one | {"1": None, "2": None, "3": None, "6": None, "12": None}
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_all_arrays_of_a_dtype_may_be_empty(ranks, tmp_path):
+    assert run(ranks, "nothing_in_a_dtype", tmp_path) == [[[[], [-2.0 * ranks] * 3], 2]] * ranks
+
+
 @several
 def test_one_micro_batch_a_rank_by_default(ranks):
     found = run(ranks, "default")
@@ -158,10 +163,13 @@ SAID_OF_GRADS = {
     "none at all": ("ValueError", "the gradients of 0 of 2 micro-batches"),
     "an exception of the trainer": ("ZeroDivisionError", "the trainer's own"),
     "a key": ("KeyError", "'w'"),
-    "a step within": ("RuntimeError", "step was called while a step of the same optimizer waits for its gradients"),
+    "a step within": ("RuntimeError", "step was called while a step on the same ranks waits for its gradients"),
     "a save within": ("RuntimeError", "save was called while a step"),
     "a load within": ("RuntimeError", "load was called while a step"),
     "averages within": ("RuntimeError", "averaged was called while a step"),
+    "a step of another within": ("RuntimeError", "step was called while a step"),
+    "a save of another within": ("RuntimeError", "save was called while a step"),
+    "another made within": ("RuntimeError", "Sharded was called while a step"),
 }
 # They cannot be made of one string, so the other ranks raise a RuntimeError that names them.
 MADE_OF_MORE = {
@@ -392,7 +400,26 @@ def test_the_extra_is_named_where_it_is_missing(missing):
         except ImportError as error:
             print(error)
     """
-    assert "pip install mpi4py mpich" in python(script)
+    assert "pip install mpi4py mpich (the extra mpi): " in python(script)
+
+
+def test_the_message_of_an_absent_library_has_one_line():
+    """mpi4py adds where it has looked, a line for each name."""
+    script = """
+        import sys
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "mpi4py.MPI":
+                    raise RuntimeError("cannot load MPI library\\nlibmpi.so: no such file\\nlibmpi.so.12: no such file")
+        sys.meta_path.insert(0, Finder())
+        try:
+            import instep.mpi
+        except ImportError as error:
+            print(error)
+    """
+    assert python(script).splitlines() == [
+        "instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich (the extra mpi): cannot load MPI library"
+    ]
 
 
 def test_examples():

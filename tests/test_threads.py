@@ -326,11 +326,74 @@ def test_a_worker_that_was_sent_to_other_cores_may_come_back():
         mine = int(os.readlink("/proc/thread-self").split("/")[-1])
         for core in [*cores] * 10:
             os.sched_setaffinity(mine, {core})
-            walker.step()
-            time.sleep(0.02)
+            for threads in (2, 2, 4):  # the first wake one of three, and send all away
+                instep.set_num_threads(threads)
+                walker.step()
+                time.sleep(0.02)
             for thread in os.listdir("/proc/self/task"):
                 if int(thread) != mine:
                     assert os.sched_getaffinity(int(thread)) == cores, (thread, core)
+    """
+    python(script, OPENBLAS_NUM_THREADS="1")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be sent to a core")
+def test_a_worker_stays_where_it_was_put_while_it_slept():
+    """As `taskset -ap` puts every thread of a process, which leaves none another core to be sent to."""
+    script = """
+        import os, time, instep
+        from walker import Walker
+
+        def put(cores):
+            for thread in os.listdir("/proc/self/task"):
+                os.sched_setaffinity(int(thread), cores)
+
+        cores = os.sched_getaffinity(0)
+        instep.set_num_threads(4)
+        walker = Walker()
+        for core in [*cores][:4] * 10:
+            put(cores)
+            for _ in range(3):
+                walker.step()
+            time.sleep(0.02)
+            put({core})
+            for _ in range(3):
+                walker.step()
+                time.sleep(0.01)
+            found = {thread: os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
+            assert set(map(tuple, found.values())) == {(core,)}, (core, found)
+    """
+    python(script, OPENBLAS_NUM_THREADS="1")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be sent to a core")
+def test_a_worker_stays_where_it_was_put_once_it_was_sent_away():
+    """Two of three that sleep on the core of the caller, who wakes the other for a step on two threads."""
+    script = """
+        import os, time, instep
+        from walker import Walker
+
+        mine = os.readlink("/proc/thread-self").split("/")[-1]
+
+        def step(threads):
+            instep.set_num_threads(threads)
+            walker.step()
+            time.sleep(0.02)
+
+        def workers():
+            return {int(thread) for thread in os.listdir("/proc/self/task")} - {int(mine)}
+
+        cores = os.sched_getaffinity(0)
+        walker = Walker()
+        step(4)
+        for core in [*cores][:4] * 5:
+            os.sched_setaffinity(0, {core})
+            for put, threads in (({core}, 4), (cores, 2), ({core}, 4)):
+                for worker in workers():
+                    os.sched_setaffinity(worker, put)
+                step(threads)
+            found = {worker: os.sched_getaffinity(worker) for worker in workers()}
+            assert set(map(tuple, found.values())) == {(core,)}, (core, found)
     """
     python(script, OPENBLAS_NUM_THREADS="1")
 

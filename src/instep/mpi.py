@@ -27,7 +27,10 @@ from .sharding.sums import Pairwise, add_up
 try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
-    raise ImportError(f"instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich ({error})") from error
+    why = str(error).partition("\n")[0]  # the other lines are all the names that were tried
+    raise ImportError(
+        f"instep.mpi needs mpi4py and an MPI library: pip install mpi4py mpich (the extra mpi): {why}"
+    ) from error
 
 __all__ = ["Sharded"]
 
@@ -39,13 +42,20 @@ BY_ELEMENT = {"grad_scale", "clip_value", "zero_grads", "average_decay", "seed"}
 _PRIVATE = MPI.Comm.Create_keyval()
 
 
-def _private(comm: MPI.Intracomm) -> MPI.Intracomm:
-    """The same ranks, apart from the trainer's own messages."""
-    found = comm.Get_attr(_PRIVATE)
-    if not isinstance(found, MPI.Intracomm):
-        found = comm.Dup()
-        comm.Set_attr(_PRIVATE, found)
-    return found
+class _Private:
+    """What all optimizers of a communicator have in common."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self.comm = comm.Dup()  # the same ranks, apart from the trainer's own messages
+        self.is_collecting = False  # a step asks the trainer for its gradients
+
+    @classmethod
+    def of(cls, comm: MPI.Intracomm) -> _Private:
+        found = comm.Get_attr(_PRIVATE)
+        if not isinstance(found, cls):
+            found = cls(comm)
+            comm.Set_attr(_PRIVATE, found)
+        return found
 
 
 class Sharded:
@@ -57,7 +67,7 @@ class Sharded:
 
     All methods are to be called by all ranks, in the same order.  What is wrong on one rank raises on all of them:
     there its own exception, elsewhere a copy of it with a note of the rank.  What computes the gradients of a step must
-    call none of them: there it is a RuntimeError.
+    call none of them, of no optimizer of the same communicator, nor make one: there it is a RuntimeError.
 
     Parameters
     ----------
@@ -117,7 +127,9 @@ class Sharded:
         **options: Any,
     ) -> None:
         self.comm = MPI.COMM_WORLD if comm is None else comm
-        self._private = _private(self.comm)
+        self._common = _Private.of(self.comm)
+        self._private = self._common.comm
+        self._refuse_within("Sharded")
         facts: Facts = {}
         error: BaseException | None = None
         try:
@@ -145,9 +157,8 @@ class Sharded:
         self._grad_views = flat.views(self._grads)
         self._grad_pieces = flat.pieces(self._grad_views, self._cuts, rank)
         self._sum = Pairwise(list(self._grads.values()), each)
-        self._buckets = {name: self._bucket(name) for name in flat.sizes} if ranks > 1 else {}
+        self._buckets = {name: self._bucket(name) for name, size in flat.sizes.items() if size and ranks > 1}
         self._checked = False  # whether all ranks have the same parameters
-        self._is_collecting = False  # a step asks the trainer for its gradients
 
         self.params = flat.nest.build(views)
         self.grads = flat.nest.build(self._grad_views)
@@ -186,8 +197,8 @@ class Sharded:
         Another rank may be about to agree about that step, and this call would be taken for its answer.  The exception
         ends the step, which then raises it on all ranks.
         """
-        if self._is_collecting:
-            raise RuntimeError(f"{call} was called while a step of the same optimizer waits for its gradients")
+        if self._common.is_collecting:
+            raise RuntimeError(f"{call} was called while a step on the same ranks waits for its gradients")
 
     @contextmanager
     def averaged(self) -> Iterator[Any]:
@@ -260,7 +271,8 @@ class Sharded:
             A gradient has another shape, or there is none for an array; there are too many or too few micro-batches;
             the ranks differ in options, counts, or which gradients are None, or before the first step in parameters.
         RuntimeError
-            The iterable has called a method of this optimizer that all ranks are to call.
+            The iterable has made an optimizer of the same communicator, or called a method of one that all ranks are to
+            call.
         Exception
             Whatever the iterable has raised, on any rank.
         """
@@ -293,11 +305,11 @@ class Sharded:
 
     def _collect(self, given: Iterable[Any]) -> list[bool]:
         """Sum the gradients of this rank; which of them are None."""
-        self._is_collecting = True
+        self._common.is_collecting = True
         try:
             return self._add_up(given)
         finally:
-            self._is_collecting = False
+            self._common.is_collecting = False
 
     def _add_up(self, given: Iterable[Any]) -> list[bool]:
         missing: list[bool] = []

@@ -19,7 +19,8 @@ except ModuleNotFoundError as error:
     if error.name != "thinc":
         raise
     raise ModuleNotFoundError(
-        "instep.thinc has an optimizer for thinc, which is not installed: pip install thinc", name="thinc"
+        "instep.thinc has an optimizer for thinc, which is not installed: pip install thinc (the extra thinc)",
+        name="thinc",
     ) from None
 
 from .rules.adam import adam
@@ -53,9 +54,11 @@ class Adam(theirs.Optimizer):
 
     Raises
     ------
+    TypeError
+        From a step: the weights are not float32.
     ValueError
-        From a step, where thinc would go on: the value of a schedule is out of its range.  The array and its averages
-        have not changed.
+        From a step, where thinc would go on: the value of a schedule is out of its range.  The array, its averages and
+        its count of steps have not changed.
 
     Examples
     --------
@@ -97,6 +100,18 @@ class Adam(theirs.Optimizer):
         if not isinstance(weights, np.ndarray):
             of_thinc: Any = super()._adam
             return of_thinc(ops, weights, gradient, lr_scale, key, nr_upd)
+        try:
+            flat_weights, flat_gradient = self._stepped(ops, weights, gradient, lr_scale, key, nr_upd)
+        except BaseException:
+            self.nr_update[key] = nr_upd - 1  # thinc has counted the step before it is taken
+            raise
+        flat_gradient[...] = 0  # as thinc's: multiplied by 0, as it is next, a NaN would stay
+        return ops.reshape_f(flat_weights, weights.shape), ops.reshape_f(flat_gradient, gradient.shape)
+
+    def _stepped(self, ops: Any, weights: Any, gradient: Any, lr_scale: float, key: Any, nr_upd: int) -> Any:
+        """The weights and the gradient, flat."""
+        if weights.dtype != np.float32:  # the moments of thinc are
+            raise TypeError(f"weights must be float32, not {weights.dtype}")
         flat_weights, flat_gradient = ops.reshape1f(weights, weights.size), ops.reshape1f(gradient, gradient.size)
         for moments in (self.mom1, self.mom2):
             if key not in moments:
@@ -114,5 +129,4 @@ class Adam(theirs.Optimizer):
             eps=self.eps(self.step, **now),
             eps_hat=True,
         )
-        flat_gradient[...] = 0  # as thinc's: multiplied by 0, as it is next, a NaN would stay
-        return ops.reshape_f(flat_weights, weights.shape), ops.reshape_f(flat_gradient, gradient.shape)
+        return flat_weights, flat_gradient

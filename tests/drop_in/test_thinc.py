@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import instep
+from another_process import python
 from peers import peer
 
 peer("thinc")
@@ -172,3 +173,56 @@ def test_a_number_out_of_its_range_is_refused_and_nothing_changes():
     with pytest.raises(ValueError, match="eps"):
         Adam(0.1, eps=0.0)((1, "W"), weights, np.ones(3, np.float32))
     assert (weights == 1).all()
+
+
+def test_a_step_that_is_refused_does_not_count():
+    """Or the bias correction of the next ones would be that of a later step."""
+    optimizer, undisturbed = Adam(0.1), Adam(0.1)
+    weights, expected = np.ones(3, np.float32), np.ones(3, np.float32)
+    for k in range(3):
+        rates, optimizer.learn_rate = optimizer.learn_rate, api.constant(-1.0)
+        with pytest.raises(ValueError, match="lr=-1"):
+            optimizer((1, "W"), weights, np.ones(3, np.float32))
+        optimizer.learn_rate = rates
+        for each, array in ((optimizer, weights), (undisturbed, expected)):
+            each((1, "W"), array, np.full(3, k + 1, np.float32))
+        assert weights.tobytes() == expected.tobytes()
+        assert optimizer.averages[1, "W"].tobytes() == undisturbed.averages[1, "W"].tobytes()
+    assert optimizer.nr_update == undisturbed.nr_update
+
+
+@pytest.mark.parametrize("other", ["float64", "float16", ">f4"])
+def test_weights_of_another_dtype_are_named(other):
+    optimizer = Adam(0.1)
+    with pytest.raises(TypeError, match=f"weights must be float32, not {other}"):
+        optimizer((1, "W"), np.ones(3, other), np.ones(3, other))
+    assert not optimizer.nr_update[1, "W"]
+
+
+def step_of(cls, kind):
+    weights = np.ones(6, np.float32)[:: 2 if kind == "with gaps" else 1]
+    gradient = weights if kind == "in the weights" else np.ones(weights.shape, np.float32)
+    weights.flags.writeable = kind != "read-only"
+    cls(0.1, grad_clip=0.0)((1, "W"), weights, gradient)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("with gaps", "contiguous"), ("in the weights", "overlaps"), ("read-only", "read-only")]
+)
+def test_arrays_that_thinc_takes_and_instep_refuses(kind, said):
+    """The kinds that the documentation names."""
+    step_of(api.Adam, kind)
+    with pytest.raises(ValueError, match=said):
+        step_of(Adam, kind)
+
+
+def test_the_extra_is_named_where_thinc_is_missing():
+    script = """
+        import sys
+        sys.modules["thinc"] = None
+        try:
+            import instep.thinc
+        except ModuleNotFoundError as error:
+            print(error)
+    """
+    assert "pip install thinc (the extra thinc)" in python(script)

@@ -486,8 +486,22 @@ BUGS = [
     Bug(
         "workers kept from the core of a caller that has gone",
         "csrc/pool.c",
-        "        pthread_setaffinity_np(pthread_self(), sizeof sleeper[k].allowed, &sleeper[k].allowed);\n",
+        "        allow_back(&sleeper[k].allowed, sleeper[k].core);\n",
         "        (void)sleeper[k].allowed;\n",
+        THREADS,
+    ),
+    Bug(
+        "workers allowed back to cores that they were taken from since",
+        "csrc/pool.c",
+        " && CPU_EQUAL(&now, &others)",
+        "",
+        THREADS,
+    ),
+    Bug(
+        "workers sent away twice kept away",
+        "csrc/pool.c",
+        " && !sleeper[k].sent_away",
+        "",
         THREADS,
     ),
     Bug(

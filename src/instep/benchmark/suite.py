@@ -418,7 +418,7 @@ def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[
     """
     rows = []
     for k, dtype in enumerate((np.float32, np.float64)):
-        contenders, works = {}, {}
+        contenders, works, shared = {}, {}, {}
 
         def on_round(done: float, k: int = k) -> None:
             report((k + done) / 2)
@@ -428,7 +428,8 @@ def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[
                 for peer in (BOUND_STEP, *(others if dtype == np.float32 else ())):
                     if (work := values.holding(kind, what, dtype, peer.framework)) is not None:
                         works[what] = work
-                        contenders[what, peer.name] = alone(peer, work, f"{peer.name}: {what}")
+                        arrays = shared.setdefault(peer.name, work.copy())
+                        contenders[what, peer.name] = refilled(peer, work, arrays, f"{peer.name}: {what}")
             samples = interleave([*contenders.values()], effort, on_round)
         for what, work in works.items():
             of_what = {name: samples[one.name, 1] for (held, name), one in contenders.items() if held == what}
@@ -448,11 +449,17 @@ def over_rounds(seconds: list[float], others: list[float]) -> float:
     return float(f"{statistics.median(map(truediv, seconds, others)):.5g}")
 
 
-def alone(peer: Peer, work: Work, name: str) -> Contender:
-    """A peer with one thread, under another name."""
-    prepare = partial(peer.use_threads, 1) if peer.use_threads else nothing
+def refilled(peer: Peer, work: Work, shared: Work, name: str) -> Contender:
+    """A peer with one thread over arrays that it shares with others; before each turn they get what the work holds."""
+
+    def prepare() -> None:
+        if peer.use_threads:
+            peer.use_threads(1)
+        for array, values_of in zip(shared.of_each[0], work.of_each[0], strict=True):
+            array[...] = values_of
+
     prepare()
-    return Contender(name, 1, python_steps(peer.start(work, 1).step), prepare)
+    return Contender(name, 1, python_steps(peer.start(shared.under(work.options), 1).step), prepare)
 
 
 def apart(kind: str, size: int, others: list[Peer], effort: Effort, report: Report) -> list[Row]:

@@ -39,6 +39,13 @@ class Work:
         """The same arrays under other options, which have the same states."""
         return replace(self, options=options)
 
+    def copy(self) -> Work:
+        """The same numbers in other arrays."""
+        params, grads, *states = (
+            [array.copy() for array in arrays] for arrays in (self.params, self.grads, *self.states.values())
+        )
+        return replace(self, params=params, grads=grads, states=dict(zip(self.states, states, strict=True)))
+
     @property
     def of_each(self) -> list[tuple[Array, ...]]:
         """Parameter, gradient and states that go together."""
