@@ -143,7 +143,7 @@ def step(
     Parameters
     ----------
     rule : str
-        The name of the rule, such as ``"rmsprop"``.
+        The name of the rule, such as ``"rmsprop"``; that of AdamW is ``"adam"``.
     param : numpy.ndarray
         float32, float64, float16 or bfloat16; not the ``uint16`` of their bits.
     grad : numpy.ndarray
@@ -229,7 +229,7 @@ def missed(rule: str, states: Mapping[str, Array], steps: int, **options: Any) -
     Parameters
     ----------
     rule : str
-        The name of the rule, such as ``"rmsprop"``.
+        The name of the rule, such as ``"rmsprop"``; that of AdamW is ``"adam"``.
     states : mapping of numpy.ndarray
         Those of the row, by name.
     steps : int
