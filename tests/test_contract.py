@@ -1459,3 +1459,36 @@ def test_what_changes_while_a_nesting_is_asked_for_its_items_is_checked_again(ca
     assert not params["a"].any()
     with pytest.raises(TypeError, match="bind"):
         optimizer.step()
+
+
+LONG_NAME = "x" * 100_000
+OF_A_LONG_NAME = {
+    "key": lambda: instep.SGD({"a": np.zeros(2)}).step_one(LONG_NAME, np.zeros(2)),
+    "option": lambda: instep.SGD(np.zeros(2), **{LONG_NAME: 1}),
+    "assigned": lambda: setattr(instep.SGD(np.zeros(2)), LONG_NAME, 1),
+    "argument": lambda: instep.sgd(np.zeros(2), np.zeros(2), **{LONG_NAME: 1}),
+    "pattern": lambda: instep.SGD({"a": np.zeros(2)}, groups={LONG_NAME: {"lr": 1.0}}),
+    "number": lambda: instep.SGD(np.zeros(2), lr=10**5000),
+    "twin": lambda: getattr(instep.reference, LONG_NAME),
+}
+
+
+@pytest.mark.parametrize("mistake", OF_A_LONG_NAME)
+def test_a_message_does_not_repeat_all_of_a_huge_name(mistake):
+    with pytest.raises((KeyError, TypeError, AttributeError, ValueError)) as raised:
+        OF_A_LONG_NAME[mistake]()
+    assert len(str(raised.value)) < 1000
+    if mistake == "number":
+        assert str(raised.value).startswith("lr must be finite")
+
+
+def test_the_way_around_an_ambiguous_key_is_not_ambiguous():
+    params = {"x": np.zeros(2), ("x",): np.zeros(2), (("x",),): np.zeros(2)}
+    optimizer = instep.SGD(params)
+    with pytest.raises(KeyError, match="rename one of the keys") as raised:
+        optimizer.step_one(("x",), np.ones(2))
+    assert "alone" not in str(raised.value)
+    with pytest.raises(KeyError, match="is the latter alone"):
+        optimizer.step_one((("x",),), np.ones(2))
+    optimizer.step_one(((("x",),),), np.ones(2))
+    assert params[(("x",),)].all()

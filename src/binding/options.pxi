@@ -20,7 +20,7 @@ cpdef double real_number(str name, value) except? -1:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name}={value!r} must be finite") from None
+        raise ValueError(f"{name} must be finite, and not larger than every float") from None
 
 
 cpdef object whole_number(str name, value, least, most):
@@ -88,7 +88,7 @@ cdef class Options:
 
     def __cinit__(self, str rule):
         if "\0" in rule or instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
-            raise ValueError(f"there is no rule named {rule!r}; there are {', '.join(rules())}")
+            raise ValueError(f"there is no rule named {rule!r:.80}; there are {', '.join(rules())}")
         self.rule = rule
 
     cdef Py_ssize_t place(self, str name) except -1:
@@ -97,7 +97,7 @@ cdef class Options:
             if instep_option_name(&self.optimizer, k).decode() == name:
                 return k
             k += 1
-        raise TypeError(f"{self.rule} has no option {name!r}; it has {', '.join(self.values())}")
+        raise TypeError(f"{self.rule} has no option {name!r:.80}; it has {', '.join(self.values())}")
 
     cdef bint sets(self, str name) except -1:
         """Whether the option is not 0."""

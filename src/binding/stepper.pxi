@@ -125,13 +125,16 @@ cdef class Stepper(Holder):
             k = self.places[key]
             if k != AMBIGUOUS:
                 return k
+            hint = ""
+            if self.places[(key,)] != AMBIGUOUS:
+                hint = f"; {(key,)!r:.200} is the latter alone"
             raise KeyError(
-                f"{key!r} is both {_spell('params', tuple(key))} and {_spell('params', (key,))}: "
-                f"rename one of the keys; {(key,)!r} is the latter alone"
+                f"{key!r:.200} is both {_spell('params', tuple(key))} and {_spell('params', (key,))}: "
+                f"rename one of the keys{hint}"
             )
         for path in self.paths:
             keys.append(path[0] if len(path) == 1 and self.places[path[0]] != AMBIGUOUS else path)
-        raise KeyError(f"params has no array at {key!r}; there are {some(keys)}")
+        raise KeyError(f"params has no array at {key!r:.200}; there are {some(keys)}")
 
     def bind(self, grads):
         """Remember gradient arrays that the trainer fills anew before every step, so that `step()` needs none.

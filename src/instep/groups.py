@@ -82,12 +82,12 @@ def checked(optimizer: Optimizer, groups: Any) -> dict[str, dict[str, Any]]:
         raise TypeError(f"groups must be a dict of patterns with the options that they change, not {groups!r:.80}")
     for pattern, changes in groups.items():
         if not isinstance(pattern, str):
-            raise TypeError(f"groups: a pattern must be a str such as '*/bias', not {pattern!r}")
+            raise TypeError(f"groups: a pattern must be a str such as '*/bias', not {pattern!r:.200}")
         if not isinstance(changes, Mapping):
-            raise TypeError(f"groups[{pattern!r}] must be a dict of options, not {changes!r:.80}")
+            raise TypeError(f"groups[{pattern!r:.200}] must be a dict of options, not {changes!r:.80}")
         for name in changes:
             if name not in optimizer._defaults:
-                raise TypeError(f"groups[{pattern!r}]: {_unknown(optimizer, name)}")
+                raise TypeError(f"groups[{pattern!r:.200}]: {_unknown(optimizer, name)}")
     return {pattern: dict(changes) for pattern, changes in groups.items()}
 
 
@@ -113,15 +113,15 @@ def members(paths: list[tuple[Any, ...]], groups: Mapping[str, Any]) -> list[int
         matched = [k for k, place in enumerate(places) if fnmatchcase(place, pattern)]
         if not matched and pattern in places:
             raise ValueError(
-                f"groups[{pattern!r}] matches no array, for [ begins a set of characters in a pattern: "
-                f"glob.escape gives {escape(pattern)!r}, which is that place alone"
+                f"groups[{pattern!r:.200}] matches no array, for [ begins a set of characters in a pattern: "
+                f"glob.escape gives {escape(pattern)!r:.200}, which is that place alone"
             )
         if not matched:
-            raise ValueError(f"groups[{pattern!r}] matches no array; there are {some(places)}")
+            raise ValueError(f"groups[{pattern!r:.200}] matches no array; there are {some(places)}")
         for k in matched:
             if member[k]:
                 raise ValueError(
-                    f"groups[{pattern!r}] and groups[{patterns[member[k] - 1]!r}] both match {places[k]!r}: "
+                    f"groups[{pattern!r:.200}] and groups[{patterns[member[k] - 1]!r}] both match {places[k]!r}: "
                     "an array is in one group at most"
                 )
             member[k] = number

@@ -18,7 +18,7 @@ from . import _core
 def __getattr__(name: str) -> Callable[..., None]:
     twins = _twins()
     if name not in twins:
-        raise AttributeError(f"instep.reference has no {name!r}; it has {', '.join(twins)}")
+        raise AttributeError(f"instep.reference has no {name!r:.80}; it has {', '.join(twins)}")
     twin = twins[name]
     function = _core.Function(twin.__code__.co_name, twin)
 

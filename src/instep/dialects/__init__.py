@@ -190,13 +190,13 @@ def unknown_option(cls: type[Optimizer], name: str, framework: str | None = None
     """What to say of an option that neither the class nor the framework has: who calls it so, or what is meant."""
     known = _dialects_of(cls)
     names = [*cls._defaults, *(_our_names(known[framework].all_names) if framework is not None else ())]
-    start = f"{cls.__name__} has no option {name!r}"
+    start = f"{cls.__name__} has no option {name!r:.80}"
     return f"{start}: {ELSEWHERE[name]}" if name in ELSEWHERE else _unknown(start, name, names, known)
 
 
 def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
     """What to say of an argument that the function of a rule does not have."""
-    start = f"{function}() has no argument {name!r}"
+    start = f"{function}() has no argument {name!r:.80}"
     cls, known = family()[function], _dialects_of_rule(function)
     of_class = ELSEWHERE.get(name) or _called_here(known, name, cls._defaults.keys() - {*names})
     return f"{start}: {of_class}, with the class {cls.__name__}" if of_class else _unknown(start, name, names, known)
