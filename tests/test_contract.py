@@ -1352,9 +1352,7 @@ def test_a_bound_gradient_may_move(rule):
 def test_what_was_unpickled_is_stepped(rule):
     """Its dtype may be another object than NumPy's own."""
     param, grad = (pickle.loads(pickle.dumps(square())) for _ in range(2))
-    param.shape = grad.shape = 4096  # which leaves all as it is in memory
     optimizer = CLASSES[rule]([param])
-    param.shape = grad.shape = (32, 128)
     optimizer.bind([grad])
     optimizer.step()
     optimizer.step([grad])
