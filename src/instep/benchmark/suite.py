@@ -418,7 +418,8 @@ def held(kind: str, others: list[Peer], effort: Effort, report: Report) -> list[
     """
     rows = []
     for k, dtype in enumerate((np.float32, np.float64)):
-        contenders, works, shared = {}, {}, {}
+        contenders, works = {}, {}
+        shared: dict[str, Work] = {}
 
         def on_round(done: float, k: int = k) -> None:
             report((k + done) / 2)
