@@ -357,9 +357,10 @@ cdef class Stepper(Holder):
             array = self.grad_of(k)
             if checked.rows is NULL:
                 size = checked.size
-                # no elements have any shape: rows of an empty parameter are none, and stand for all of it
-                is_laid_out = size == 0 or _same_shape(array, self.leaves[k])
-                is_laid_out = is_laid_out and _same_layout(array, <cnp.ndarray>self.leaves[k])
+                # no elements have any shape and layout: rows of an empty parameter are none, and stand for all of it
+                is_laid_out = size == 0 or (
+                    _same_shape(array, self.leaves[k]) and _same_layout(array, <cnp.ndarray>self.leaves[k])
+                )
             else:
                 size = checked.row_count * checked.row_size
                 is_laid_out = cnp.PyArray_IS_C_CONTIGUOUS(array)
