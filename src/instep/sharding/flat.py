@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from .._core import Nest
 from ..arithmetic import Array
@@ -94,18 +95,9 @@ def check_array(what: str, value: Any) -> None:
 def _check_apart(paths: list[tuple[Any, ...]], arrays: list[Array]) -> None:
     """Refuse arrays that have elements in common, such as tied weights: copies of them would not stay alike."""
     others: list[tuple[int, int]] = []  # where those that start before end, and which they are
-    for start, end, k in sorted((*_span(array), k) for k, array in enumerate(arrays) if array.size):
+    for start, end, k in sorted((*byte_bounds(array), k) for k, array in enumerate(arrays) if array.size):
         others = [other for other in others if other[0] > start]
         for _, other in others:
             if np.shares_memory(arrays[k], arrays[other]):
                 raise ValueError(f"{spell('params', paths[k])} overlaps {spell('params', paths[other])} in memory")
         others.append((end, k))
-
-
-def _span(array: Array) -> tuple[int, int]:
-    """From the first to the last byte of an array, of any layout."""
-    start = end = array.ctypes.data
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        start += min((length - 1) * stride, 0)
-        end += max((length - 1) * stride, 0)
-    return start, end + array.itemsize
