@@ -5,33 +5,21 @@
  *
  * A stage that converts takes a whole block, so that its loop has no remainder, and what is stored of a block that is
  * not whole is padded.  It is compiled by itself: inside the loop over blocks the constants of every stage would be
- * formed for every block, needed or not. */
+ * formed for every block, needed or not.  Where a stage is short it is written out, for AVX-512 whole: a loop costs up
+ * to a tenth of a step there. */
 #include "blocks.h"
+
+#include "compiler.h"
 #include "storage.h"
 
 #include <float.h>
 
-#if defined __F16C__
+#if defined __F16C__ || defined __AVX2__
 #include <immintrin.h>
-#endif
-
-/* gcc widens and narrows a byte with AVX2 in twice as many instructions as it takes, and with AVX-512 well. */
-#if defined __AVX2__ && !defined __AVX512F__
-#define NARROWS_IN_LANES
 #endif
 
 #if defined __FAST_MATH__ || FLT_EVAL_METHOD != 0
 #error "the bits of a step are a promise: build without -ffast-math, with arithmetic in the type of the operands"
-#endif
-
-#if defined _MSC_VER && !defined __clang__
-#define ANY_ALIGNMENT __unaligned
-#define STAGE static __declspec(noinline)
-#define INLINE static __forceinline
-#else
-#define ANY_ALIGNMENT __attribute__((aligned(1), may_alias))
-#define STAGE static __attribute__((noinline))
-#define INLINE static inline __attribute__((always_inline))
 #endif
 
 typedef INSTEP_TYPE S;
@@ -43,16 +31,22 @@ enum { IS_FLOAT = sizeof(S) == sizeof(float) };
 
 /* ---- formats: a whole block in the type of the arithmetic is its room ------------------------------------------- */
 
-STAGE void read_bfloat16(const stored16 *restrict from, S *restrict to)
+NO_INLINE void read_bfloat16(const stored16 *restrict from, S *restrict to)
 {
+    UNROLLED(8)
     for (size_t i = 0; i < INSTEP_BLOCK; i++)
         to[i] = from_bfloat16(from[i]);
 }
 
-STAGE void read_half(const stored16 *restrict from, S *restrict to)
+NO_INLINE void read_half(const stored16 *restrict from, S *restrict to)
 {
     size_t i = 0;
-#if defined __F16C__ /* the same, but for the payload of a signalling NaN: gcc does not make vectors of _Float16 */
+/* The same, but for the payload of a signalling NaN: gcc does not make vectors of _Float16. */
+#if defined __AVX512F__
+    UNROLLED(16)
+    for (; IS_FLOAT && i < INSTEP_BLOCK; i += 16)
+        _mm512_storeu_ps((float *)to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(from + i))));
+#elif defined __F16C__
     for (; IS_FLOAT && i < INSTEP_BLOCK; i += 8)
         _mm256_storeu_ps((float *)to + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(from + i))));
 #endif
@@ -60,100 +54,112 @@ STAGE void read_half(const stored16 *restrict from, S *restrict to)
         to[i] = from_half(from[i]);
 }
 
-STAGE void read_float(const stored_float *restrict from, S *restrict to)
+NO_INLINE void read_float(const stored_float *restrict from, S *restrict to)
 {
     for (size_t i = 0; i < INSTEP_BLOCK; i++)
         to[i] = from[i];
 }
 
-STAGE void read_split(const stored16 *restrict high, const stored16 *restrict low, S *restrict to)
+NO_INLINE void read_split(const stored16 *restrict high, const stored16 *restrict low, S *restrict to)
 {
     for (size_t i = 0; i < INSTEP_BLOCK; i++)
         to[i] = from_split(high[i], low[i]);
 }
 
-/* Bytes are widened and narrowed in loops of their own: in one gcc does that to every term of a code. */
+/* Bytes are widened and narrowed in loops of their own, some elements at a time, which stay in registers: in one loop
+ * with the rest gcc does that to every term of a code. */
 INLINE void widen(const uint8_t *restrict from, int32_t *restrict to)
 {
-    size_t i = 0;
-#if defined NARROWS_IN_LANES
-    for (; i < INSTEP_BLOCK; i += 8)
-        _mm256_storeu_si256((void *)(to + i), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(from + i))));
+#if defined __AVX512F__
+    for (size_t k = 0; k < ABREAST; k += 16)
+        _mm512_storeu_si512(to + k, _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(from + k))));
+#elif defined __AVX2__
+    for (size_t k = 0; k < ABREAST; k += 8)
+        _mm256_storeu_si256((void *)(to + k), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(from + k))));
+#else
+    for (size_t k = 0; k < ABREAST; k++)
+        to[k] = from[k];
 #endif
-    for (; i < INSTEP_BLOCK; i++)
-        to[i] = from[i];
 }
 
 INLINE void narrow(const int32_t *restrict from, uint8_t *restrict to)
 {
-    size_t i = 0;
-#if defined NARROWS_IN_LANES /* whose fours come out in this order */
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    for (; i < INSTEP_BLOCK; i += 32) {
-        const __m256i *four = (const void *)(from + i);
-        __m256i halves = _mm256_packs_epi32(_mm256_loadu_si256(four), _mm256_loadu_si256(four + 1));
-        __m256i others = _mm256_packs_epi32(_mm256_loadu_si256(four + 2), _mm256_loadu_si256(four + 3));
-        __m256i bytes = _mm256_packus_epi16(halves, others);
-        _mm256_storeu_si256((void *)(to + i), _mm256_permutevar8x32_epi32(bytes, order));
-    }
+#if defined __AVX512F__
+    for (size_t k = 0; k < ABREAST; k += 16)
+        _mm_storeu_si128((void *)(to + k), _mm512_cvtepi32_epi8(_mm512_loadu_si512(from + k)));
+#elif defined __AVX2__
+    const __m256i *eight = (const void *)from;
+    __m256i words = _mm256_packs_epi32(_mm256_loadu_si256(eight), _mm256_loadu_si256(eight + 1));
+    words = _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0)); /* they come out in fours, those of each first */
+    _Static_assert(ABREAST == 16, "one vector of words");
+    _mm_storeu_si128((void *)to, _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+#else
+    for (size_t k = 0; k < ABREAST; k++)
+        to[k] = (uint8_t)from[k];
 #endif
-    for (; i < INSTEP_BLOCK; i++)
-        to[i] = (uint8_t)from[i];
 }
 
 INLINE void read_bytes_as(const struct byte_format f, const uint8_t *restrict from, uint8_t exponent, S *restrict to)
 {
     const int32_t base = byte_base(f, exponent);
-    int32_t stored[INSTEP_BLOCK];
     uint8_t largest = 0;
     for (size_t i = 0; i < INSTEP_BLOCK; i++) {
         uint8_t code = (uint8_t)byte_code(f, from[i]);
         largest = code > largest ? code : largest;
     }
-    widen(from, stored);
-    if (largest <= f.last)
-        for (size_t i = 0; i < INSTEP_BLOCK; i++)
-            to[i] = from_byte(f, stored[i], base);
-    else
-        for (size_t i = 0; i < INSTEP_BLOCK; i++)
-            to[i] = from_any_byte(f, stored[i], base);
+    const int are_finite = largest <= f.last;
+    for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST) {
+        int32_t stored[ABREAST];
+        widen(from + i, stored);
+        if (are_finite)
+            for (size_t k = 0; k < ABREAST; k++)
+                to[i + k] = from_byte(f, stored[k], base);
+        else
+            for (size_t k = 0; k < ABREAST; k++)
+                to[i + k] = from_any_byte(f, stored[k], base);
+    }
 }
 
-STAGE void read_bytes(const uint8_t *from, uint8_t exponent, S *to)
+NO_INLINE void read_bytes(const uint8_t *from, uint8_t exponent, S *to)
 {
     read_bytes_as(byte_format(INSTEP_BYTE), from, exponent, to);
 }
 
-STAGE void read_signed_bytes(const uint8_t *from, uint8_t exponent, S *to)
+NO_INLINE void read_signed_bytes(const uint8_t *from, uint8_t exponent, S *to)
 {
     read_bytes_as(byte_format(INSTEP_SIGNED_BYTE), from, exponent, to);
 }
 
-STAGE void write_bfloat16(stored16 *restrict to, const stored *restrict from, struct random random)
+NO_INLINE void write_bfloat16(stored16 *restrict to, const stored *restrict from, struct random random)
 {
-    for (size_t i = 0; i < INSTEP_BLOCK; i++)
-        to[i] = to_bfloat16((float)from[i], random_bits(&random));
+    const struct abreast numbers = random_abreast(random);
+    UNROLLED(8)
+    for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST))
+        for (size_t k = 0; k < ABREAST; k++)
+            to[i + k] = to_bfloat16((float)from[i + k], random_bits(random, numbers.further[k]));
 }
 
-STAGE void write_half(stored16 *restrict to, const stored *restrict from, struct random random)
+NO_INLINE void write_half(stored16 *restrict to, const stored *restrict from, struct random random)
 {
-    for (size_t i = 0; i < INSTEP_BLOCK; i++)
-        to[i] = to_half((float)from[i], random_bits(&random));
+    const struct abreast numbers = random_abreast(random);
+    for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST))
+        for (size_t k = 0; k < ABREAST; k++)
+            to[i + k] = to_half((float)from[i + k], random_bits(random, numbers.further[k]));
 }
 
-STAGE void copy_as_bfloat16(stored16 *restrict to, const stored *restrict from)
+NO_INLINE void copy_as_bfloat16(stored16 *restrict to, const stored *restrict from)
 {
     for (size_t i = 0; i < INSTEP_BLOCK; i++)
         to[i] = nearest_bfloat16((float)from[i]);
 }
 
-STAGE void copy_as_half(stored16 *restrict to, const stored *restrict from)
+NO_INLINE void copy_as_half(stored16 *restrict to, const stored *restrict from)
 {
     for (size_t i = 0; i < INSTEP_BLOCK; i++)
         to[i] = nearest_half((float)from[i]);
 }
 
-STAGE void write_split(stored16 *restrict high, stored16 *restrict low, const S *restrict from)
+NO_INLINE void write_split(stored16 *restrict high, stored16 *restrict low, const S *restrict from)
 {
     for (size_t i = 0; i < INSTEP_BLOCK; i++) {
         uint16_t h, l;
@@ -166,7 +172,8 @@ STAGE void write_split(stored16 *restrict high, stored16 *restrict low, const S 
 INLINE uint8_t write_bytes_as(const struct byte_format f, uint8_t *restrict to, const S *restrict from,
                               struct random random)
 {
-    int32_t largest = 0, stored[INSTEP_BLOCK];
+    int32_t largest = 0;
+    UNROLLED(32)
     for (size_t i = 0; i < INSTEP_BLOCK; i++)
         largest = greater(largest, bits_of((float)from[i]) & MAGNITUDE);
     const int are_finite = largest < INFINITE;
@@ -179,22 +186,30 @@ INLINE uint8_t write_bytes_as(const struct byte_format f, uint8_t *restrict to, 
     }
     const uint8_t exponent = byte_exponent(f, largest);
     const int32_t base = byte_base(f, exponent), limit = (LARGEST_FLOAT - (base - BYTE_DIGIT)) >> 20;
+    const struct abreast numbers = random_abreast(random);
+    int32_t stored[ABREAST];
     if (are_finite)
-        for (size_t i = 0; i < INSTEP_BLOCK; i++)
-            stored[i] = to_byte(f, (float)from[i], base, limit, random_bits(&random));
-    else
-        for (size_t i = 0; i < INSTEP_BLOCK; i++)
-            stored[i] = to_any_byte(f, (float)from[i], base, limit, random_bits(&random));
-    narrow(stored, to);
+        UNROLLED(8)
+    for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST)) {
+        for (size_t k = 0; k < ABREAST; k++)
+            stored[k] = to_byte(f, (float)from[i + k], base, limit, random_bits(random, numbers.further[k]));
+        narrow(stored, to + i);
+    }
+    else for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST))
+    {
+        for (size_t k = 0; k < ABREAST; k++)
+            stored[k] = to_any_byte(f, (float)from[i + k], base, limit, random_bits(random, numbers.further[k]));
+        narrow(stored, to + i);
+    }
     return exponent;
 }
 
-STAGE uint8_t write_bytes(uint8_t *to, const S *from, struct random random)
+NO_INLINE uint8_t write_bytes(uint8_t *to, const S *from, struct random random)
 {
     return write_bytes_as(byte_format(INSTEP_BYTE), to, from, random);
 }
 
-STAGE uint8_t write_signed_bytes(uint8_t *to, const S *from, struct random random)
+NO_INLINE uint8_t write_signed_bytes(uint8_t *to, const S *from, struct random random)
 {
     return write_bytes_as(byte_format(INSTEP_SIGNED_BYTE), to, from, random);
 }
@@ -208,7 +223,7 @@ union part {
     float number[INSTEP_BLOCK];
 };
 
-STAGE const void *padded(const void *from, size_t bytes, union part *part)
+NO_INLINE const void *padded(const void *from, size_t bytes, union part *part)
 {
     memset(part, 0, sizeof *part);
     return memcpy(part, from, bytes);
@@ -368,7 +383,7 @@ static void close_state(const instep_array *array, size_t s, size_t i, size_t n,
 
 /* ---- what else happens to a block ------------------------------------------------------------------------------- */
 
-STAGE void clip(const struct around *around, size_t n, const stored *restrict from, S *restrict to)
+NO_INLINE void clip(const struct around *around, size_t n, const stored *restrict from, S *restrict to)
 {
     const S scale = (S)around->scale, most = (S)around->clip;
     for (size_t i = 0; i < n; i++) {
@@ -378,26 +393,26 @@ STAGE void clip(const struct around *around, size_t n, const stored *restrict fr
     }
 }
 
-STAGE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
+NO_INLINE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
 {
     const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
     for (size_t i = 0; i < n; i++)
         param_avg[i] = keep * param_avg[i] + blend * p[i];
 }
 
-STAGE void copy(size_t n, const stored *restrict from, stored *restrict to)
+NO_INLINE void copy(size_t n, const stored *restrict from, stored *restrict to)
 {
     for (size_t i = 0; i < n; i++)
         to[i] = from[i];
 }
 
-STAGE void add(size_t n, stored *restrict sums, const stored *restrict x)
+NO_INLINE void add(size_t n, stored *restrict sums, const stored *restrict x)
 {
     for (size_t i = 0; i < n; i++)
         sums[i] = sums[i] + x[i];
 }
 
-STAGE void subtract(size_t n, S *restrict from, const stored *restrict x)
+NO_INLINE void subtract(size_t n, S *restrict from, const stored *restrict x)
 {
     for (size_t i = 0; i < n; i++)
         from[i] = x[i] - from[i];
@@ -418,10 +433,11 @@ INLINE double sum_of(const stored *x, size_t n)
     for (size_t k = 0; k < INSTEP_SUM_LANES; k++)
         lane[k] = 0;
     for (; i + INSTEP_SUM_LANES <= n; i += INSTEP_SUM_LANES)
-        for (size_t k = 0; k < INSTEP_SUM_LANES; k++) {
-            double y = (double)x[i + k];
-            lane[k] += y * y;
-        }
+        UNROLLED(4)
+    for (size_t k = 0; k < INSTEP_SUM_LANES; k++) {
+        double y = (double)x[i + k];
+        lane[k] += y * y;
+    }
     for (size_t k = 0; i + k < n; k++) {
         double y = (double)x[i + k];
         lane[k] += y * y;
@@ -435,12 +451,12 @@ INLINE double sum_of(const stored *x, size_t n)
     return lane[0];
 }
 
-STAGE double sum_of_part(const stored *x, size_t n)
+NO_INLINE double sum_of_part(const stored *x, size_t n)
 {
     return sum_of(x, n);
 }
 
-STAGE double sum_of_whole(const stored *x)
+NO_INLINE double sum_of_whole(const stored *x)
 {
     return sum_of(x, INSTEP_BLOCK);
 }
@@ -450,7 +466,7 @@ static double sum_of_block(const stored *x, size_t n)
     return n == INSTEP_BLOCK ? sum_of_whole(x) : sum_of_part(x, n);
 }
 
-STAGE void zero(stored16 *grad, size_t bytes)
+NO_INLINE void zero(stored16 *grad, size_t bytes)
 {
     for (size_t i = 0; i < bytes / sizeof *grad; i++)
         grad[i] = 0;

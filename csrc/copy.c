@@ -5,19 +5,12 @@
  * may be too short for a line. */
 #include "copy.h"
 
+#include "compiler.h"
 #include "pool.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-#if defined _MSC_VER && !defined __clang__
-#define INLINE static __forceinline
-#define NO_INLINE static __declspec(noinline)
-#else
-#define INLINE static inline __attribute__((always_inline))
-#define NO_INLINE static __attribute__((noinline))
-#endif
 
 enum {
     /* Bytes of a block, and its rows where it is turned, which leaves it columns of one line.  The more rows, the more

@@ -8,29 +8,13 @@
  * Nothing in it may be called before the processor is known to run that instruction set: dispatch.c sees to it. */
 #include "kernels.h"
 
+#include "compiler.h"
+
 #include <float.h>
 #include <tgmath.h>
 
 #if defined __FAST_MATH__ || FLT_EVAL_METHOD != 0
 #error "the bits of a step are a promise: build without -ffast-math, with arithmetic in the type of the operands"
-#endif
-
-/* UNROLLED: gcc is told to write out no loop by itself, see CMakeLists.txt. */
-#if defined _MSC_VER && !defined __clang__
-#define INLINE static __forceinline
-#define ANY_ALIGNMENT __unaligned
-#define INDEPENDENT __pragma(loop(ivdep))
-#define UNROLLED
-#elif defined __clang__
-#define INLINE static inline __attribute__((always_inline))
-#define ANY_ALIGNMENT __attribute__((aligned(1), may_alias))
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#define UNROLLED
-#else
-#define INLINE static inline __attribute__((always_inline))
-#define ANY_ALIGNMENT __attribute__((aligned(1), may_alias))
-#define INDEPENDENT _Pragma("GCC ivdep")
-#define UNROLLED _Pragma("GCC unroll 8")
 #endif
 
 #if defined INSTEP_LANES /* made of vectors already */
@@ -80,7 +64,7 @@ INLINE void elements(size_t i, size_t n, const struct streams *a, const int stat
                      const struct coefficients *c, void (*const rule)(T *, T, T *, const struct coefficients *))
 {
     T p = load(a->param + i, n), g = load(a->grad + i, n), s[INSTEP_MAX_STATES];
-    UNROLLED
+    UNROLLED(INSTEP_MAX_STATES)
     for (int k = 0; k < states; k++)
         s[k] = load(a->state[k] + i, n);
 
@@ -88,7 +72,7 @@ INLINE void elements(size_t i, size_t n, const struct streams *a, const int stat
     rule(&p, g, s, c);
 
     store(a->param + i, p, n);
-    UNROLLED
+    UNROLLED(INSTEP_MAX_STATES)
     for (int k = 0; k < states; k++)
         store(a->state[k] + i, s[k], n);
 }

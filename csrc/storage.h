@@ -78,7 +78,7 @@ static inline uint64_t random_of_step(uint64_t seed, uint64_t stream, uint64_t t
     return hashed(hashed(hashed(seed) ^ stream) ^ t);
 }
 
-/* What element after element of a block takes its random number from. */
+/* Of a block: the number of the first element from here on, and how much further that of each next one is. */
 struct random {
     uint32_t next, step;
 };
@@ -91,12 +91,35 @@ static inline struct random random_of(uint64_t step, uint64_t block, unsigned pl
     return (struct random){a + b * (uint32_t)first, b};
 }
 
-/* 16 bits, of 32 that go up by a step: a sum and no product, and in 32 bits from the start, as vectors like it. */
-static inline int32_t random_bits(struct random *random)
+/* Elements that are rounded side by side: how much further than the first the number of each is.  Formed once a block,
+ * it leaves a sum an element, in 32 bits from the start, as vectors like it.  A product for each would take longer, and
+ * so would a running sum, whose first vector compilers form lane by lane. */
+#if defined __AVX512F__
+enum { ABREAST = 32 };
+#else
+enum { ABREAST = 16 };
+#endif
+struct abreast {
+    uint32_t further[ABREAST];
+};
+
+static inline struct abreast random_abreast(struct random random)
 {
-    int32_t bits = (int32_t)(random->next >> 16);
-    random->next += random->step;
-    return bits;
+    struct abreast numbers;
+    for (uint32_t k = 0; k < ABREAST; k++)
+        numbers.further[k] = k * random.step;
+    return numbers;
+}
+
+/* 16 bits. */
+static inline int32_t random_bits(struct random random, uint32_t further)
+{
+    return (int32_t)((random.next + further) >> 16);
+}
+
+static inline struct random random_after(struct random random, uint32_t elements)
+{
+    return (struct random){random.next + elements * random.step, random.step};
 }
 
 /* ---- bfloat16: the upper half of a float ------------------------------------------------------------------------ */
