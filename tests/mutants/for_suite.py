@@ -260,8 +260,8 @@ BUGS = [
     Bug(
         "rounded to the nearest",
         "csrc/storage.h",
-        "int32_t bits = (int32_t)(random->next >> 16);",
-        "int32_t bits = 0x8000;",
+        "return (int32_t)((random.next + further) >> 16);",
+        "return (void)random, (void)further, 0x8000;",
         STALLS,
     ),
     Bug(
