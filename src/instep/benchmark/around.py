@@ -1,8 +1,8 @@
 """What a trainer does around a step: in the step's own pass, in passes of NumPy before and after it, and by torch.
 
-All contenders walk the same arrays.  Those who write to the gradient have one of their own, and those whose parameter
-has sixteen bits widen it into an array that NumPy's passes keep, so that nothing
-is allocated in a step that need not be.
+All contenders walk the same arrays, instep's with everything around it the same memory.  Of the others those who write
+to the gradient have one of their own, and those whose parameter has sixteen bits widen it into an array that NumPy's
+passes keep, so that nothing is allocated in a step that need not be.
 """
 
 from __future__ import annotations
@@ -56,15 +56,42 @@ class Arrays:
 
     def step(self, param: Array, grad: Array, options: dict[str, Any]) -> Step:
         """A step of instep, whose states are those of all others where they have the same type."""
+        beside = {"param_avg": self.average, "param_low": self.low, "param_master": self.wide}
+        step: Step = self.bound(param, grad, options, beside).step
+        return step
+
+    def bound(self, param: Array, grad: Array, options: dict[str, Any], beside: dict[str, Array]) -> Any:
+        """An optimizer with these arrays, of those that are beside the states of a rule with the ones that it has."""
         optimizer = family()[self.work.kind]([param], **self.work.options.values() | options)
-        shared = {"param_avg": [self.average], "param_low": [self.low], "param_master": [self.wide]}
+        shared = {name: [array] for name, array in beside.items()}
         if "state_dtype" not in options:
             shared |= self.work.states
         optimizer._adopt(
             optimizer._options, optimizer._states | {k: shared[k] for k in optimizer._states if k in shared}
         )
         optimizer.bind([grad])
-        return optimizer.step
+        return optimizer
+
+    def shared(self, extra: Extra, param: Array, grad: Array, beside: Array) -> tuple[Step, Callable[[], None]]:
+        """The step of an extra over memory that all extras have, and what first gives that the numbers it begins with.
+
+        Each of the three holds as many float32 as there are elements, and whatever takes fewer bytes. The float32 of a
+        master is what a step walks, and the parameter, its copy, stands beside.
+        """
+        values = {"param": self.params[extra.param], "grad": gradient(self, extra)}
+        values |= {"param_avg": self.average, "param_low": self.low, "param_master": self.wide}
+        memory = dict.fromkeys(values, beside) | {"param": param, "grad": grad}
+        if extra.options.get("master") == "float32":
+            memory |= {"param": beside, "param_master": param}
+        used = {name: memory[name].view(array.dtype)[: array.size] for name, array in values.items()}
+        optimizer = self.bound(used["param"], used["grad"], extra.options, used)
+
+        def begin() -> None:
+            for name in ("param", "grad", *optimizer._states):
+                if name in used:
+                    used[name][...] = values[name]
+
+        return optimizer.step, begin
 
     def in_torch(self, param: Array, grad: Array, **options: Any) -> tuple[Any, Any, Any]:
         """The optimizer of torch on these states, as fast as it has it, with its parameter and gradient."""
@@ -371,11 +398,16 @@ def called(extra: str, way: str) -> str:
 
 
 def contenders(kind: str, size: int, threads: int) -> Iterator[Contender]:
-    """Every extra in instep's pass, with so many threads."""
+    """Every extra in instep's pass, with so many threads, over the same memory: no one has luckier pages."""
     of = Arrays(kind, size)
-    prepare = partial(_core.set_num_threads, threads)
+    memory = [np.ones(size, np.float32) for _ in range(3)]
     for extra in extras_of(kind):
-        step = of.step(of.params[extra.param], gradient(of, extra), extra.options)
+        step, begin = of.shared(extra, *memory)
+
+        def prepare(begin: Callable[[], None] = begin) -> None:
+            _core.set_num_threads(threads)
+            begin()
+
         yield Contender(called(extra.name, OURS), threads, python_steps(step), prepare)
 
 
