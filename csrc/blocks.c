@@ -393,17 +393,21 @@ NO_INLINE void clip(const struct around *around, size_t n, const stored *restric
     }
 }
 
-NO_INLINE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
-{
-    const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
-    for (size_t i = 0; i < n; i++)
-        param_avg[i] = keep * param_avg[i] + blend * p[i];
-}
-
 NO_INLINE void copy(size_t n, const stored *restrict from, stored *restrict to)
 {
     for (size_t i = 0; i < n; i++)
         to[i] = from[i];
+}
+
+NO_INLINE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
+{
+    const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
+    if (around->average_keep == 0) { /* times what there was, which may be a NaN, it would be one */
+        copy(n, p, param_avg);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        param_avg[i] = keep * param_avg[i] + blend * p[i];
 }
 
 NO_INLINE void add(size_t n, stored *restrict sums, const stored *restrict x)
