@@ -200,12 +200,11 @@ def what_is_around(kind: str, with_torch: bool, at: Scale) -> Iterator[Section]:
             seconds = expected([(size,)], turns, effort) + 2 * MAKING * size
             yield Section(name, kind, title, seconds, effort, partial(surrounded, make, title, 1, size))
     for touched in around.TOUCHED:
-        effort = replace(at.effort, batch=at.effort.batch / 8)
-        seconds = expected([around.TABLE], [PASSES] * 5, effort)
+        seconds = expected([around.TABLE], [PASSES] * 5, at.effort)
         make = partial(around.contenders_over_rows, kind, touched, with_torch)
         title = f"{touched} rows of {around.TABLE[0]}"
         run = partial(surrounded, make, title, 1, touched * around.TABLE[1])
-        yield Section("rows", kind, title, seconds, effort, run)
+        yield Section("rows", kind, title, seconds, at.effort, run)
 
 
 def steps_apart(kind: str, size: int, others: list[Peer], at: Scale) -> Section:
