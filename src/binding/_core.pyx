@@ -148,6 +148,9 @@ cdef extern from "shared.h":
 
     object item_or(object dict, object key, object otherwise)
 
+cdef extern from "seldom.h":
+    void seldom() noexcept
+
 DEEPEST_NESTING = 64
 MOST_COUNTED = 2**53  # by an option, which is a double
 LARGEST_COUNT = 2**63 - 2  # which leaves room for one step more

@@ -12,6 +12,7 @@ cdef class Function:
     cdef Py_ssize_t option[INSTEP_MAX_OPTIONS]  # of each option, in the order of the rule
 
     def __cinit__(self, str rule, twin):
+        seldom()
         cdef Options options = Options(rule)
         cdef Py_ssize_t k
         code, defaults = twin.__code__, twin.__kwdefaults__
@@ -44,6 +45,7 @@ cdef class Function:
 
     def arguments(self, args, kwargs):
         """What the twin is to be called with: the same arrays, Python's own numbers; checked as for a step."""
+        seldom()
         cdef instep_optimizer optimizer
         cdef instep_array array
         cdef list values = self.bind(args, kwargs)
@@ -76,6 +78,7 @@ cdef class Function:
 
     cdef int refuse(self, tuple args, dict kwargs) except -1:
         """Say which of the arguments does not fit the signature."""
+        seldom()
         import inspect
 
         from instep.dialects import unknown_argument

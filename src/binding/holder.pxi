@@ -88,6 +88,7 @@ cdef class Holder(Locked):
         last_step_store(&self.last, NOT_MADE, 0, NAN)
 
     def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
+        seldom()
         cdef list leaves = []
         cdef list paths = []
         cdef Nest nest = Nest.of(params, leaves, paths)
@@ -109,6 +110,7 @@ cdef class Holder(Locked):
     cdef int make(
         self, Options options, Nest nest, list leaves, list paths, Storage storage, dict groups, state, step_count
     ) except -1:
+        seldom()
         cdef list dtypes = []
         cdef cnp.ndarray leaf
         cdef Py_ssize_t k
@@ -239,6 +241,7 @@ cdef class Holder(Locked):
 
     def _set_options(self, dict changes, pattern=None):
         """Change options between steps, those of all or of one group, and with them the state that they need."""
+        seldom()
         cdef Options before, options
         cdef dict states, groups
         cdef list every, every_before
@@ -271,6 +274,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef list options_of_groups(self, Options options, dict groups):
         """The options of all, then those of each group, if they go together; what groups change is put into form."""
+        seldom()
         cdef list every = [options]
         cdef Options own
         self._storage.check_options(options)
@@ -307,6 +311,7 @@ cdef class Holder(Locked):
 
     cdef void use(self, list every, dict groups) noexcept:
         """There is room for them."""
+        seldom()
         cdef Py_ssize_t g
         cdef Options options
         self.planned = False
@@ -334,6 +339,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef Watched watch(self, cnp.ndarray array, int flags, list anchors):
         """What is stepped, and must stay as it is while the anchors live."""
+        seldom()
         cdef Watched watched
         dtype = (<object>array).dtype
         anchors.append(dtype)
@@ -375,12 +381,14 @@ cdef class Holder(Locked):
 
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
+        seldom()
         starts, old_starts = options.states, before.states
         same = self._storage.names(options) == self._storage.names(before)
         return same and (self.optimizers.step_count != 0 or starts == old_starts)
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
+        seldom()
         cdef list arrays
         cdef dict states = {}
         cdef Py_ssize_t k
@@ -428,6 +436,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef dict states_given(self, Options options, state):
         """The arrays of a dict as `state` returns it, flat and in the order of the params."""
+        seldom()
         cdef list leaves, paths
         cdef dict found, states = {}
         cdef set expected = set(self.paths)
@@ -459,6 +468,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef dict states_of_groups(self, list every, list before, dict old, dict groups):
         """What `_make_states` makes for the options that each array has."""
+        seldom()
         cdef dict own, states = self._make_states(every[0], before[0], old)
         cdef list member = self._member(groups)
         cdef Py_ssize_t g, k
@@ -477,6 +487,7 @@ cdef class Holder(Locked):
         """Options, copies of the state arrays by name, step count and the count of each array, groups, and what
         `_history` has: between two steps.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list copies
         cdef list counts = []
@@ -525,6 +536,7 @@ cdef class Holder(Locked):
         Without groups or counts, they go on as they are.  The numbers of states that the caller has made are looked at.
         Nothing is done, which is False, if `since` is given and no longer the number of changes.
         """
+        seldom()
         cdef Py_ssize_t k, s, each
         cdef int64_t total = 0, skipped = 0, finite = 0
         cdef list names, every_options, member
@@ -643,6 +655,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef int place_arrays(self, Py_ssize_t k, Options options, list names) except -1:
         """Where the k-th parameter and its states are, and in which formats."""
+        seldom()
         cdef instep_array *array = &self.arrays[k]
         cdef const Watched *watched = self.watched + k * self.each
         cdef int s = 0

@@ -23,6 +23,7 @@ cdef class Nest:
 
     @staticmethod
     cdef Nest descend(object value, list leaves, list paths, tuple path):
+        seldom()
         cdef Nest nest = Nest()
         cdef Nest child
         cdef Py_ssize_t k
@@ -57,6 +58,7 @@ cdef class Nest:
 
     def build(self, list leaves):
         """A nesting of this shape with other leaves."""
+        seldom()
         cdef Nest child
         if self.kind == LEAF:
             return leaves[self.leaf]
@@ -74,6 +76,7 @@ cdef class Nest:
 # next item that it has made, so that the binding makes its lists in loops.
 
 cdef str _spell(str root, tuple path):
+    seldom()
     for key in path:
         root += f"[{key!r:.200}]"
     return root

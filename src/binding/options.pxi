@@ -92,6 +92,7 @@ cdef class Options:
         self.rule = rule
 
     cdef Py_ssize_t place(self, str name) except -1:
+        seldom()
         cdef size_t k = 0
         while instep_option_name(&self.optimizer, k) is not NULL:
             if instep_option_name(&self.optimizer, k).decode() == name:

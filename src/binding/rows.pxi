@@ -69,6 +69,7 @@ cdef class Rows:
 
 cdef Rows _fit_rows(Rows given, str root, tuple path, cnp.ndarray param, int dtype):
     """The given rows in ascending order, each once, for this parameter."""
+    seldom()
     cdef cnp.ndarray indices, values
     cdef Rows found
     cdef const int64_t *index

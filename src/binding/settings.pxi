@@ -53,6 +53,7 @@ def set_num_threads(threads):
     TypeError, ValueError
         `threads` is not such a number.
     """
+    seldom()
     if threads is None:
         instep_set_threads(0)
         return

@@ -151,6 +151,7 @@ cdef class Stepper(Holder):
         TypeError, ValueError
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list bound = []
         self.acquire_to_step()
@@ -180,6 +181,7 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int watch_bound(self, list bound) except -1:
         """Keep these gradients, which have been shown."""
+        seldom()
         cdef list anchors = []
         cdef Py_ssize_t k, count = 0
         cdef Watched *watched = <Watched *>calloc(self.count, sizeof(Watched))
@@ -401,6 +403,7 @@ cdef class Stepper(Holder):
         0 before such a step, and where it measured nothing: all three of an array whose gradient was None, ``update``
         and ``param`` where the step was skipped.  `step_one` measures one array, and leaves those of the others.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list grad = []
         cdef list update = []
@@ -444,6 +447,7 @@ cdef class Stepper(Holder):
             As for `step`; also for rows of an array whose sum is of all of it, or the other way round.  Nothing has
             been added.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list pending, added
         self.acquire_to_step()
@@ -479,6 +483,7 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int begin_average(self) except -1:
         """Write the averages into the parameters, and keep those."""
+        seldom()
         cdef Py_ssize_t k
         cdef list kept = []
         self.acquire_to_step()
@@ -505,6 +510,7 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int put_back(self) except -1:
         """All of them or none; where one cannot be written now, the next step does it."""
+        seldom()
         cdef Py_ssize_t k
         cdef cnp.ndarray kept
         for k in range(self.count):
@@ -698,6 +704,7 @@ cdef inline object _item(object grads, object key):
 
 
 cdef object _other_keys(tuple path, object grads, tuple keys):
+    seldom()
     cdef list found = []
     cdef list missing = []
     cdef list unknown = []
