@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, freethreading_compatible=True
 """Native loops to hold a step against: a rule's bare kernel and the walls, timed in C.
 
 Apart from `instep._core`, whose kernels and pool these are: nothing but `instep bench` loads it.

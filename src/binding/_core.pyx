@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
+# cython: language_level=3, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
 """The binding: checks every buffer, releases the GIL, makes one call.  It knows no rule by name."""
 
 cimport cython

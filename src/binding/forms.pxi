@@ -71,7 +71,7 @@ cdef class Storage:
         """Both by name."""
         return {"state_dtype": self.state_dtype, "master": self.master}
 
-    def check(self, list leaves, list paths):
+    def check(self, list leaves, list paths, /):
         """Refuse parameters that cannot be kept so."""
         seldom()
         cdef Py_ssize_t k
@@ -87,7 +87,7 @@ cdef class Storage:
                     "use master='float32'"
                 )
 
-    def names(self, Options options):
+    def names(self, Options options, /):
         """Every state array by name: those of the rule, the average, the masters, the last steps of the rows."""
         seldom()
         found = list(options.states)
@@ -140,7 +140,7 @@ cdef class Storage:
             (<object>param).shape,
         )
 
-    def start(self, Options options, str name, param):
+    def start(self, Options options, str name, param, /):
         """A state array as it starts."""
         seldom()
         from . import storage

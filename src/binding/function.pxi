@@ -11,7 +11,7 @@ cdef class Function:
     cdef Py_ssize_t states
     cdef Py_ssize_t option[INSTEP_MAX_OPTIONS]  # of each option, in the order of the rule
 
-    def __cinit__(self, str rule, twin):
+    def __cinit__(self, str rule, twin, /):
         seldom()
         cdef Options options = Options(rule)
         cdef Py_ssize_t k
@@ -29,7 +29,7 @@ cdef class Function:
         for k in range(len(self.names) - 3 - self.states):
             self.option[k] = options.place(self.names[3 + self.states + k])
 
-    def __call__(self, args, kwargs):
+    def __call__(self, args, kwargs, /):
         """Check everything, then step the array that is the first argument."""
         cdef instep_optimizer optimizer
         cdef instep_array array
@@ -43,7 +43,7 @@ cdef class Function:
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
 
-    def arguments(self, args, kwargs):
+    def arguments(self, args, kwargs, /):
         """What the twin is to be called with: the same arrays, Python's own numbers; checked as for a step."""
         seldom()
         cdef instep_optimizer optimizer

@@ -8,7 +8,7 @@ cdef class Option:
     cdef readonly bint is_around
     cdef Py_ssize_t place
 
-    def __cinit__(self, str rule, str name, default):
+    def __cinit__(self, str rule, str name, default, /):
         cdef Options options = Options(rule)
         self.name = name
         self.default = default
@@ -41,7 +41,6 @@ cdef struct Known:
     int format
 
 
-@cython.auto_pickle(False)  # `Optimizer` refuses it
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
@@ -239,7 +238,7 @@ cdef class Holder(Locked):
             self.release()
         return 0
 
-    def _set_options(self, dict changes, pattern=None):
+    def _set_options(self, dict changes, pattern=None, /):
         """Change options between steps, those of all or of one group, and with them the state that they need."""
         seldom()
         cdef Options before, options
@@ -428,7 +427,7 @@ cdef class Holder(Locked):
                 return storage.in_full(self.leaves[k], old["param_low"][k])
         return self.leaves[k]
 
-    def _first_states(self, Options options, dict groups):
+    def _first_states(self, Options options, dict groups, /):
         """State arrays as they start with these options and groups."""
         cdef list every = self.options_of_groups(options, groups)
         return self.states_of_groups(every, every, {}, groups)
@@ -516,7 +515,7 @@ cdef class Holder(Locked):
         finally:
             self.release()
 
-    def _member(self, dict groups):
+    def _member(self, dict groups, /):
         """The group of each array: 0 of none, k of the k-th pattern.  The optimizers know how to match them."""
         return [0] * self.count
 

@@ -17,7 +17,7 @@ cdef class Nest:
     cdef bint has_plain_keys  # to compare them runs nobody's code
 
     @staticmethod
-    def of(value, list leaves, list paths):
+    def of(value, list leaves, list paths, /):
         """The shape of `value`; its leaves and their paths are appended to the lists."""
         return Nest.descend(value, leaves, paths, ())
 
@@ -56,7 +56,7 @@ cdef class Nest:
         nest.children = tuple(children)
         return nest
 
-    def build(self, list leaves):
+    def build(self, list leaves, /):
         """A nesting of this shape with other leaves."""
         seldom()
         cdef Nest child
@@ -82,7 +82,7 @@ cdef str _spell(str root, tuple path):
     return root
 
 
-def some(list keys):
+def some(list keys, /):
     """The first of them, and how many more there are."""
     cdef list shown = []
     for key in keys[:5]:

@@ -86,7 +86,7 @@ cdef class Options:
     cdef instep_optimizer optimizer
     cdef readonly str rule
 
-    def __cinit__(self, str rule):
+    def __cinit__(self, str rule, /):
         if "\0" in rule or instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
             raise ValueError(f"there is no rule named {rule!r:.80}; there are {', '.join(rules())}")
         self.rule = rule
@@ -137,7 +137,7 @@ cdef class Options:
         """The options that are of the step as a whole, and so the same in all groups."""
         return self.with_trait(INSTEP_IS_OF_STEP, True)
 
-    def replace(self, dict changes, tuple dtypes):
+    def replace(self, dict changes, tuple dtypes, /):
         """A copy with these options changed, checked for arrays of these dtypes."""
         cdef Options changed = Options(self.rule)
         changed.optimizer = self.optimizer

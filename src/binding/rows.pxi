@@ -1,5 +1,4 @@
 @cython.final
-@cython.auto_pickle(False)
 cdef class Rows:
     """Rows(indices, values)\n--\n
     A gradient of some rows of a parameter, as embeddings give: all others are left alone, and not looked at.

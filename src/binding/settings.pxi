@@ -13,7 +13,7 @@ def active_isa():
     return instep_active_isa().decode()
 
 
-def set_isa(name):
+def set_isa(name, /):
     """Run the loops of this instruction set; None chooses the highest that this processor runs."""
     if name is None:
         instep_set_isa(NULL)

@@ -1,4 +1,3 @@
-@cython.auto_pickle(False)
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
@@ -691,7 +690,7 @@ cdef class Stepper(Holder):
             Py_XDECREF(array)
 
 
-def _assign(list arrays, list values):
+def _assign(list arrays, list values, /):
     for array, value in zip(arrays, values, strict=True):
         array[...] = value
 
@@ -737,7 +736,6 @@ cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const ui
 
 
 @cython.final
-@cython.auto_pickle(False)
 cdef class Averaged:
     """The context of `Optimizer.averaged`.
 
@@ -748,7 +746,7 @@ cdef class Averaged:
     cdef Stepper optimizer
     cdef bint is_inside
 
-    def __init__(self, Stepper optimizer not None):
+    def __init__(self, Stepper optimizer not None, /):
         self.optimizer = optimizer
 
     def __enter__(self):
