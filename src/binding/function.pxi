@@ -1,3 +1,6 @@
+cdef object LAST_STEP = LARGEST_COUNT + 1
+
+
 @cython.final
 cdef class Function:
     """A rule as a function of arrays, called as its NumPy twin is."""
@@ -109,7 +112,7 @@ cdef class Function:
         _check_numbers("param", (), p)
         array.dtype = _kernel_dtype(p)
         _check_options(optimizer, array.dtype)
-        array.step_count = <int64_t>whole_number("step_count", values[2 + self.states], 1, LARGEST_COUNT + 1) - 1
+        array.step_count = <int64_t>whole_number("step_count", values[2 + self.states], 1, LAST_STEP) - 1
         g = _array("grad", (), values[1])
         _check_partner("grad", (), g, p)
         g = _grad_in_layout("grad", (), g, p)
