@@ -21,5 +21,6 @@ cdef object _run(float_arithmetic arithmetic, object function, tuple args, dict 
 
 
 def _without_warnings(function, args, kwargs, /):
+    seldom()
     np.seterr(all="ignore")
     return function(*args, **kwargs)

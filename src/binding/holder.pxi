@@ -365,6 +365,7 @@ cdef class Holder(Locked):
 
     @cython.final
     cdef int check_states(self, Py_ssize_t k, int flags) except -1:
+        seldom()
         cdef const Watched *watched = self.watched + k * self.each
         for name in self.states:
             watched += 1
@@ -718,6 +719,7 @@ cdef class Holder(Locked):
     @property
     def state(self):
         """The state arrays by name, each in the nesting of the params.  They are no copies."""
+        seldom()
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}
 
 

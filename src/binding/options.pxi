@@ -1,3 +1,7 @@
+cdef object REAL = numbers.Real
+cdef object BOOL = np.bool_
+
+
 def rules():
     """The rules compiled in: their options with default values, by name."""
     cdef size_t rule = 0
@@ -11,11 +15,14 @@ def rules():
 
 cpdef double real_number(str name, value) except? -1:
     """A float of a number, or of an array without dimensions, such as optax's schedules return."""
-    if type(value) is float:
-        return <double>value
-    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0:
+    return <double>value if type(value) is float else _other_number(name, value)
+
+
+cdef double _other_number(str name, value) except? -1:
+    seldom()
+    if not isinstance(value, REAL) and getattr(value, "ndim", None) == 0:
         value = value.item()
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+    if isinstance(value, (bool, BOOL)) or not isinstance(value, REAL):
         raise TypeError(f"{name} must be a real number, not {_type_name(value)}")
     try:
         return float(value)
@@ -52,7 +59,7 @@ cdef int _put(instep_optimizer *optimizer, Py_ssize_t place, str name, object va
         optimizer.option[place] = _flag(name, value)
     elif span == INSTEP_COUNT:
         optimizer.option[place] = <double>whole_number(name, value, 0, MOST_COUNTED)
-    elif callable(value) and not isinstance(value, numbers.Real):
+    elif callable(value) and not isinstance(value, REAL):
         raise TypeError(
             f"{name} must be a real number, not {_type_name(value)}: call it before each step, as in "
             f"opt.{name} = schedule(opt.step_count)"
@@ -129,6 +136,7 @@ cdef class Options:
 
     def formula(self):
         """The options of the formula by name: what its twin and its function take."""
+        seldom()
         values = self.values()
         return {name: values[name] for name in self.of_formula}
 
@@ -139,6 +147,7 @@ cdef class Options:
 
     def replace(self, dict changes, tuple dtypes, /):
         """A copy with these options changed, checked for arrays of these dtypes."""
+        seldom()
         cdef Options changed = Options(self.rule)
         changed.optimizer = self.optimizer
         for name, value in changes.items():

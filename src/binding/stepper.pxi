@@ -13,6 +13,7 @@ cdef class Stepper(Holder):
     cdef Py_ssize_t place_of_zero_grads, place_of_statistics, place_of_clip_norm
 
     def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
+        seldom()
         self.place_of_zero_grads = options.place("zero_grads")
         self.place_of_statistics = options.place("statistics")
         self.place_of_clip_norm = options.place("clip_norm")
@@ -118,22 +119,26 @@ cdef class Stepper(Holder):
     @cython.final
     cdef Py_ssize_t place(self, object key) except -1:
         """The number of the array at this key."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k = self.places.get(key, AMBIGUOUS)
+        if k == AMBIGUOUS:
+            raise self.no_place(key)
+        return k
+
+    @cython.final
+    cdef object no_place(self, object key):
+        seldom()
         cdef list keys = []
         if key in self.places:
-            k = self.places[key]
-            if k != AMBIGUOUS:
-                return k
             hint = ""
             if self.places[(key,)] != AMBIGUOUS:
                 hint = f"; {(key,)!r:.200} is the latter alone"
-            raise KeyError(
+            return KeyError(
                 f"{key!r:.200} is both {_spell('params', tuple(key))} and {_spell('params', (key,))}: "
                 f"rename one of the keys{hint}"
             )
         for path in self.paths:
             keys.append(path[0] if len(path) == 1 and self.places[path[0]] != AMBIGUOUS else path)
-        raise KeyError(f"params has no array at {key!r:.200}; there are {some(keys)}")
+        return KeyError(f"params has no array at {key!r:.200}; there are {some(keys)}")
 
     def bind(self, grads):
         """Remember gradient arrays that the trainer fills anew before every step, so that `step()` needs none.
@@ -534,6 +539,7 @@ cdef class Stepper(Holder):
 
     @cython.final
     cdef int show_pending(self, object grads) except -1:
+        seldom()
         cdef Py_ssize_t k
         cdef list pending = self.pending
         if grads is not _ABSENT:
@@ -691,6 +697,7 @@ cdef class Stepper(Holder):
 
 
 def _assign(list arrays, list values, /):
+    seldom()
     for array, value in zip(arrays, values, strict=True):
         array[...] = value
 
