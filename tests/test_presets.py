@@ -465,6 +465,11 @@ def test_what_the_framework_refuses_or_ignores_is_refused(framework, options, me
         preset(framework, "rmsprop", **options)
 
 
+def test_keras_refuses_a_lion_without_an_average():
+    with pytest.raises(ValueError, match=r"^preset 'keras': the framework refuses beta_1=0$"):
+        preset("keras", "lion", beta_1=0.0)
+
+
 @pytest.mark.parametrize("framework", sorted({framework for framework, _, _ in REFUSED}))
 def test_what_is_refused_may_be_said_to_be_off(framework):
     options = preset(framework, "rmsprop", momentum=0.0, centered=False).options
