@@ -335,6 +335,8 @@ def test_a_foreign_name_is_answered_wherever_it_is_given(name, option, message):
     message = message.replace("t has lr", "t has param, grad, .*step_count, lr").replace("maximize, .*seed", "maximize")
     with pytest.raises(TypeError, match=f"^{name.lower()}\\(\\) has no argument '{option}'[:;] {message}"):
         getattr(instep, name.lower())(array, array.copy(), **{option: 0.5})
+    with pytest.raises(TypeError, match=f"^{name.lower()}.. has no argument 'clip_norm': it is an option of .*{name}$"):
+        getattr(instep, name.lower())(array, array.copy(), clip_norm=0.5)
     assert not array.any()
     assert opt.state_dict()["options"] == before["options"]
 
