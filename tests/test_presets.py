@@ -163,7 +163,7 @@ def test_presets_are_the_caller_s_to_change(rule):
 @pytest.mark.parametrize("name", ["torch", "RMSprop", "", None, ["rmsprop"]])
 def test_presets_of_no_rule(name):
     question = r": did you mean rmsprop\? There" if "rmsprop" in str(name).lower() else "; there"
-    message = f"there is no rule {re.escape(repr(name))}{question} are rmsprop, .*adam, adamw, .*lion$"
+    message = f"there is no rule {re.escape(repr(name))}{question} are rmsprop, .*adam, adamw, .*lion[a-z, ]*$"
     with pytest.raises(ValueError, match=message):
         instep.presets(name)
 
@@ -359,8 +359,8 @@ def test_a_foreign_name_is_answered_wherever_it_is_given(name, option, message):
 def test_what_surrounds_a_rule_has_a_name_in_every_class(name, option, message):
     """Also where the framework does not have the rule; the function of one array has none of it."""
     cls = CLASSES[name]
-    other = next(framework for framework in instep.presets(name) if framework != "keras")
-    for make in (cls, partial(cls.preset, other)):
+    others = [framework for framework in instep.presets(name) if framework != "keras"]
+    for make in (cls, *(partial(cls.preset, other) for other in others[:1])):
         with pytest.raises(TypeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
             make(param(), **{option: 0.5})
     with pytest.raises(AttributeError, match=f"^{cls.__name__} has no option '{option}': {message}"):
