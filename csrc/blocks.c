@@ -132,19 +132,19 @@ NO_INLINE void read_signed_bytes(const uint8_t *from, uint8_t exponent, S *to)
 
 NO_INLINE void write_bfloat16(stored16 *restrict to, const stored *restrict from, struct random random)
 {
-    const struct abreast numbers = random_abreast(random);
+    const struct spread spread = spread_of(random);
     UNROLLED(8)
     for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST))
         for (size_t k = 0; k < ABREAST; k++)
-            to[i + k] = to_bfloat16((float)from[i + k], random_bits(random, numbers.further[k]));
+            to[i + k] = to_bfloat16((float)from[i + k], random_bits(random, spread.of[k]));
 }
 
 NO_INLINE void write_half(stored16 *restrict to, const stored *restrict from, struct random random)
 {
-    const struct abreast numbers = random_abreast(random);
+    const struct spread spread = spread_of(random);
     for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST))
         for (size_t k = 0; k < ABREAST; k++)
-            to[i + k] = to_half((float)from[i + k], random_bits(random, numbers.further[k]));
+            to[i + k] = to_half((float)from[i + k], random_bits(random, spread.of[k]));
 }
 
 NO_INLINE void copy_as_bfloat16(stored16 *restrict to, const stored *restrict from)
@@ -186,20 +186,21 @@ INLINE uint8_t write_bytes_as(const struct byte_format f, uint8_t *restrict to, 
     }
     const uint8_t exponent = byte_exponent(f, largest);
     const int32_t base = byte_base(f, exponent), limit = (LARGEST_FLOAT - (base - BYTE_DIGIT)) >> 20;
-    const struct abreast numbers = random_abreast(random);
+    const struct spread spread = spread_of(random);
     int32_t stored[ABREAST];
-    if (are_finite)
+    if (are_finite) {
         UNROLLED(8)
-    for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST)) {
-        for (size_t k = 0; k < ABREAST; k++)
-            stored[k] = to_byte(f, (float)from[i + k], base, limit, random_bits(random, numbers.further[k]));
-        narrow(stored, to + i);
-    }
-    else for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST))
-    {
-        for (size_t k = 0; k < ABREAST; k++)
-            stored[k] = to_any_byte(f, (float)from[i + k], base, limit, random_bits(random, numbers.further[k]));
-        narrow(stored, to + i);
+        for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST)) {
+            for (size_t k = 0; k < ABREAST; k++)
+                stored[k] = to_byte(f, (float)from[i + k], base, limit, random_bits(random, spread.of[k]));
+            narrow(stored, to + i);
+        }
+    } else {
+        for (size_t i = 0; i < INSTEP_BLOCK; i += ABREAST, random = random_after(random, ABREAST)) {
+            for (size_t k = 0; k < ABREAST; k++)
+                stored[k] = to_any_byte(f, (float)from[i + k], base, limit, random_bits(random, spread.of[k]));
+            narrow(stored, to + i);
+        }
     }
     return exponent;
 }
@@ -393,17 +394,21 @@ NO_INLINE void clip(const struct around *around, size_t n, const stored *restric
     }
 }
 
-NO_INLINE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
-{
-    const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
-    for (size_t i = 0; i < n; i++)
-        param_avg[i] = keep * param_avg[i] + blend * p[i];
-}
-
 NO_INLINE void copy(size_t n, const stored *restrict from, stored *restrict to)
 {
     for (size_t i = 0; i < n; i++)
         to[i] = from[i];
+}
+
+NO_INLINE void average(const struct around *around, size_t n, stored *restrict param_avg, const stored *restrict p)
+{
+    const S keep = (S)around->average_keep, blend = (S)(1 - around->average_keep);
+    if (around->average_keep == 0) { /* times what there was, which may be a NaN, it would be one */
+        copy(n, p, param_avg);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        param_avg[i] = keep * param_avg[i] + blend * p[i];
 }
 
 NO_INLINE void add(size_t n, stored *restrict sums, const stored *restrict x)

@@ -18,7 +18,7 @@ enum {
 struct around {
     int any;             /* whether anything does */
     double scale, clip;  /* g <- clipped(scale g), if `clips`; it is the rule that scales otherwise */
-    double average_keep; /* param_avg <- keep param_avg + (1 - keep) p */
+    double average_keep; /* param_avg <- keep param_avg + (1 - keep) p, or p where it is 0 */
     int clips, averages, zeroes, measures;
     uint64_t random; /* the array's step, hashed: see storage.h */
 };

@@ -25,7 +25,7 @@
  *     clip       each element of grad to clip_value, either way
  *     the rule
  *     write      states, param and copy, in their formats
- *     average    param_avg = d param_avg + (1 - d) param with d = average_decay, but 0 in an array's first step
+ *     average    param_avg = d param_avg + (1 - d) param with d = average_decay, but param in an array's first step
  *     zero       grad, with zero_grads
  *
  * Written:       param, low, copy, the states, norms, all counts, grad_norm, with grow_every grad_scale, and

@@ -91,27 +91,29 @@ static inline struct random random_of(uint64_t step, uint64_t block, unsigned pl
     return (struct random){a + b * (uint32_t)first, b};
 }
 
-/* Elements that are rounded side by side: how much further than the first the number of each is.  Formed once a block,
- * it leaves a sum an element, in 32 bits from the start, as vectors like it.  A product for each would take longer, and
- * so would a running sum, whose first vector compilers form lane by lane. */
+/* How many elements are rounded side by side: as many as fill a vector with 16 bits of each, or more. */
 #if defined __AVX512F__
 enum { ABREAST = 32 };
 #else
 enum { ABREAST = 16 };
 #endif
-struct abreast {
-    uint32_t further[ABREAST];
+
+/* How much further than that of the first the numbers of these are.  Formed once a block, it leaves a sum an element,
+ * in 32 bits from the start, as vectors like it.  A product for each would take longer, and so would a running sum,
+ * whose first vector compilers form lane by lane. */
+struct spread {
+    uint32_t of[ABREAST];
 };
 
-static inline struct abreast random_abreast(struct random random)
+static inline struct spread spread_of(struct random random)
 {
-    struct abreast numbers;
+    struct spread spread;
     for (uint32_t k = 0; k < ABREAST; k++)
-        numbers.further[k] = k * random.step;
-    return numbers;
+        spread.of[k] = k * random.step;
+    return spread;
 }
 
-/* 16 bits. */
+/* 16 bits, for an element so much further. */
 static inline int32_t random_bits(struct random random, uint32_t further)
 {
     return (int32_t)((random.next + further) >> 16);

@@ -664,6 +664,22 @@ def test_parameters_that_cannot_be_put_back_are_put_back_later():
     assert params[0].tolist() == [-2] * 3
 
 
+@pytest.mark.parametrize("form", ["float32", "float64", "bfloat16", "split", "float32 master of float16"])
+def test_an_average_begins_at_the_parameters_whatever_they_were_before(form, isa):
+    param_dtype, _, stored = FORMS[form]
+    params = {"whole": np.full(256, np.nan, param_dtype), "part": np.full(5, np.inf, param_dtype)}
+    optimizer = instep.SGD(params, lr=1.0, average_decay=0.5, **stored)
+    for arrays in [params, *(optimizer.state[name] for name in optimizer.state if name == "param_master")]:
+        for array in arrays.values():
+            array[...] = -2  # loaded
+    for array in optimizer.state.get("param_low", {}).values():
+        array[...] = 0
+    optimizer.step({place: np.ones(param.shape, np.float32) for place, param in params.items()})
+    for place, param in params.items():
+        assert (param == -3).all()
+        assert (optimizer.state["param_avg"][place] == -3).all()
+
+
 def test_an_average_that_begins_later_begins_at_the_parameters():
     param = np.zeros(4)
     optimizer = instep.SGD(param, lr=1.0)

@@ -9,7 +9,7 @@ In this order:
                                                   and there is no `clip_value`
 ``g = max(min(g, clip_value), -clip_value)``      if `clip_value`
 the rule                                          on float32 or float64, whatever the arrays are stored in
-``param_avg = d param_avg + (1 - d) p``           if `average_decay`, which is d; d is 0 in an array's first step
+``param_avg = d param_avg + (1 - d) p``           if `average_decay`, which is d; in an array's first step it is p
 parameter and states are written                  stochastically rounded where they have fewer bits: `instep.storage`
 the copy of the parameter is written              rounded to the nearest, the even one of two that are as near
 ================================================  =====================================================================
@@ -218,9 +218,9 @@ def _step(
     if copy is not None:
         copy.reshape(-1, order="A")[...] = p
     if options["average_decay"]:
-        keep = options["average_decay"] if step_count > 1 else 0.0
+        keep = options["average_decay"]
         average = states["param_avg"].reshape(-1, order="A")
-        average[...] = keep * average + (1 - keep) * p
+        average[...] = keep * average + (1 - keep) * p if step_count > 1 else p
 
 
 def missed(rule: str, states: Mapping[str, Array], steps: int, **options: Any) -> None:

@@ -149,7 +149,7 @@ static void NAME(step_array)(const struct options *o, instep_array *array, size_
 {
     const size_t size = array->size, per_run = elements_of_run(array);
     const double scale = (o->maximize != 0 ? -1 : 1) * (o->grad_scale * clip);
-    const double keep = array->step_count == 1 ? 0 : o->average_decay;
+    const double keep = o->average_decay;
     T *p = NAME(opened)(array->param, array->low, array->formats.param, size);
     T *moved = some(size * sizeof *moved), *state[INSTEP_MAX_STATES] = {NULL}, *average = NULL;
     T *grad = NAME(opened)(array->grad, NULL, array->formats.grad, runs_of(array) * per_run);
@@ -186,7 +186,7 @@ static void NAME(step_array)(const struct options *o, instep_array *array, size_
             moved[i] = p[i] - before;
             touched[i] = true;
             if (average != NULL)
-                average[i] = (T)keep * average[i] + (T)(1 - keep) * p[i];
+                average[i] = array->step_count == 1 ? p[i] : (T)keep * average[i] + (T)(1 - keep) * p[i];
         }
     float_mode_leave(callers);
 
