@@ -198,7 +198,8 @@ def test_contributing_counts_the_files_and_what_is_written(house):
 
 def test_the_new_rule_passes_the_tests_of_every_rule(house):
     tree, package, _ = house
-    files = [f"tests/test_{name}.py" for name in ("house", "rules", "contract", "checkpoint", "damage", "learning")]
+    names = ("house", "rules", "rows", "contract", "presets", "checkpoint", "damage", "learning")
+    files = [f"tests/test_{name}.py" for name in names]
     fast = "signum and not float64 and not torch and not jax"
     done = run_in(tree, package, *files, "-k", fast, "-m", "not compiler")
     assert done.returncode == 0, done.stdout[-5000:]

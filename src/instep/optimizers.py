@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, dataclass_transform
 
 from . import groups as groups_of
-from ._core import Averaged, Option, Options, Stepper, Storage
+from ._core import LARGEST_COUNT, Averaged, Option, Options, Stepper, Storage, whole_number
 from .checkpoint.state_dict import StateDict, restore, state_dict_of
 from .documentation import filled
 from .groups import Group
@@ -203,6 +203,7 @@ class Optimizer(Declared):
                 raise TypeError(unknown_option(type(self), name))
         storage = Storage(state_dtype, master)
         checked = Options(self.rule).replace(self._defaults | options, ())
+        step_count = whole_number("step_count", step_count, 0, LARGEST_COUNT)
         if state is None and step_count != 0:
             raise ValueError(f"step_count={step_count!r} is how many steps a state has taken: give that too")
         super().__init__(checked, params, storage, groups_of.checked(self, groups), state, step_count)

@@ -198,6 +198,8 @@ def unknown_argument(function: str, name: str, names: Iterable[str]) -> str:
     """What to say of an argument that the function of a rule does not have."""
     start = f"{function}() has no argument {name!r:.80}"
     cls, known = family()[function], _dialects_of_rule(function)
+    if name in cls._defaults:
+        return f"{start}: it is an option of the class {cls.__name__}"
     of_class = ELSEWHERE.get(name) or _called_here(known, name, cls._defaults.keys() - {*names})
     return f"{start}: {of_class}, with the class {cls.__name__}" if of_class else _unknown(start, name, names, known)
 

@@ -62,6 +62,7 @@ _RULES: dict[str, Dialect] = {
         names=_COMMON | _BETAS,
         states=dict(grad_avg="momentum"),
         optional=_OPTIONAL,
+        refused={("beta1", False): "refuses beta_1=0"},
     ),
 }
 
