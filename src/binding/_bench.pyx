@@ -1,10 +1,10 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, freethreading_compatible=True
 """Native loops to hold a step against: a rule's bare kernel and the walls, timed in C.
 
 Apart from `instep._core`, whose kernels and pool these are: nothing but `instep bench` loads it.
 """
 
-cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_Import
 from instep cimport (
     INSTEP_ABI_VERSION,
@@ -21,12 +21,10 @@ from instep cimport (
     instep_set_isa,
     instep_set_threads,
 )
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 from time import perf_counter
-
-cnp.import_array()
 
 cdef extern from "bench/walk.h":
     const char *INSTEP_INTERNALS
@@ -54,6 +52,10 @@ LOOPS = {
     "divider": INSTEP_DIVIDER,
     "divider of two roots": INSTEP_DIVIDER_OF_TWO_ROOTS,
 }
+
+
+cdef uintptr_t _address(array) except? 0:
+    return array.ctypes.data
 
 
 cdef class Walk:
@@ -85,10 +87,10 @@ cdef class Walk:
             array = &self.arrays[self.walk.count]
             array.size = param.size
             array.dtype = INSTEP_FLOAT32 if param.dtype == "float32" else INSTEP_FLOAT64
-            array.param = cnp.PyArray_DATA(<cnp.ndarray?>param)
-            array.grad = cnp.PyArray_DATA(<cnp.ndarray?>grad)
+            array.param = <void *>_address(param)
+            array.grad = <const void *>_address(grad)
             for s in range(len(of_param)):
-                array.state[s] = cnp.PyArray_DATA(<cnp.ndarray?>of_param[s])
+                array.state[s] = <void *>_address(of_param[s])
             self.walk.count += 1
         self.walk.arrays = self.arrays
         self.walk.states = len(states)

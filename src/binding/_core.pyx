@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
+# cython: language_level=3, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
 """The binding: checks every buffer, releases the GIL, makes one call.  It knows no rule by name."""
 
 cimport cython
@@ -147,6 +148,9 @@ cdef extern from "shared.h":
     double last_grad_norm(last_step *last)
 
     object item_or(object dict, object key, object otherwise)
+
+cdef extern from "seldom.h":
+    void seldom() noexcept
 
 DEEPEST_NESTING = 64
 MOST_COUNTED = 2**53  # by an option, which is a double

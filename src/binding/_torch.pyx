@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """Gathers the tensors of an optimizer of torch, and steps them where they lie.
 
 It is not linked to torch: what it knows of a tensor it asks DLPack's exchange table and functions of torch that it

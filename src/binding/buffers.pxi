@@ -75,6 +75,7 @@ cdef int _check_numbers(str root, tuple path, cnp.ndarray array) except -1:
 
 cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
     """A parameter of an optimizer."""
+    seldom()
     if cnp.PyArray_ISNOTSWAPPED(array) and _param_format(array) == NO_FORMAT:
         hint = ""
         if (<object>array).dtype == "V2":  # what numpy.savez makes of it
@@ -87,6 +88,7 @@ cdef int _check_param(str root, tuple path, cnp.ndarray array) except -1:
 
 cdef int _check_mapped(str root, tuple path, cnp.ndarray array) except -1:
     """A page of a map past the end of its file is a SIGBUS, not an exception: look before the first touch."""
+    seldom()
     if array.filename is None:
         return 0
     owner = array
@@ -159,6 +161,7 @@ cdef int _check_partner(str root, tuple path, cnp.ndarray array, cnp.ndarray par
 
 
 cdef str _how_to_convert(str root, tuple path, cnp.ndarray grad, str expected):
+    seldom()
     if cnp.PyArray_ISCOMPLEX(grad):
         return f"pass its real part, {_spell(root, path)}.real.astype(np.{expected}), if the rest is to be dropped"
     hint = f"pass {_spell(root, path)}.astype(np.{expected})"
@@ -287,6 +290,7 @@ cdef inline uintptr_t _differences(const Watched *watched, Py_ssize_t count) noe
 
 cdef int _check_watched(str root, tuple path, const Watched *watched, int flags) except -1:
     """Refuse an array that is not what it was, or has not these of the flags that it must have."""
+    seldom()
     array = <object>watched.array
     if ~flags_of(watched.array) & flags & cnp.NPY_ARRAY_WRITEABLE:
         raise ValueError(f"{_spell(root, path)} has become read-only and cannot be updated in place")

@@ -57,6 +57,7 @@ cdef class Storage:
     cdef readonly object master
 
     def __cinit__(self, state_dtype=None, master=None):
+        seldom()
         if not _is_none_or_among(state_dtype, ("bfloat16", "8bit")):
             raise ValueError(f"state_dtype={state_dtype!r:.80} must be None, 'bfloat16' or '8bit'")
         if not _is_none_or_among(master, ("split", "float32")):
@@ -70,8 +71,9 @@ cdef class Storage:
         """Both by name."""
         return {"state_dtype": self.state_dtype, "master": self.master}
 
-    def check(self, list leaves, list paths):
+    def check(self, list leaves, list paths, /):
         """Refuse parameters that cannot be kept so."""
+        seldom()
         cdef Py_ssize_t k
         for k in range(len(leaves)):
             if self.state_dtype is not None and cnp.PyArray_TYPE(leaves[k]) == cnp.NPY_FLOAT64:
@@ -85,8 +87,9 @@ cdef class Storage:
                     "use master='float32'"
                 )
 
-    def names(self, Options options):
+    def names(self, Options options, /):
         """Every state array by name: those of the rule, the average, the masters, the last steps of the rows."""
+        seldom()
         found = list(options.states)
         if self.master is not None:
             found.append("param_low" if self.master == "split" else "param_master")
@@ -105,6 +108,7 @@ cdef class Storage:
 
     cdef int format_of(self, Options options, str name) except -1:
         """The format of a state array."""
+        seldom()
         if name == "param_avg" or name == "param_low" or name == "param_master" or self.state_dtype is None:
             return INSTEP_AS_COMPUTED
         if self.state_dtype == "bfloat16":
@@ -113,6 +117,7 @@ cdef class Storage:
 
     cdef tuple form(self, Options options, str name, cnp.ndarray param):
         """The dtype of a state array, and its shape, which is that of the parameter or a flat one."""
+        seldom()
         cdef Py_ssize_t size = cnp.PyArray_SIZE(param)
         cdef int format
         if name == "param_low" or name == "param_master":
@@ -135,8 +140,9 @@ cdef class Storage:
             (<object>param).shape,
         )
 
-    def start(self, Options options, str name, param):
+    def start(self, Options options, str name, param, /):
         """A state array as it starts."""
+        seldom()
         from . import storage
 
         dtype, shape = self.form(options, name, param)

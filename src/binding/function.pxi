@@ -1,3 +1,6 @@
+cdef object LAST_STEP = LARGEST_COUNT + 1
+
+
 @cython.final
 cdef class Function:
     """A rule as a function of arrays, called as its NumPy twin is."""
@@ -11,7 +14,8 @@ cdef class Function:
     cdef Py_ssize_t states
     cdef Py_ssize_t option[INSTEP_MAX_OPTIONS]  # of each option, in the order of the rule
 
-    def __cinit__(self, str rule, twin):
+    def __cinit__(self, str rule, twin, /):
+        seldom()
         cdef Options options = Options(rule)
         cdef Py_ssize_t k
         code, defaults = twin.__code__, twin.__kwdefaults__
@@ -28,7 +32,7 @@ cdef class Function:
         for k in range(len(self.names) - 3 - self.states):
             self.option[k] = options.place(self.names[3 + self.states + k])
 
-    def __call__(self, args, kwargs):
+    def __call__(self, args, kwargs, /):
         """Check everything, then step the array that is the first argument."""
         cdef instep_optimizer optimizer
         cdef instep_array array
@@ -42,8 +46,9 @@ cdef class Function:
         if status != INSTEP_OK:
             raise ValueError(instep_message(status).decode())
 
-    def arguments(self, args, kwargs):
+    def arguments(self, args, kwargs, /):
         """What the twin is to be called with: the same arrays, Python's own numbers; checked as for a step."""
+        seldom()
         cdef instep_optimizer optimizer
         cdef instep_array array
         cdef list values = self.bind(args, kwargs)
@@ -76,6 +81,7 @@ cdef class Function:
 
     cdef int refuse(self, tuple args, dict kwargs) except -1:
         """Say which of the arguments does not fit the signature."""
+        seldom()
         import inspect
 
         from instep.dialects import unknown_argument
@@ -106,7 +112,7 @@ cdef class Function:
         _check_numbers("param", (), p)
         array.dtype = _kernel_dtype(p)
         _check_options(optimizer, array.dtype)
-        array.step_count = <int64_t>whole_number("step_count", values[2 + self.states], 1, LARGEST_COUNT + 1) - 1
+        array.step_count = <int64_t>whole_number("step_count", values[2 + self.states], 1, LAST_STEP) - 1
         g = _array("grad", (), values[1])
         _check_partner("grad", (), g, p)
         g = _grad_in_layout("grad", (), g, p)

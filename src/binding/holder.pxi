@@ -8,7 +8,7 @@ cdef class Option:
     cdef readonly bint is_around
     cdef Py_ssize_t place
 
-    def __cinit__(self, str rule, str name, default):
+    def __cinit__(self, str rule, str name, default, /):
         cdef Options options = Options(rule)
         self.name = name
         self.default = default
@@ -41,7 +41,6 @@ cdef struct Known:
     int format
 
 
-@cython.auto_pickle(False)  # `Optimizer` refuses it
 cdef class Holder(Locked):
     """Parameters, states, options and counts: checked when they are given, changed between two steps."""
 
@@ -88,6 +87,7 @@ cdef class Holder(Locked):
         last_step_store(&self.last, NOT_MADE, 0, NAN)
 
     def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
+        seldom()
         cdef list leaves = []
         cdef list paths = []
         cdef Nest nest = Nest.of(params, leaves, paths)
@@ -109,6 +109,7 @@ cdef class Holder(Locked):
     cdef int make(
         self, Options options, Nest nest, list leaves, list paths, Storage storage, dict groups, state, step_count
     ) except -1:
+        seldom()
         cdef list dtypes = []
         cdef cnp.ndarray leaf
         cdef Py_ssize_t k
@@ -237,8 +238,9 @@ cdef class Holder(Locked):
             self.release()
         return 0
 
-    def _set_options(self, dict changes, pattern=None):
+    def _set_options(self, dict changes, pattern=None, /):
         """Change options between steps, those of all or of one group, and with them the state that they need."""
+        seldom()
         cdef Options before, options
         cdef dict states, groups
         cdef list every, every_before
@@ -271,6 +273,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef list options_of_groups(self, Options options, dict groups):
         """The options of all, then those of each group, if they go together; what groups change is put into form."""
+        seldom()
         cdef list every = [options]
         cdef Options own
         self._storage.check_options(options)
@@ -307,6 +310,7 @@ cdef class Holder(Locked):
 
     cdef void use(self, list every, dict groups) noexcept:
         """There is room for them."""
+        seldom()
         cdef Py_ssize_t g
         cdef Options options
         self.planned = False
@@ -334,6 +338,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef Watched watch(self, cnp.ndarray array, int flags, list anchors):
         """What is stepped, and must stay as it is while the anchors live."""
+        seldom()
         cdef Watched watched
         dtype = (<object>array).dtype
         anchors.append(dtype)
@@ -360,6 +365,7 @@ cdef class Holder(Locked):
 
     @cython.final
     cdef int check_states(self, Py_ssize_t k, int flags) except -1:
+        seldom()
         cdef const Watched *watched = self.watched + k * self.each
         for name in self.states:
             watched += 1
@@ -375,12 +381,14 @@ cdef class Holder(Locked):
 
     def _keeps_states(self, Options options, Options before):
         """Whether the state arrays of the options before are right for these options as they are."""
+        seldom()
         starts, old_starts = options.states, before.states
         same = self._storage.names(options) == self._storage.names(before)
         return same and (self.optimizers.step_count != 0 or starts == old_starts)
 
     def _make_states(self, Options options, Options before, dict old):
         """State arrays for these options, by name: those of `old` go on, but for a start that has not been left."""
+        seldom()
         cdef list arrays
         cdef dict states = {}
         cdef Py_ssize_t k
@@ -420,7 +428,7 @@ cdef class Holder(Locked):
                 return storage.in_full(self.leaves[k], old["param_low"][k])
         return self.leaves[k]
 
-    def _first_states(self, Options options, dict groups):
+    def _first_states(self, Options options, dict groups, /):
         """State arrays as they start with these options and groups."""
         cdef list every = self.options_of_groups(options, groups)
         return self.states_of_groups(every, every, {}, groups)
@@ -428,6 +436,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef dict states_given(self, Options options, state):
         """The arrays of a dict as `state` returns it, flat and in the order of the params."""
+        seldom()
         cdef list leaves, paths
         cdef dict found, states = {}
         cdef set expected = set(self.paths)
@@ -459,6 +468,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef dict states_of_groups(self, list every, list before, dict old, dict groups):
         """What `_make_states` makes for the options that each array has."""
+        seldom()
         cdef dict own, states = self._make_states(every[0], before[0], old)
         cdef list member = self._member(groups)
         cdef Py_ssize_t g, k
@@ -477,6 +487,7 @@ cdef class Holder(Locked):
         """Options, copies of the state arrays by name, step count and the count of each array, groups, and what
         `_history` has: between two steps.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list copies
         cdef list counts = []
@@ -505,7 +516,7 @@ cdef class Holder(Locked):
         finally:
             self.release()
 
-    def _member(self, dict groups):
+    def _member(self, dict groups, /):
         """The group of each array: 0 of none, k of the k-th pattern.  The optimizers know how to match them."""
         return [0] * self.count
 
@@ -525,6 +536,7 @@ cdef class Holder(Locked):
         Without groups or counts, they go on as they are.  The numbers of states that the caller has made are looked at.
         Nothing is done, which is False, if `since` is given and no longer the number of changes.
         """
+        seldom()
         cdef Py_ssize_t k, s, each
         cdef int64_t total = 0, skipped = 0, finite = 0
         cdef list names, every_options, member
@@ -643,6 +655,7 @@ cdef class Holder(Locked):
     @cython.final
     cdef int place_arrays(self, Py_ssize_t k, Options options, list names) except -1:
         """Where the k-th parameter and its states are, and in which formats."""
+        seldom()
         cdef instep_array *array = &self.arrays[k]
         cdef const Watched *watched = self.watched + k * self.each
         cdef int s = 0
@@ -706,6 +719,7 @@ cdef class Holder(Locked):
     @property
     def state(self):
         """The state arrays by name, each in the nesting of the params.  They are no copies."""
+        seldom()
         return {name: self.nest.build(arrays) for name, arrays in self._states.items()}
 
 

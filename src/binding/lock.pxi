@@ -1,4 +1,3 @@
-@cython.auto_pickle(False)
 cdef class Locked:
     """What is used by one call at a time, but for a signal handler in the middle of a call of its own thread.
 

@@ -17,12 +17,13 @@ cdef class Nest:
     cdef bint has_plain_keys  # to compare them runs nobody's code
 
     @staticmethod
-    def of(value, list leaves, list paths):
+    def of(value, list leaves, list paths, /):
         """The shape of `value`; its leaves and their paths are appended to the lists."""
         return Nest.descend(value, leaves, paths, ())
 
     @staticmethod
     cdef Nest descend(object value, list leaves, list paths, tuple path):
+        seldom()
         cdef Nest nest = Nest()
         cdef Nest child
         cdef Py_ssize_t k
@@ -55,8 +56,9 @@ cdef class Nest:
         nest.children = tuple(children)
         return nest
 
-    def build(self, list leaves):
+    def build(self, list leaves, /):
         """A nesting of this shape with other leaves."""
+        seldom()
         cdef Nest child
         if self.kind == LEAF:
             return leaves[self.leaf]
@@ -74,13 +76,15 @@ cdef class Nest:
 # next item that it has made, so that the binding makes its lists in loops.
 
 cdef str _spell(str root, tuple path):
+    seldom()
     for key in path:
         root += f"[{key!r:.200}]"
     return root
 
 
-def some(list keys):
+def some(list keys, /):
     """The first of them, and how many more there are."""
+    seldom()
     cdef list shown = []
     for key in keys[:5]:
         shown.append(f"{key!r:.80}")

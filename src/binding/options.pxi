@@ -1,3 +1,7 @@
+cdef object REAL = numbers.Real
+cdef object BOOL = np.bool_
+
+
 def rules():
     """The rules compiled in: their options with default values, by name."""
     cdef size_t rule = 0
@@ -11,11 +15,14 @@ def rules():
 
 cpdef double real_number(str name, value) except? -1:
     """A float of a number, or of an array without dimensions, such as optax's schedules return."""
-    if type(value) is float:
-        return <double>value
-    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0:
+    return <double>value if type(value) is float else _other_number(name, value)
+
+
+cdef double _other_number(str name, value) except? -1:
+    seldom()
+    if not isinstance(value, REAL) and getattr(value, "ndim", None) == 0:
         value = value.item()
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+    if isinstance(value, (bool, BOOL)) or not isinstance(value, REAL):
         raise TypeError(f"{name} must be a real number, not {_type_name(value)}")
     try:
         return float(value)
@@ -52,7 +59,7 @@ cdef int _put(instep_optimizer *optimizer, Py_ssize_t place, str name, object va
         optimizer.option[place] = _flag(name, value)
     elif span == INSTEP_COUNT:
         optimizer.option[place] = <double>whole_number(name, value, 0, MOST_COUNTED)
-    elif callable(value) and not isinstance(value, numbers.Real):
+    elif callable(value) and not isinstance(value, REAL):
         raise TypeError(
             f"{name} must be a real number, not {_type_name(value)}: call it before each step, as in "
             f"opt.{name} = schedule(opt.step_count)"
@@ -86,12 +93,13 @@ cdef class Options:
     cdef instep_optimizer optimizer
     cdef readonly str rule
 
-    def __cinit__(self, str rule):
+    def __cinit__(self, str rule, /):
         if "\0" in rule or instep_init(&self.optimizer, rule.encode(), INSTEP_ABI_VERSION) != INSTEP_OK:
             raise ValueError(f"there is no rule named {rule!r:.80}; there are {', '.join(rules())}")
         self.rule = rule
 
     cdef Py_ssize_t place(self, str name) except -1:
+        seldom()
         cdef size_t k = 0
         while instep_option_name(&self.optimizer, k) is not NULL:
             if instep_option_name(&self.optimizer, k).decode() == name:
@@ -128,6 +136,7 @@ cdef class Options:
 
     def formula(self):
         """The options of the formula by name: what its twin and its function take."""
+        seldom()
         values = self.values()
         return {name: values[name] for name in self.of_formula}
 
@@ -136,8 +145,9 @@ cdef class Options:
         """The options that are of the step as a whole, and so the same in all groups."""
         return self.with_trait(INSTEP_IS_OF_STEP, True)
 
-    def replace(self, dict changes, tuple dtypes):
+    def replace(self, dict changes, tuple dtypes, /):
         """A copy with these options changed, checked for arrays of these dtypes."""
+        seldom()
         cdef Options changed = Options(self.rule)
         changed.optimizer = self.optimizer
         for name, value in changes.items():

@@ -1,5 +1,4 @@
 @cython.final
-@cython.auto_pickle(False)
 cdef class Rows:
     """Rows(indices, values)\n--\n
     A gradient of some rows of a parameter, as embeddings give: all others are left alone, and not looked at.
@@ -69,6 +68,7 @@ cdef class Rows:
 
 cdef Rows _fit_rows(Rows given, str root, tuple path, cnp.ndarray param, int dtype):
     """The given rows in ascending order, each once, for this parameter."""
+    seldom()
     cdef cnp.ndarray indices, values
     cdef Rows found
     cdef const int64_t *index

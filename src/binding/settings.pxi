@@ -13,7 +13,7 @@ def active_isa():
     return instep_active_isa().decode()
 
 
-def set_isa(name):
+def set_isa(name, /):
     """Run the loops of this instruction set; None chooses the highest that this processor runs."""
     if name is None:
         instep_set_isa(NULL)
@@ -53,6 +53,7 @@ def set_num_threads(threads):
     TypeError, ValueError
         `threads` is not such a number.
     """
+    seldom()
     if threads is None:
         instep_set_threads(0)
         return

@@ -1,4 +1,3 @@
-@cython.auto_pickle(False)
 cdef class Stepper(Holder):
     """Gradients, checked as they come, and the native call that steps their parameters."""
 
@@ -14,6 +13,7 @@ cdef class Stepper(Holder):
     cdef Py_ssize_t place_of_zero_grads, place_of_statistics, place_of_clip_norm
 
     def __init__(self, Options options, params, Storage storage, dict groups, state=None, step_count=0):
+        seldom()
         self.place_of_zero_grads = options.place("zero_grads")
         self.place_of_statistics = options.place("statistics")
         self.place_of_clip_norm = options.place("clip_norm")
@@ -119,22 +119,26 @@ cdef class Stepper(Holder):
     @cython.final
     cdef Py_ssize_t place(self, object key) except -1:
         """The number of the array at this key."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k = self.places.get(key, AMBIGUOUS)
+        if k == AMBIGUOUS:
+            raise self.no_place(key)
+        return k
+
+    @cython.final
+    cdef object no_place(self, object key):
+        seldom()
         cdef list keys = []
         if key in self.places:
-            k = self.places[key]
-            if k != AMBIGUOUS:
-                return k
             hint = ""
             if self.places[(key,)] != AMBIGUOUS:
                 hint = f"; {(key,)!r:.200} is the latter alone"
-            raise KeyError(
+            return KeyError(
                 f"{key!r:.200} is both {_spell('params', tuple(key))} and {_spell('params', (key,))}: "
                 f"rename one of the keys{hint}"
             )
         for path in self.paths:
             keys.append(path[0] if len(path) == 1 and self.places[path[0]] != AMBIGUOUS else path)
-        raise KeyError(f"params has no array at {key!r:.200}; there are {some(keys)}")
+        return KeyError(f"params has no array at {key!r:.200}; there are {some(keys)}")
 
     def bind(self, grads):
         """Remember gradient arrays that the trainer fills anew before every step, so that `step()` needs none.
@@ -151,6 +155,7 @@ cdef class Stepper(Holder):
         TypeError, ValueError
             As for `step`; also for a gradient of another memory layout.  What was bound before stays bound.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list bound = []
         self.acquire_to_step()
@@ -180,6 +185,7 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int watch_bound(self, list bound) except -1:
         """Keep these gradients, which have been shown."""
+        seldom()
         cdef list anchors = []
         cdef Py_ssize_t k, count = 0
         cdef Watched *watched = <Watched *>calloc(self.count, sizeof(Watched))
@@ -401,6 +407,7 @@ cdef class Stepper(Holder):
         0 before such a step, and where it measured nothing: all three of an array whose gradient was None, ``update``
         and ``param`` where the step was skipped.  `step_one` measures one array, and leaves those of the others.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list grad = []
         cdef list update = []
@@ -444,6 +451,7 @@ cdef class Stepper(Holder):
             As for `step`; also for rows of an array whose sum is of all of it, or the other way round.  Nothing has
             been added.
         """
+        seldom()
         cdef Py_ssize_t k
         cdef list pending, added
         self.acquire_to_step()
@@ -479,6 +487,7 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int begin_average(self) except -1:
         """Write the averages into the parameters, and keep those."""
+        seldom()
         cdef Py_ssize_t k
         cdef list kept = []
         self.acquire_to_step()
@@ -505,6 +514,7 @@ cdef class Stepper(Holder):
     @cython.final
     cdef int put_back(self) except -1:
         """All of them or none; where one cannot be written now, the next step does it."""
+        seldom()
         cdef Py_ssize_t k
         cdef cnp.ndarray kept
         for k in range(self.count):
@@ -529,6 +539,7 @@ cdef class Stepper(Holder):
 
     @cython.final
     cdef int show_pending(self, object grads) except -1:
+        seldom()
         cdef Py_ssize_t k
         cdef list pending = self.pending
         if grads is not _ABSENT:
@@ -685,7 +696,8 @@ cdef class Stepper(Holder):
             Py_XDECREF(array)
 
 
-def _assign(list arrays, list values):
+def _assign(list arrays, list values, /):
+    seldom()
     for array, value in zip(arrays, values, strict=True):
         array[...] = value
 
@@ -698,6 +710,7 @@ cdef inline object _item(object grads, object key):
 
 
 cdef object _other_keys(tuple path, object grads, tuple keys):
+    seldom()
     cdef list found = []
     cdef list missing = []
     cdef list unknown = []
@@ -730,7 +743,6 @@ cdef inline bint _overlapped(cnp.ndarray array, const uintptr_t *start, const ui
 
 
 @cython.final
-@cython.auto_pickle(False)
 cdef class Averaged:
     """The context of `Optimizer.averaged`.
 
@@ -741,7 +753,7 @@ cdef class Averaged:
     cdef Stepper optimizer
     cdef bint is_inside
 
-    def __init__(self, Stepper optimizer not None):
+    def __init__(self, Stepper optimizer not None, /):
         self.optimizer = optimizer
 
     def __enter__(self):
