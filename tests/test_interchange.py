@@ -405,7 +405,9 @@ NEEDS = dict(
 def another(framework, variant, name):
     """Options that differ from the framework's in this one, in a way that counts."""
     needed = {key: value for key, value in NEEDS.get(name, {}).items() if key in instep.presets(variant)[framework]}
-    base = preset_options(CLASSES[variant], framework, {"lr": LR} | needed)
+    refused = dialects()[framework][variant].refused
+    taken = {key: value for key, value in needed.items() if (key, bool(value)) not in refused}
+    base = preset_options(CLASSES[variant], framework, {"lr": LR} | taken) | needed
     kind = type(base[name])
     return base | {name: not base[name] if kind is bool else base[name] + (1 if kind is int else 0.25)}
 
@@ -448,6 +450,7 @@ def test_what_a_framework_does_not_have_is_refused(framework, variant, name):
         (instep.Adam, dict(eps_root=1e-3), to_torch, r"torch has no Adam with eps_root=0\.001"),
         (instep.Rprop, dict(weight_decay=0.1), to_torch, r"torch has no Rprop with weight_decay=0\.1"),
         (instep.Lion, {}, to_torch, "torch has no Lion; it has rmsprop, "),
+        (instep.Lion, dict(beta1=0.0), to_keras, r"Keras has no Lion with beta1=0\.0"),
         (instep.Yogi, {}, to_keras, "Keras has no Yogi; it has rmsprop, "),
         (instep.AdamW, dict(decoupled_weight_decay=False), to_torch, "torch has no AdamW with decoupled_weight_decay="),
     ],

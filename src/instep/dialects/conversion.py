@@ -73,6 +73,9 @@ class Counterpart(NamedTuple):
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse options that it does not have, but where they change nothing."""
+        for name, value in options.items():
+            if (name, bool(value)) in self.dialect.refused:
+                raise ValueError(f"{self.framework} has no {self.cls.__name__} with {name}={value!r}")
         meant = self.in_full({name: options[name] for name in self.dialect.all_names})
         for name, value in options.items():
             if value == meant[name] or name in self.dialect.otherwise or _is_idle(name, options):
