@@ -96,6 +96,34 @@ def test_interrupted_while_gradients_are_looked_at():
     python(script)
 
 
+@pytest.mark.parametrize("grad_dtype", ["float16", "float32"])
+def test_interrupted_sums_have_all_of_a_gradient_or_nothing(grad_dtype):
+    for k in itertools.count():
+        params = {"whole": [np.zeros(3, np.float32) for _ in range(4)], "rows": np.zeros((3, 1), np.float32)}
+        grads = {
+            "whole": [np.ones(3, grad_dtype) for _ in range(4)],
+            "rows": instep.Rows(np.arange(3), np.ones((3, 1), grad_dtype)),
+        }
+        optimizer = instep.SGD(params, lr=1)
+        optimizer.accumulate(grads)
+        sys.settrace(interrupt_at(k))
+        try:
+            optimizer.accumulate(grads)
+        except KeyboardInterrupt:
+            done = False
+        else:
+            done = True
+        finally:
+            sys.settrace(None)
+        optimizer.step()
+        moved = {float(x) for param in (*params["whole"], params["rows"]) for x in param.flat}
+        assert moved in ({-1.0}, {-2.0}), f"interrupted at {k}"
+        if done:
+            assert moved == {-2.0}
+            break
+    assert k > 10
+
+
 @pytest.mark.unemulated("the signals that are shown as blocked are those of the emulator")
 def test_workers_leave_signals_to_others():
     """All but the faults, which faulthandler is to report from the thread that they happen in."""

@@ -454,6 +454,7 @@ cdef class Stepper(Holder):
         seldom()
         cdef Py_ssize_t k
         cdef list pending, added
+        cdef object sums, pairs
         self.acquire_to_step()
         try:
             if grads is None:
@@ -476,8 +477,9 @@ cdef class Stepper(Holder):
                 if self.held[k] is not NULL:
                     added.append((k, <object>self.held[k], self.arithmetic_of(k)))
             if added:
-                run_in_step_arithmetic(storage.add, (pending, added), {})
-                self.pending = pending
+                sums, pairs = run_in_step_arithmetic(storage.to_add, (pending, added), {})
+                run_in_step_arithmetic(_add_pairs, (pairs,), {})
+                self.pending = sums
         finally:
             self.let_go()
             self.release()
@@ -694,6 +696,14 @@ cdef class Stepper(Holder):
             array = self.held[k]
             self.held[k] = NULL
             Py_XDECREF(array)
+
+
+def _add_pairs(list pairs, /):
+    """Whole or not at all: a signal's handler runs between lines of Python, of which there are none here."""
+    seldom()
+    cdef object total, numbers
+    for total, numbers in pairs:
+        np.add(total, numbers, total)
 
 
 def _assign(list arrays, list values, /):

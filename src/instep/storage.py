@@ -465,20 +465,25 @@ def _summed(indices: Array, values: Array, dtype: Any) -> tuple[Array, Array]:
     return np.array(sorted(rows), np.int64), found
 
 
-def add(totals: list[Any], grads: list[tuple[int, Any, Any]]) -> None:
-    """Add gradients to the sums so far, None at first: to which, what, and the dtype of the arithmetic."""
+def to_add(totals: list[Any], grads: list[tuple[int, Any, Any]]) -> tuple[list[Any], list[tuple[Array, Array]]]:
+    """The sums once gradients are added, and what is still to be added to which of them in place.
+
+    The sums so far are None at first; of a gradient come its number, itself and the dtype of the arithmetic. Nothing is
+    written yet, for this may be interrupted.
+    """
+    sums, pairs = list(totals), []
     for k, grad, dtype in grads:
-        totals[k] = _added(totals[k], grad, dtype)
+        if isinstance(grad, Rows):
+            sums[k] = _joined(totals[k], grad, dtype)
+        elif totals[k] is None:
+            sums[k] = as_numbers(grad).astype(dtype, order="K", copy=True)
+        else:
+            pairs.append((totals[k], np.asarray(as_numbers(grad))))
+    return sums, pairs
 
 
-def _added(total: Any, grad: Any, dtype: Any) -> Any:
-    """The sum of whole arrays or of rows; the first is copied."""
-    if isinstance(grad, Rows):
-        values = as_numbers(grad.values).astype(dtype)
-        if total is None:
-            return Rows(grad.indices.copy(), values)
-        return Rows(np.concatenate([total.indices, grad.indices]), np.concatenate([total.values, values]))
+def _joined(total: Rows | None, rows: Rows, dtype: Any) -> Rows:
+    values = as_numbers(rows.values).astype(dtype)
     if total is None:
-        return as_numbers(grad).astype(dtype, order="K", copy=True)
-    total += as_numbers(grad)
-    return total
+        return Rows(rows.indices.copy(), values)
+    return Rows(np.concatenate([total.indices, rows.indices]), np.concatenate([total.values, values]))
