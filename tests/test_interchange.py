@@ -508,6 +508,16 @@ def test_an_adam_whose_decay_is_decoupled_goes_on_as_adamw(tmp_path):
     assert_same_bits(again.state_dict(), ours.state_dict())
 
 
+def test_a_decoupled_decay_of_0_stays_decoupled():
+    """It may have a schedule."""
+    torch = peer("torch")
+    theirs = torch.optim.AdamW([torch.ones(3, dtype=torch.float64)], weight_decay=0.0)
+    ours = from_torch(instep.Adam, theirs.state_dict(), [np.ones(3)])
+    assert ours.decoupled_weight_decay
+    ours.weight_decay = 0.1
+    assert to_torch(ours)["param_groups"][0]["decoupled_weight_decay"]
+
+
 MOMENTA = [
     (framework, variant) for framework, variant in VARIANTS if "lr_in_momentum" in instep.presets(variant)[framework]
 ]

@@ -32,6 +32,8 @@ IDLE_WITHOUT = {
     "amsgrad_corrected": "amsgrad",
     "eps_hat": "bias_correction",
 }
+# The one that goes without the other, and says what that does once it is turned on.
+KEPT = "decoupled_weight_decay"
 
 
 class Counterpart(NamedTuple):
@@ -55,7 +57,7 @@ class Counterpart(NamedTuple):
                 ours[name] = None
             if ours[name] is None:
                 raise ValueError(f"{name} cannot be read from the {self}: {theirs!r:.200}")
-        return self.in_full({name: value for name, value in ours.items() if not _is_idle(name, ours)})
+        return self.in_full({name: value for name, value in ours.items() if name == KEPT or not _is_idle(name, ours)})
 
     def options_there(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """Those that it has, under its names."""
