@@ -10,9 +10,7 @@
  * Workers that are awake and yet do nothing of a job have to wait for their core, with a thread on it that spins, as
  * those of OpenMP do.  They sleep at once after each job, for then they get it when they are woken.
  *
- * The caller goes alone where it had to wait for workers again and again, for others run on their cores, and where jobs
- * of about one size take it longer with workers than without: two virtual cores may be the two threads of one.  Of jobs
- * that are not worth waking anyone for, a few are done the other way now and then, to see.
+ * The caller goes alone where it had to wait for workers again and again, for others run on their cores.
  *
  * Times are in nanoseconds.  Nothing here knows a thread or a clock.  Whoever asks does so in a mode of float_mode.h,
  * for there is arithmetic on doubles here, which is not to raise a flag of the caller of a step. */
@@ -31,16 +29,6 @@ struct doubt {
     unsigned score;
 };
 
-/* Jobs of about one size: what a piece of them takes the caller alone, and with workers that are awake; 0 until it is
- * known. */
-struct ways {
-    double alone, shared;
-    int tries_other; /* than what has been faster */
-    unsigned jobs;   /* since that began or ended */
-};
-
-enum { INSTEP_JOB_SIZES = 16 }; /* each twice the one before */
-
 struct pace {
     int64_t last_end;    /* of a job that was worth several threads */
     int64_t longest_gap; /* between two of them, lately */
@@ -51,11 +39,6 @@ struct pace {
     struct doubt interrupted; /* workers that were awake, by others on their cores */
     struct doubt absent;      /* workers that were awake, from the jobs */
     struct doubt held_up;     /* callers, by workers that were not done */
-    struct ways ways[INSTEP_JOB_SIZES];
-    /* Of the job under way: its pieces, and which of those it is to be counted among, if any. */
-    size_t pieces;
-    double *takes;
-    struct ways *tried;
 };
 
 #define INSTEP_PACE_AT_FIRST                                                                                           \

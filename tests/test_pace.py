@@ -13,29 +13,20 @@ PIECES = 4096  # of a grain
 pytestmark = pytest.mark.compiler
 
 
-class Ways(ctypes.Structure):
-    _fields_ = [
-        ("alone", ctypes.c_double), ("shared", ctypes.c_double),
-        ("tries_other", ctypes.c_int), ("jobs", ctypes.c_uint),
-    ]  # fmt: skip
-
-
 class State(ctypes.Structure):
     _fields_ = [
         ("last_end", ctypes.c_int64), ("longest_gap", ctypes.c_int64), ("price", ctypes.c_int64),
         ("grain_time", ctypes.c_double), ("missed", ctypes.c_double),
         ("alone_until", ctypes.c_int64),
         ("interrupted", ctypes.c_uint), ("absent", ctypes.c_uint), ("held_up", ctypes.c_uint),
-        ("ways", Ways * 16), ("pieces", ctypes.c_size_t), ("takes", ctypes.c_void_p), ("tried", ctypes.c_void_p),
     ]  # fmt: skip
 
 
 class Program:
     """Jobs that follow each other, on workers that sleep when they are told to, and what took part in each."""
 
-    def __init__(self, library, threads=2, price=50 * MICROSECOND, slower=1.0):
-        """A piece takes a thread so many times as long as alone while others work too."""
-        self.library, self.threads, self.price, self.slower = library, threads, price, slower
+    def __init__(self, library, threads=2, price=50 * MICROSECOND):
+        self.library, self.threads, self.price = library, threads, price
         self.state = State(longest_gap=8 * MILLISECOND, price=50 * MICROSECOND, grain_time=GRAIN)
         self.now, self.awake, self.stay = 1000 * MILLISECOND, 1, 0
 
@@ -53,7 +44,7 @@ class Program:
             self.library.instep_pace_woke(ctypes.byref(self.state), ctypes.c_int64(self.price))
             self.awake = took_part
         did = grains if absent else grains / took_part
-        begin, done = self.now, self.now + int(did * GRAIN * (self.slower if took_part > 1 else 1))
+        begin, done = self.now, self.now + int(did * GRAIN)
         self.now = done + (waited if took_part > 1 else 0)
         self.library.instep_pace_end(
             ctypes.byref(self.state), *map(ctypes.c_int64, (begin, done, self.now)),
@@ -198,38 +189,6 @@ def test_what_waking_costs_is_found_out_where_workers_sleep_at_once(library):
     took_part = program.jobs(600, 20, 100 * MICROSECOND)
     assert set(took_part[-100:]) == {2}
     assert took_part[:50].count(2) <= 5
-
-
-def test_short_ones_go_alone_where_a_second_thread_is_no_help(library):
-    """As where two virtual cores are the threads of one."""
-    program = Program(library, slower=2.6)
-    program.jobs(1000, 10, 1 * MICROSECOND)
-    assert program.jobs(20_000, 10, 1 * MICROSECOND).count(2) < 0.02 * 20_000
-    program.slower = 1.4
-    program.jobs(5000, 10, 1 * MICROSECOND)
-    assert program.jobs(20_000, 10, 1 * MICROSECOND).count(1) < 0.02 * 20_000, "nor for ever"
-
-
-def test_sizes_are_learned_apart(library):
-    program = Program(library)
-    for _ in range(2000):
-        program.slower = 3
-        program.job(4, 1 * MICROSECOND)
-        program.slower = 1.2
-        program.job(16, 1 * MICROSECOND)
-    took_part = program.jobs(100, 16, 1 * MICROSECOND)
-    assert took_part.count(2) >= 90
-    program.slower = 3
-    assert program.jobs(100, 4, 1 * MICROSECOND).count(1) >= 90
-
-
-def test_a_job_that_took_long_once_changes_nothing(library):
-    program = Program(library)
-    program.jobs(400, 10, 1 * MICROSECOND)
-    program.slower = 1000
-    program.job(10, 1 * MICROSECOND)
-    program.slower = 1
-    assert set(program.jobs(100, 10, 1 * MICROSECOND)) == {2}
 
 
 def test_one_wait_changes_nothing(library):

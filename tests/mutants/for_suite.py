@@ -568,27 +568,6 @@ BUGS = [
         PACE,
     ),
     Bug(
-        "jobs shared though a second thread is no help",
-        "csrc/pace.c",
-        "return is_faster_alone != ways->tries_other;",
-        "return (void)is_faster_alone, 0;",
-        PACE,
-    ),
-    Bug(
-        "jobs alone for ever once that was faster",
-        "csrc/pace.c",
-        "ways->tries_other = !ways->tries_other && ways->alone > 0 && ways->shared > 0;",
-        "ways->tries_other = 0;",
-        PACE,
-    ),
-    Bug(
-        "what one job took taken for what they take",
-        "csrc/pace.c",
-        "*takes += time > *takes ? *takes / 32 : -*takes / 32;",
-        "*takes += (time - *takes) / 8;",
-        PACE,
-    ),
-    Bug(
         "a caller that waits again and again goes on waiting",
         "csrc/pace.c",
         "pace->alone_until = now + ALONE_OF_WAIT * waited;",
