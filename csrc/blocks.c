@@ -437,11 +437,12 @@ INLINE double sum_of(const stored *x, size_t n)
 
     for (size_t k = 0; k < INSTEP_SUM_LANES; k++)
         lane[k] = 0;
-    for (; i + INSTEP_SUM_LANES <= n; i += INSTEP_SUM_LANES)
+    for (; i + INSTEP_SUM_LANES <= n; i += INSTEP_SUM_LANES) {
         UNROLLED(4)
-    for (size_t k = 0; k < INSTEP_SUM_LANES; k++) {
-        double y = (double)x[i + k];
-        lane[k] += y * y;
+        for (size_t k = 0; k < INSTEP_SUM_LANES; k++) {
+            double y = (double)x[i + k];
+            lane[k] += y * y;
+        }
     }
     for (size_t k = 0; i + k < n; k++) {
         double y = (double)x[i + k];

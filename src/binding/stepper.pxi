@@ -463,7 +463,7 @@ cdef class Stepper(Holder):
             self.bound_in_place = False
             self.collect(self.nest, grads, ())
             self.check_again(0, self.count)
-            pending = [None] * self.count if self.pending is None else list(self.pending)
+            pending = [None] * self.count if self.pending is None else self.pending
             for k in range(self.count):
                 if self.held[k] is not NULL and pending[k] is not None:
                     if (type(pending[k]) is Rows) != (type(<object>self.held[k]) is Rows):

@@ -49,6 +49,8 @@ class Arrays:
             "float16": self.grad.astype(np.float16),
         }
         self.random = np.random.default_rng(0)
+        # What a step of instep may have beside the states of its rule.
+        self.beside = {"param_avg": self.average, "param_low": self.low, "param_master": self.wide}
 
     def plain(self, param: Array, grad: Array) -> Step:
         """A step of instep in float32 with nothing around it."""
@@ -56,8 +58,7 @@ class Arrays:
 
     def step(self, param: Array, grad: Array, options: dict[str, Any]) -> Step:
         """A step of instep, whose states are those of all others where they have the same type."""
-        beside = {"param_avg": self.average, "param_low": self.low, "param_master": self.wide}
-        step: Step = self.bound(param, grad, options, beside).step
+        step: Step = self.bound(param, grad, options, self.beside).step
         return step
 
     def bound(self, param: Array, grad: Array, options: dict[str, Any], beside: dict[str, Array]) -> Any:
@@ -78,8 +79,7 @@ class Arrays:
         Each of the three holds as many float32 as there are elements, and whatever takes fewer bytes. The float32 of a
         master is what a step walks, and the parameter, its copy, stands beside.
         """
-        values = {"param": self.params[extra.param], "grad": gradient(self, extra)}
-        values |= {"param_avg": self.average, "param_low": self.low, "param_master": self.wide}
+        values = {"param": self.params[extra.param], "grad": gradient(self, extra)} | self.beside
         memory = dict.fromkeys(values, beside) | {"param": param, "grad": grad}
         if extra.options.get("master") == "float32":
             memory |= {"param": beside, "param_master": param}
