@@ -4,7 +4,7 @@ import numpy as np
 
 import instep
 
-LARGE = 1_000_000  # float32 elements: enough to wake threads for, whatever that takes
+LARGE = 4_000_000  # float32 elements: enough to wake threads for, whatever that takes
 
 
 class Walker:
